@@ -1,0 +1,143 @@
+//! Instants and durations, in milliseconds.
+//!
+//! Owns `Timestamp`, the one form in which an instant travels through ecron, and its text (RFC 3339, UTC). It never
+//! reads a clock: "now" is always an argument.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+/// Milliseconds in a second, a minute, half an hour, an hour.
+pub const SECOND_MS: i64 = 1_000;
+/// Milliseconds in a minute.
+pub const MINUTE_MS: i64 = 60 * SECOND_MS;
+/// Milliseconds in half an hour.
+pub const HALF_HOUR_MS: i64 = 30 * MINUTE_MS;
+/// Milliseconds in an hour.
+pub const HOUR_MS: i64 = 60 * MINUTE_MS;
+
+/// An instant: milliseconds since 1970-01-01T00:00:00Z. Its text is RFC 3339 in UTC, with milliseconds only when
+/// they aren't zero: `2026-11-22T06:45:00Z`, `2026-11-22T06:45:00.250Z`.
+///
+/// ```
+/// use ecron_model::time::Timestamp;
+/// let due: Timestamp = "2026-11-22T07:45:00+01:00".parse().unwrap();
+/// assert_eq!(due.to_string(), "2026-11-22T06:45:00Z");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+/// The earliest and latest instant that ecron accepts: the years 1970 to 2199.
+pub const TIMESTAMP_MAX: Timestamp = Timestamp(7_258_118_399_999);
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("read {text:?} as an instant: expected RFC 3339 between 1970 and 2199, for example 2026-11-22T06:45:00Z")]
+pub struct ParseTimestampError {
+    text: String,
+}
+
+impl Timestamp {
+    /// From milliseconds since the epoch.
+    #[must_use]
+    pub const fn from_ms(ms: i64) -> Self {
+        Self(ms)
+    }
+
+    /// Milliseconds since the epoch.
+    #[must_use]
+    pub const fn as_ms(self) -> i64 {
+        self.0
+    }
+
+    /// The same instant for calendar work; `None` outside chrono's range.
+    #[must_use]
+    pub fn to_utc(self) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_millis(self.0)
+    }
+
+    /// The greatest multiple of `unit_ms` (counted from the epoch) that isn't after this instant.
+    #[must_use]
+    pub const fn floor(self, unit_ms: i64) -> Self {
+        Self(self.0.div_euclid(unit_ms) * unit_ms)
+    }
+
+    /// Later by `ms` (earlier if negative); saturates.
+    #[must_use]
+    pub const fn plus_ms(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds from `earlier` to here; negative if `earlier` is later.
+    #[must_use]
+    pub const fn ms_since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Later by a duration; saturates.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        self.plus_ms(duration_ms(duration))
+    }
+}
+
+/// A duration in whole milliseconds, rounded down; saturates at `i64::MAX`.
+#[must_use]
+pub fn duration_ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.to_utc() {
+            Some(utc) if self.0.rem_euclid(SECOND_MS) == 0 => {
+                f.write_str(&utc.to_rfc3339_opts(SecondsFormat::Secs, true))
+            }
+            Some(utc) => f.write_str(&utc.to_rfc3339_opts(SecondsFormat::Millis, true)),
+            None => write!(f, "{}ms", self.0),
+        }
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = ParseTimestampError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refused = || ParseTimestampError { text: text.chars().take(64).collect() };
+        let ms = DateTime::parse_from_rfc3339(text).map_err(|_| refused())?.timestamp_millis();
+        if (0..=TIMESTAMP_MAX.0).contains(&ms) { Ok(Self(ms)) } else { Err(refused()) }
+    }
+}
+
+impl From<DateTime<Utc>> for Timestamp {
+    fn from(utc: DateTime<Utc>) -> Self {
+        Self(utc.timestamp_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_round_trips_and_shows_milliseconds_only_when_there_are_any() {
+        for text in ["2026-11-22T06:45:00Z", "2026-11-22T06:45:00.250Z", "1970-01-01T00:00:00Z"] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn instants_outside_the_range_are_refused() {
+        for text in ["1969-12-31T23:59:59Z", "2200-01-01T00:00:00Z", "2026-11-22", "", "2026-11-22T06:45:00"] {
+            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn floor_goes_down_to_the_unit() {
+        let at: Timestamp = "2026-11-22T06:45:17.250Z".parse().unwrap();
+        assert_eq!(at.floor(MINUTE_MS).to_string(), "2026-11-22T06:45:00Z");
+        assert_eq!(at.floor(HALF_HOUR_MS).to_string(), "2026-11-22T06:30:00Z");
+    }
+}
