@@ -33,7 +33,9 @@ pub struct Timestamp(i64);
 pub const TIMESTAMP_MAX: Timestamp = Timestamp(7_258_118_399_999);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("read {text:?} as an instant: expected RFC 3339 between 1970 and 2199, for example 2026-11-22T06:45:00Z")]
+#[error(
+    "read {text:?} as an instant: expected RFC 3339 between 1970 and 2199, for example 2026-11-22T06:45:00Z"
+)]
 pub struct ParseTimestampError {
     text: String,
 }
@@ -129,7 +131,8 @@ mod tests {
 
     #[test]
     fn instants_outside_the_range_are_refused() {
-        for text in ["1969-12-31T23:59:59Z", "2200-01-01T00:00:00Z", "2026-11-22", "", "2026-11-22T06:45:00"] {
+        for text in ["1969-12-31T23:59:59Z", "2200-01-01T00:00:00Z", "2026-11-22", "", "2026-11-22T06:45:00"]
+        {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
     }

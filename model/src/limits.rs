@@ -1,0 +1,47 @@
+//! Every bound that ecron puts on what people send it, by name. One place, so that an error message, a document and
+//! a check can't disagree.
+
+use std::time::Duration;
+
+/// Characters in a namespace, job or queue name. 63 is the limit of a DNS label (RFC 1123), which Kubernetes users know.
+pub const NAME_CHARS_MAX: usize = 63;
+/// Characters in an idempotency key (`Ecron-Key`).
+pub const KEY_CHARS_MAX: usize = 128;
+/// Bytes of a payload. A quarter of the 1 MiB that NATS takes in one message, so that headers always fit.
+pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a manifest document, payload included.
+pub const MANIFEST_BYTES_MAX: usize = 512 * 1024;
+/// Objects in one `apply`.
+pub const MANIFEST_OBJECTS_MAX: usize = 10_000;
+/// Nesting of a manifest or payload.
+pub const MANIFEST_DEPTH_MAX: usize = 64;
+/// Labels on a job.
+pub const LABELS_MAX: usize = 64;
+/// Characters of a label's key or value.
+pub const LABEL_CHARS_MAX: usize = 128;
+/// Headers that a job adds to its run messages.
+pub const HEADERS_MAX: usize = 32;
+/// Bytes of the header block that a publisher may send.
+pub const HEADER_BYTES_MAX: usize = 8 * 1024;
+/// Attempts of one run.
+pub const ATTEMPTS_MAX: u32 = 100;
+/// Attempts that may be lost (executor died) beyond the policy's own before a run is parked as poison.
+pub const LOST_ATTEMPTS_MAX: u32 = 5;
+/// The longest time that one attempt may take.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The longest wait between two attempts.
+pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The longest catch-up window.
+pub const CATCH_UP_WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Missed occurrences that one job may catch up on after one interruption.
+pub const CATCH_UP_RUNS_MAX: u32 = 10_000;
+/// Finished runs that a job may keep, for each kind of end.
+pub const HISTORY_RUNS_MAX: u32 = 1_000;
+/// Bytes of an error text kept with a run.
+pub const ERROR_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of output kept with a run.
+pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
+/// How far ahead ad-hoc work may be deferred.
+pub const DEFER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Shards a cluster may have.
+pub const SHARDS_MAX: u16 = 1024;

@@ -1,0 +1,170 @@
+//! A run from dispatch to its one outcome: states, and which report may change which.
+
+use crate::time::Timestamp;
+
+/// How one attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Succeeded,
+    Failed,
+    TimedOut,
+    Cancelled,
+    /// Its executor died or was cut off; nobody reported an end.
+    Lost,
+}
+
+/// Where a run stands. Each kind of end is final, but for a dead letter that an operator redrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RunState {
+    /// Published; no end is known yet.
+    Dispatched,
+    Succeeded,
+    /// Parked: no policy will retry it.
+    DeadLettered,
+    Cancelled,
+    /// Never published, for a recorded reason.
+    Skipped,
+}
+
+/// Why an occurrence was never published.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SkipReason {
+    /// Missed during an interruption, and not chosen by the job's `catchUp`.
+    Missed(crate::misfire::MissedReason),
+    /// Not started within `startingDeadline`.
+    StartingDeadline,
+    /// The job was edited, and its new schedule doesn't name this instant.
+    Superseded,
+    /// The job was suspended.
+    Suspended,
+    /// The job was deleted.
+    Deleted,
+}
+
+/// How often a run has been dispatched anew after an end: 0 at first, one more for each redrive. A report counts only
+/// for the newest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Generation(pub u32);
+
+/// What a run's record says, as far as the rule below needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub state: RunState,
+    pub generation: Generation,
+}
+
+/// Whether a report of a run's end is accepted: an open run takes it from its own generation or a newer one, an ended
+/// run only from a newer one. So of many reports of one end (redelivery, two settlers) exactly one counts, and a
+/// report from before a redrive changes nothing. A run without a record is open: its record may have been wiped.
+#[must_use]
+pub fn accepts_end(standing: Option<Standing>, reported: Generation) -> bool {
+    match standing {
+        None => true,
+        Some(Standing { state: RunState::Dispatched, generation }) => reported >= generation,
+        Some(Standing {
+            state: RunState::Succeeded | RunState::DeadLettered | RunState::Cancelled | RunState::Skipped,
+            generation,
+        }) => reported > generation,
+    }
+}
+
+impl RunState {
+    /// The word used in records, messages and output.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dispatched => "dispatched",
+            Self::Succeeded => "succeeded",
+            Self::DeadLettered => "dead-lettered",
+            Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    /// The state of that word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Dispatched, Self::Succeeded, Self::DeadLettered, Self::Cancelled, Self::Skipped]
+            .into_iter()
+            .find(|state| state.as_str() == word)
+    }
+}
+
+impl Outcome {
+    /// The word used in records, messages and output.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed-out",
+            Self::Cancelled => "cancelled",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// The outcome of that word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Succeeded, Self::Failed, Self::TimedOut, Self::Cancelled, Self::Lost]
+            .into_iter()
+            .find(|outcome| outcome.as_str() == word)
+    }
+}
+
+impl SkipReason {
+    /// The reason, in a sentence's second half: "skipped: …".
+    #[must_use]
+    pub fn describe(&self) -> &'static str {
+        use crate::misfire::MissedReason;
+        match self {
+            Self::Missed(MissedReason::PolicyNone) => "missed during an interruption; catchUp is none",
+            Self::Missed(MissedReason::SupersededByLatest) => {
+                "missed during an interruption; catchUp runs only the latest"
+            }
+            Self::Missed(MissedReason::OutsideWindow) => "missed longer ago than the catchUp window",
+            Self::Missed(MissedReason::BeyondMax) => "missed during an interruption; beyond catchUp.max",
+            Self::StartingDeadline => "not started within startingDeadline",
+            Self::Superseded => "the job was edited and no longer names this instant",
+            Self::Suspended => "the job was suspended",
+            Self::Deleted => "the job was deleted",
+        }
+    }
+}
+
+/// One attempt's end, as its executor reported it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptEnd {
+    pub attempt: u32,
+    pub outcome: Outcome,
+    pub error: Option<String>,
+    pub started_at: Timestamp,
+    pub ended_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_one_end_counts_for_each_generation() {
+        use RunState::{Cancelled, DeadLettered, Dispatched, Skipped, Succeeded};
+        let table = [
+            (None, 0, true),
+            (Some((Dispatched, 0)), 0, true),
+            (Some((Dispatched, 1)), 0, false),
+            (Some((Dispatched, 1)), 1, true),
+            (Some((Dispatched, 0)), 1, true),
+            (Some((Succeeded, 0)), 0, false),
+            (Some((DeadLettered, 0)), 0, false),
+            (Some((DeadLettered, 0)), 1, true),
+            (Some((Cancelled, 2)), 2, false),
+            (Some((Skipped, 0)), 0, false),
+        ];
+        for (standing, reported, accepted) in table {
+            let standing =
+                standing.map(|(state, generation)| Standing { state, generation: Generation(generation) });
+            assert_eq!(accepts_end(standing, Generation(reported)), accepted, "{standing:?} {reported}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A job as its user declared it: what to run, when, and by which rules.
+//!
+//! `manifest` turns documents into these values and back; nothing here is optional in meaning, every default has
+//! been filled in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::misfire::CatchUp;
+use crate::name::{JobId, QueueId};
+use crate::retry::RetryPolicy;
+use crate::schedule::ScheduleSpec;
+use crate::time::Timestamp;
+
+/// A job, complete and checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobSpec {
+    pub id: JobId,
+    pub labels: BTreeMap<String, String>,
+    pub schedule: ScheduleSpec,
+    pub queue: QueueId,
+    pub work: Work,
+    /// Added to each run message, for the handler.
+    pub headers: BTreeMap<String, String>,
+    pub catch_up: CatchUp,
+    /// Not started this long after it was due: skipped, with a reason.
+    pub starting_deadline: Option<Duration>,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    pub retry: RetryPolicy,
+    /// No occurrence is planned while set.
+    pub suspend: bool,
+    pub history: HistoryLimits,
+    /// Delete the job once its only run has ended: set for work that was deferred ad hoc.
+    pub delete_when_done: bool,
+}
+
+/// What a run carries to its executor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Any JSON, for a handler of the user's own. The message body is its text.
+    Payload(serde_json::Value),
+    /// Any bytes (deferred ad-hoc work). The message body, untouched.
+    Bytes(Vec<u8>),
+    /// A command for the built-in executor.
+    Exec(ExecSpec),
+    /// A request for the built-in executor.
+    Http(HttpSpec),
+}
+
+/// A command: exactly one of `command` (argv) and `shell` (a line for `/bin/sh -c`).
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExecSpec {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
+    /// Run as this user (system crontabs); needs an executor that runs as root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// A request; an answer outside 200 to 299 is a failure.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpSpec {
+    #[serde(default = "get")]
+    pub method: String,
+    pub url: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+}
+
+fn get() -> String {
+    "GET".into()
+}
+
+/// How many finished runs a job keeps, for each kind of end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryLimits {
+    pub succeeded: u32,
+    pub failed: u32,
+    pub skipped: u32,
+}
+
+impl Default for HistoryLimits {
+    fn default() -> Self {
+        Self { succeeded: 3, failed: 10, skipped: 100 }
+    }
+}
+
+/// How long an attempt may take unless the job says otherwise.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
+
+/// What acceptance adds to a spec: facts that its rules need and its user doesn't write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acceptance {
+    /// When the job was first accepted: the anchor of `every`. Survives edits.
+    pub created_at: Timestamp,
+    /// Since when its present schedule counts: no earlier instant is an occurrence. An edit of the schedule (or a
+    /// resume) moves it, an edit of anything else doesn't.
+    pub schedule_since: Timestamp,
+}
