@@ -1,1 +1,29 @@
-//! ecron: store.
+//! What is remembered: the plan, job records and the run ledger, in Redis.
+//!
+//! Small traits by need; `redis` and `memory` implement all of them and pass one conformance suite. Every write that
+//! acts for a shard carries the epoch of the caller's lease, and changes nothing if that isn't the newest.
+
+pub mod error;
+pub mod inspect;
+pub mod keys;
+pub mod lease;
+pub mod ledger;
+pub mod memory;
+pub mod node;
+pub mod plan;
+pub mod record;
+pub mod redis;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use error::StoreError;
+pub use inspect::Inspect;
+pub use lease::LeaseStore;
+pub use ledger::LedgerStore;
+pub use node::NodeStore;
+pub use plan::PlanStore;
+
+/// Everything at once, for whoever assembles a node.
+pub trait Store: LeaseStore + NodeStore + PlanStore + LedgerStore + Inspect {}
+impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + Inspect> Store for T {}

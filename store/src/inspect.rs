@@ -1,0 +1,61 @@
+//! The plan as an operator sees it. Reads only, and bounded.
+
+use std::future::Future;
+
+use model::bucket::Tier;
+use model::shard::ShardId;
+use model::time::Timestamp;
+
+use crate::error::StoreError;
+use crate::lease::LeaseView;
+use crate::ledger::SentRun;
+use crate::plan::Cursor;
+
+/// Which sorted set a bucket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BucketKind {
+    Minute,
+    HalfHour,
+    Horizon,
+}
+
+impl From<Tier> for BucketKind {
+    fn from(tier: Tier) -> Self {
+        match tier {
+            Tier::HalfHour => Self::HalfHour,
+            Tier::Horizon => Self::Horizon,
+        }
+    }
+}
+
+/// One bucket: its key, how much is in it, and its first members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketView {
+    pub shard: ShardId,
+    pub kind: BucketKind,
+    pub key: String,
+    pub entries: u64,
+    /// `(member, due)`, earliest first, at most as many as asked for.
+    pub first: Vec<(String, Timestamp)>,
+}
+
+pub trait Inspect: Send + Sync + 'static {
+    /// The non-empty buckets of a shard, minute tier first, in order of time.
+    fn buckets(
+        &self,
+        shard: ShardId,
+        first: usize,
+    ) -> impl Future<Output = Result<Vec<BucketView>, StoreError>> + Send;
+
+    /// Who holds the leases of these shards.
+    fn leases(&self, shards: &[ShardId]) -> impl Future<Output = Result<Vec<LeaseView>, StoreError>> + Send;
+
+    /// Published runs of a shard without an outcome, longest first, at most `limit`.
+    fn sent(&self, shard: ShardId, limit: usize) -> impl Future<Output = Result<Vec<SentRun>, StoreError>> + Send;
+
+    /// How far these shards have come.
+    fn cursors(
+        &self,
+        shards: &[ShardId],
+    ) -> impl Future<Output = Result<Vec<(ShardId, Option<Cursor>)>, StoreError>> + Send;
+}

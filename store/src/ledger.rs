@@ -1,0 +1,201 @@
+//! The run ledger: from the minute tier through `sent` to history, as the dispatcher writes it.
+
+use std::future::Future;
+
+use model::id::{Entry, Occurrence, Revision};
+use model::name::JobId;
+use model::run::{AttemptEnd, Generation, RunState, SkipReason};
+use model::shard::ShardId;
+use model::time::Timestamp;
+
+use crate::error::StoreError;
+use crate::lease::Epoch;
+
+/// An entry of the minute tier that is due, with what its job's record says at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenEntry {
+    pub entry: Entry,
+    /// The job's present revision; `None` if the job is gone. Other than the entry's: the entry is stale.
+    pub job_revision: Option<Revision>,
+}
+
+/// The answer to `take`. Nothing was removed: an entry leaves the minute tier by `confirm`, `skip` or `settle` only.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// Due entries, earliest first, at most `limit`.
+    pub entries: Vec<TakenEntry>,
+    /// How far this shard had been taken before this call. An entry due later was never published by anyone; an
+    /// earlier one may have been.
+    pub taken_before: Timestamp,
+    /// How far it is taken now: the `until` asked for, but not beyond `planned_until`, nor beyond the last entry
+    /// returned if there were more than `limit`.
+    pub taken_until: Timestamp,
+    /// The earliest entry due after `taken_until`, if it is in the minute tier already.
+    pub next_due: Option<Timestamp>,
+    /// The store's time when it answered.
+    pub now: Timestamp,
+}
+
+/// A published run, to be moved from the minute tier into `sent`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub entry: Entry,
+    /// The message's sequence in the run stream.
+    pub sequence: u64,
+    pub published_at: Timestamp,
+    /// When to start worrying that no outcome has come.
+    pub worry_at: Timestamp,
+    /// How often it has been published under a new message id (a repair); 0 at first.
+    pub republished: u32,
+}
+
+/// An entry that will not be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    pub entry: Entry,
+    pub reason: SkipReason,
+    pub at: Timestamp,
+}
+
+/// The end of a run, to be folded into its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    pub occurrence: Occurrence,
+    pub revision: Revision,
+    pub generation: Generation,
+    /// An ended state (not `Dispatched`).
+    pub state: RunState,
+    /// The last attempt; its number is how many there were.
+    pub last: AttemptEnd,
+    pub executor: String,
+    /// Captured output or a note, bounded by `OUTPUT_BYTES_MAX`.
+    pub output: Option<String>,
+    pub settled_at: Timestamp,
+}
+
+/// What became of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It is the run's outcome now.
+    Recorded,
+    /// The run had an outcome already (see `model::run::accepts_end`): nothing was changed.
+    AlreadyEnded,
+}
+
+/// A published run without an outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentRun {
+    pub occurrence: Occurrence,
+    pub revision: Revision,
+    pub generation: Generation,
+    pub sequence: u64,
+    pub published_at: Timestamp,
+    pub worry_at: Timestamp,
+    pub republished: u32,
+}
+
+/// A run as its record tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRecord {
+    pub occurrence: Occurrence,
+    pub revision: Revision,
+    pub state: RunState,
+    pub generation: Generation,
+    pub published_at: Option<Timestamp>,
+    pub sequence: Option<u64>,
+    /// The epoch of the dispatcher's lease under which it was published.
+    pub epoch: Option<Epoch>,
+    /// The newest attempt's end that was reported, final or not.
+    pub last: Option<AttemptEnd>,
+    pub executor: Option<String>,
+    pub output: Option<String>,
+    pub skip_reason: Option<String>,
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Items in one call of `take`, `confirm`, `skip` or `overdue`.
+pub const LEDGER_BATCH_MAX: usize = 500;
+
+pub trait LedgerStore: Send + Sync + 'static {
+    /// The entries due up to `until`, and marks the shard as taken that far.
+    fn take(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        until: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Taken, StoreError>> + Send;
+
+    /// Moves published entries from the minute tier into `sent` and opens their run records. An entry that is no
+    /// longer in the minute tier was settled meanwhile: left alone. (A repair finds its entry in `sent`: updated.)
+    fn confirm(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        sent: &[Sent],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes entries out of the minute tier and records each as a skipped run with its reason; trims the job's
+    /// skipped history. An entry that is no longer there is left alone. A run that has a record already (another
+    /// entry of the same occurrence was published or ended) loses the entry without a new record.
+    fn skip(&self, shard: ShardId, epoch: Epoch, skips: &[Skip])
+    -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes stale entries out without any record: their occurrence lives on under another entry.
+    fn drop_entries(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        entries: &[Entry],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Folds a run's end into its record: out of `sent` (and the minute tier), into the job's history, which is
+    /// trimmed to its limits. Idempotent, and needs no lease: any dispatcher may settle any run.
+    fn settle(
+        &self,
+        shard: ShardId,
+        settlement: &Settlement,
+    ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
+
+    /// Notes a failed attempt that will be retried (newest attempt only; never on an ended run).
+    fn note_attempt(
+        &self,
+        shard: ShardId,
+        occurrence: &Occurrence,
+        generation: Generation,
+        end: &AttemptEnd,
+        executor: &str,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Up to `limit` runs in `sent` whose `worry_at` has come, earliest first.
+    fn overdue(
+        &self,
+        shard: ShardId,
+        now: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<SentRun>, StoreError>> + Send;
+
+    /// Postpones the worry about a run that is still in the stream.
+    fn worry_later(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        occurrence: &Occurrence,
+        worry_at: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// One run's record.
+    fn run(
+        &self,
+        shard: ShardId,
+        occurrence: &Occurrence,
+    ) -> impl Future<Output = Result<Option<RunRecord>, StoreError>> + Send;
+
+    /// A job's remembered runs, ended and open, newest due first, at most `limit`.
+    fn runs(
+        &self,
+        shard: ShardId,
+        job: &JobId,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<RunRecord>, StoreError>> + Send;
+}

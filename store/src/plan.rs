@@ -1,0 +1,151 @@
+//! The plan: job records, the coarse tiers and the minute tier, as the planner writes them.
+
+use std::future::Future;
+
+use model::bucket::Placed;
+use model::id::Revision;
+use model::name::JobId;
+use model::run::SkipReason;
+use model::shard::ShardId;
+use model::time::Timestamp;
+
+use crate::error::StoreError;
+use crate::lease::Epoch;
+
+/// How far a shard has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Minted when the shard's state was created; another one means that everything before was lost.
+    pub incarnation: String,
+    /// Every occurrence due before this instant is in the minute tier, or beyond it.
+    pub planned_until: Timestamp,
+    /// Every occurrence due up to this instant has been taken by a dispatcher. Never after `planned_until`, never
+    /// goes back.
+    pub taken_until: Timestamp,
+    /// Every spec change up to this revision has been installed.
+    pub spec_revision: Revision,
+}
+
+/// A job as the plan knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRecord {
+    pub revision: Revision,
+    /// The spec in its stored form (`record.rs` doesn't look inside; `model::manifest` does).
+    pub spec: String,
+    /// Its place in the coarse tiers; `None` once no further occurrence exists.
+    pub placed: Option<Placed>,
+    /// Why the newest spec wasn't installed, if it wasn't (an invalid spec written by another tool).
+    pub condition: Option<String>,
+}
+
+/// A change of one job's record and entries, in one step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Install {
+    pub job: JobId,
+    /// The revision that the caller read; another one in the store means `Installed::Conflict`.
+    pub expected: Option<Revision>,
+    /// The new record, or `None` to delete the job with its history.
+    pub record: Option<JobRecord>,
+    /// Minute-tier entries to take out: due instants, under the *expected* revision.
+    pub remove: Vec<Timestamp>,
+    /// Minute-tier entries to put in: due instants, under the *new* revision.
+    pub add: Vec<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    Done,
+    /// The record changed since it was read: read again.
+    Conflict,
+}
+
+/// A job whose next occurrence should move on to a finer tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    pub job: JobId,
+    pub placed: Placed,
+    /// The revision it was placed under (of a half-hour entry), or that the job has now (of a horizon entry).
+    pub revision: Revision,
+}
+
+/// One job's step: out of its coarse place, some occurrences into the minute tier, and on to its next coarse place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advance {
+    pub job: JobId,
+    pub revision: Revision,
+    pub from: Placed,
+    pub minute: Vec<Timestamp>,
+    pub next: Option<Placed>,
+    /// Occurrences that the job's catch-up leaves out. Recorded as skipped runs (bounded by the caller).
+    pub skipped: Vec<(Timestamp, SkipReason)>,
+}
+
+/// Items in one call of `install`'s lists, `advance` or `waiting`: bounds the time that one script holds the store.
+pub const PLAN_BATCH_MAX: usize = 500;
+
+pub trait PlanStore: Send + Sync + 'static {
+    /// A shard's cursor; `None` before the first planner, or after a wipe.
+    fn cursor(&self, shard: ShardId) -> impl Future<Output = Result<Option<Cursor>, StoreError>> + Send;
+
+    /// Creates a shard's cursor; if there is one already, changes nothing and answers with that.
+    fn begin(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        cursor: &Cursor,
+    ) -> impl Future<Output = Result<Cursor, StoreError>> + Send;
+
+    /// Moves `planned_until` and `spec_revision` forward (never back; `None` leaves one alone).
+    fn progress(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        planned_until: Option<Timestamp>,
+        spec_revision: Option<Revision>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The records of some jobs of one shard, in order.
+    fn jobs(
+        &self,
+        shard: ShardId,
+        jobs: &[JobId],
+    ) -> impl Future<Output = Result<Vec<Option<JobRecord>>, StoreError>> + Send;
+
+    /// Changes one job: record, coarse place and minute-tier entries at once.
+    fn install(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        install: &Install,
+    ) -> impl Future<Output = Result<Installed, StoreError>> + Send;
+
+    /// Up to `limit` jobs whose coarse place lies before an instant, earliest first: half-hour entries due before
+    /// `minute_before`, then horizon entries due before `half_hour_before`. Stale half-hour entries (no such job, or
+    /// another revision) are removed on the way and not returned.
+    fn waiting(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        minute_before: Timestamp,
+        half_hour_before: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Waiting>, StoreError>> + Send;
+
+    /// Carries out some jobs' steps. A step of a job whose record or place has changed meanwhile changes nothing
+    /// (`false` in its position).
+    fn advance(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        steps: &[Advance],
+    ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
+
+    /// Puts one occurrence of a job straight into the minute tier, under its present revision, at `due_at` or the
+    /// first free millisecond after it; `None` if there is no such job. Needs no lease: any node may (a trigger).
+    fn insert(
+        &self,
+        shard: ShardId,
+        job: &JobId,
+        due_at: Timestamp,
+    ) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
+}
