@@ -51,7 +51,11 @@ pub trait Inspect: Send + Sync + 'static {
     fn leases(&self, shards: &[ShardId]) -> impl Future<Output = Result<Vec<LeaseView>, StoreError>> + Send;
 
     /// Published runs of a shard without an outcome, longest first, at most `limit`.
-    fn sent(&self, shard: ShardId, limit: usize) -> impl Future<Output = Result<Vec<SentRun>, StoreError>> + Send;
+    fn sent(
+        &self,
+        shard: ShardId,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<SentRun>, StoreError>> + Send;
 
     /// How far these shards have come.
     fn cursors(

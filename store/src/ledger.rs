@@ -138,8 +138,12 @@ pub trait LedgerStore: Send + Sync + 'static {
     /// Takes entries out of the minute tier and records each as a skipped run with its reason; trims the job's
     /// skipped history. An entry that is no longer there is left alone. A run that has a record already (another
     /// entry of the same occurrence was published or ended) loses the entry without a new record.
-    fn skip(&self, shard: ShardId, epoch: Epoch, skips: &[Skip])
-    -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn skip(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        skips: &[Skip],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Takes stale entries out without any record: their occurrence lives on under another entry.
     fn drop_entries(

@@ -27,7 +27,10 @@ pub struct NodeView {
 
 pub trait NodeStore: Send + Sync + 'static {
     /// Announces a node; answers with every known node and the store's time.
-    fn heartbeat(&self, node: &Node) -> impl Future<Output = Result<(Vec<NodeView>, Timestamp), StoreError>> + Send;
+    fn heartbeat(
+        &self,
+        node: &Node,
+    ) -> impl Future<Output = Result<(Vec<NodeView>, Timestamp), StoreError>> + Send;
 
     /// Removes a node that stops, or that hasn't been heard of for long.
     fn forget(&self, node_id: &str) -> impl Future<Output = Result<(), StoreError>> + Send;

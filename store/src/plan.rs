@@ -7,6 +7,7 @@ use model::id::Revision;
 use model::name::JobId;
 use model::run::SkipReason;
 use model::shard::ShardId;
+use model::spec::HistoryLimits;
 use model::time::Timestamp;
 
 use crate::error::StoreError;
@@ -36,6 +37,8 @@ pub struct JobRecord {
     pub placed: Option<Placed>,
     /// Why the newest spec wasn't installed, if it wasn't (an invalid spec written by another tool).
     pub condition: Option<String>,
+    /// How many ended runs to keep (a copy of what the spec says, for the scripts that trim).
+    pub history: HistoryLimits,
 }
 
 /// A change of one job's record and entries, in one step.
