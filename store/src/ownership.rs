@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::lease::{Epoch, LeaseReply, LeaseStore, Role};
-use crate::node::NodeView;
+use crate::node::{Node, NodeStore, NodeView};
 
 /// How long a lease lasts unless it is renewed.
 pub const LEASE_TTL: Duration = Duration::from_secs(3);
@@ -43,6 +43,24 @@ impl Lease {
 
     fn renewed(&self, valid_until: Instant) {
         *self.valid_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = valid_until;
+    }
+}
+
+/// The store's clock against ours, as one round trip showed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockSample {
+    /// The store's clock minus ours; zero where the round trip can't tell it from zero.
+    pub offset_ms: i64,
+    /// The round trip: half of it bounds the error.
+    pub round_trip_ms: i64,
+}
+
+impl ClockSample {
+    fn new(before: Timestamp, store_now: Timestamp, after: Timestamp) -> Self {
+        let round_trip_ms = after.ms_since(before);
+        let measured_ms = store_now.ms_since(before.plus_ms(round_trip_ms / 2));
+        let indistinct = measured_ms.abs() <= round_trip_ms / 2 + 1;
+        Self { offset_ms: if indistinct { 0 } else { measured_ms }, round_trip_ms }
     }
 }
 
@@ -88,6 +106,19 @@ impl Ownership {
             .map(|view| Candidate { node: &view.node.id, weight: view.node.weight })
             .collect();
         self.shards.all().filter(|shard| owner_of(*shard, &candidates) == Some(self.node.as_str())).collect()
+    }
+
+    /// One beat: announces the node, then renews its leases. Answers with the change and a sample of the store's clock.
+    pub async fn beat<S: LeaseStore + NodeStore>(
+        &mut self,
+        store: &S,
+        node: &Node,
+        local_now: impl Fn() -> Timestamp,
+    ) -> Result<(OwnershipChange, ClockSample), StoreError> {
+        let before = local_now();
+        let (nodes, store_now) = store.heartbeat(node).await?;
+        let sample = ClockSample::new(before, store_now, local_now());
+        Ok((self.renew(store, &nodes, store_now).await?, sample))
     }
 
     /// Renews what is held and desired, and asks for what is desired. Shards that are held but not desired are
