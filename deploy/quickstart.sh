@@ -62,6 +62,9 @@ port_base=$((10#$port_base))
 if [[ ! -f $crontab || ! -r $crontab ]]; then bad_usage "the crontab $crontab is no file that $(id -un) can read"; fi
 crontab=$(cd -- "$(dirname -- "$crontab")" && pwd)/$(basename -- "$crontab")
 if [[ $data != /* ]]; then data=$PWD/$data; fi
+bin=${ECRON_BIN_DIR:-$root/.ecron/bin}
+if [[ $bin != /* ]]; then bin=$PWD/$bin; fi
+export ECRON_BIN_DIR=$bin
 
 # ---- What must be there. All of it is looked at before the first minute is spent; every problem is told at once.
 
@@ -135,7 +138,7 @@ source "$here/servers.sh"
 cd "$root"
 target=$(cargo metadata --locked --offline --no-deps --format-version 1 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p') || true
 ecron=${target:-$root/target}/release/ecron
-if [[ -x $ecron ]]; then say "building what changed ..."; else say "building ecron; the first time this takes some minutes (about 3 on 2 cores) ..."; fi
+if [[ -x $ecron ]]; then say "building what changed ..."; else say "building ecron; the first time this takes minutes (about 5 on 2 cores) ..."; fi
 start=$(now_us)
 if ! cargo build --release --locked -p ecron-cli; then
   if cargo fetch --locked --quiet 2>/dev/null; then
@@ -167,5 +170,5 @@ fi
 
 say "starting: data in $data, Redis on 127.0.0.1:$port_base, NATS on 127.0.0.1:$((port_base + 1)). Ctrl-C stops everything."
 say "in another terminal: $ecron get jobs"
-PATH=${ECRON_BIN_DIR:-$root/.ecron/bin}:$PATH
+PATH=$bin:$PATH
 exec "$ecron" up --data "$data" --port-base "$port_base" --allow-exec --apply "$root"/examples/*.yaml "$imported"
