@@ -35,7 +35,13 @@ impl Progress {
 }
 
 /// Saves progress until shutdown, and once more then.
-pub async fn run<B: Checkpoints>(bus: &B, node: &str, progress: &Progress, clock: &Clock, shutdown: &Shutdown) {
+pub async fn run<B: Checkpoints>(
+    bus: &B,
+    node: &str,
+    progress: &Progress,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) {
     let mut saved = BTreeMap::new();
     loop {
         let stopping = shutdown.stopping();

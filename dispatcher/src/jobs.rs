@@ -51,7 +51,10 @@ impl Jobs {
     ) -> Result<Vec<Option<Arc<KnownJob>>>, StoreError> {
         let mut found: Vec<Option<Arc<KnownJob>>> = {
             let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            wanted.iter().map(|(job, revision)| cache.get(job).filter(|k| k.revision == *revision).cloned()).collect()
+            wanted
+                .iter()
+                .map(|(job, revision)| cache.get(job).filter(|k| k.revision == *revision).cloned())
+                .collect()
         };
         let missing: Vec<usize> = (0..found.len()).filter(|index| found[*index].is_none()).collect();
         if missing.is_empty() {

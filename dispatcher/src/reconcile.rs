@@ -102,7 +102,9 @@ where
         match self.fate(&run).await? {
             Fate::InStream => Ok(false),
             Fate::Lost => self.publish_again(lease, &run, now).await,
-            Fate::Acknowledged => self.end(lease, &run, RunState::Succeeded, Outcome::Succeeded, None, now).await,
+            Fate::Acknowledged => {
+                self.end(lease, &run, RunState::Succeeded, Outcome::Succeeded, None, now).await
+            }
             Fate::Terminated { reason } => {
                 self.park(lease, &run, &reason, now).await?;
                 self.end(lease, &run, RunState::DeadLettered, Outcome::Failed, Some(reason), now).await
@@ -148,14 +150,21 @@ where
         run: &SentRun,
     ) -> Result<Option<Arc<crate::jobs::KnownJob>>, StoreError> {
         let job = &run.occurrence.job;
-        let Some(record) = self.store.jobs(lease.shard, std::slice::from_ref(job)).await?.pop().flatten() else {
+        let Some(record) = self.store.jobs(lease.shard, std::slice::from_ref(job)).await?.pop().flatten()
+        else {
             return Ok(None);
         };
         Ok(self.jobs.at(&*self.store, lease.shard, &[(job.clone(), record.revision)]).await?.pop().flatten())
     }
 
     /// A bare client gave up on it: the message is gone, so its letter is written from the job as it is now.
-    async fn park(&self, lease: &Lease, run: &SentRun, reason: &str, now: Timestamp) -> Result<(), PassError> {
+    async fn park(
+        &self,
+        lease: &Lease,
+        run: &SentRun,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), PassError> {
         let Some(job) = self.present_job(lease, run).await? else { return Ok(()) };
         let original =
             publication(run.occurrence.clone(), &job, &self.message_id_key, run.generation, run.republished);

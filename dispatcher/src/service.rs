@@ -60,8 +60,12 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
 
     /// Works until shutdown; then finishes the passes under way and gives its leases back.
     pub async fn run(self, shutdown: Shutdown) {
-        let settler =
-            Settler::new(Arc::clone(&self.store), Arc::clone(&self.bus), self.clock.clone(), self.config.shards);
+        let settler = Settler::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.bus),
+            self.clock.clone(),
+            self.config.shards,
+        );
         tokio::join!(
             self.own(&shutdown),
             settler.run(&shutdown),
@@ -114,7 +118,8 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
         ownership: &mut Ownership,
         loops: &mut BTreeMap<ShardId, ShardLoop>,
     ) -> Result<(), StoreError> {
-        let (change, sample) = ownership.beat(&*self.store, &self.config.node, || self.clock.local_now()).await?;
+        let (change, sample) =
+            ownership.beat(&*self.store, &self.config.node, || self.clock.local_now()).await?;
         self.clock.set_offset_ms(sample.offset_ms);
         for shard in change.lost {
             self.end_loop(loops, shard).await;
@@ -230,7 +235,9 @@ async fn run_shard<S: Store, B: DispatcherBus>(
             match reconciler.run_once(&lease, clock.now()).await {
                 Ok(_) => {}
                 Err(PassError::Store(StoreError::Fenced)) => return,
-                Err(problem) => tracing::warn!(shard = %lease.shard, %problem, "reconciling is tried again later"),
+                Err(problem) => {
+                    tracing::warn!(shard = %lease.shard, %problem, "reconciling is tried again later")
+                }
             }
         }
         tokio::select! {
@@ -255,7 +262,12 @@ fn next_pass_at(report: &ShardReport, now: Timestamp) -> Timestamp {
 }
 
 /// After a failed step of a loop: says why, and waits a little or until shutdown.
-pub(crate) async fn pause_after(problem: &dyn std::fmt::Display, what: &str, clock: &Clock, shutdown: &Shutdown) {
+pub(crate) async fn pause_after(
+    problem: &dyn std::fmt::Display,
+    what: &str,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) {
     tracing::warn!(%problem, "{what} waits for the servers");
     tokio::select! {
         biased;

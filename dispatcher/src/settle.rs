@@ -110,7 +110,11 @@ where
         }
     }
 
-    async fn fold_attempt(&self, occurrence: &Occurrence, report: &AttemptReport) -> Result<bool, SettleError> {
+    async fn fold_attempt(
+        &self,
+        occurrence: &Occurrence,
+        report: &AttemptReport,
+    ) -> Result<bool, SettleError> {
         let shard = self.shards.shard_of(&occurrence.job);
         let Some(state) = report.ends_run else {
             let executor = &report.executor;
@@ -143,7 +147,12 @@ where
     }
 }
 
-fn settlement(occurrence: &Occurrence, report: &AttemptReport, state: RunState, now: Timestamp) -> Settlement {
+fn settlement(
+    occurrence: &Occurrence,
+    report: &AttemptReport,
+    state: RunState,
+    now: Timestamp,
+) -> Settlement {
     Settlement {
         occurrence: occurrence.clone(),
         revision: report.revision,

@@ -16,10 +16,10 @@ use model::misfire::Interruption;
 use model::name::JobId;
 use model::run::Generation;
 use model::time::Timestamp;
+use store::StoreError;
 use store::ledger::{LedgerStore, Sent, Skip, TakenEntry};
 use store::ownership::Lease;
 use store::plan::PlanStore;
-use store::StoreError;
 
 use crate::barrier::outcomes_caught_up;
 use crate::jobs::{Jobs, KnownJob};
@@ -108,8 +108,7 @@ where
             return Ok(report);
         }
         let until = now.plus(TAKE_AHEAD);
-        let taken =
-            self.store.take(self.lease.shard, self.lease.epoch, until, PUBLISH_BATCH_MAX).await?;
+        let taken = self.store.take(self.lease.shard, self.lease.epoch, until, PUBLISH_BATCH_MAX).await?;
         self.taken_until = Some(taken.taken_until);
         report.next_due = taken.next_due;
         report.more = taken.entries.len() >= PUBLISH_BATCH_MAX;
@@ -124,7 +123,11 @@ where
 
     /// If nobody took this shard for long, each job's catch-up decides about what was missed, before any of it is
     /// taken. `false`: the planner has yet to plan the time that was missed.
-    async fn recover_interruption(&mut self, now: Timestamp, report: &mut ShardReport) -> Result<bool, PassError> {
+    async fn recover_interruption(
+        &mut self,
+        now: Timestamp,
+        report: &mut ShardReport,
+    ) -> Result<bool, PassError> {
         let shard = self.lease.shard;
         let known = match self.taken_until {
             Some(until) if Interruption::between(until, now).is_none() => return Ok(true),
@@ -169,7 +172,11 @@ where
         }
     }
 
-    async fn missed_skips(&self, missed: &[Entry], interruption: Interruption) -> Result<Vec<Skip>, PassError> {
+    async fn missed_skips(
+        &self,
+        missed: &[Entry],
+        interruption: Interruption,
+    ) -> Result<Vec<Skip>, PassError> {
         let wanted: Vec<(JobId, Revision)> =
             missed.iter().map(|entry| (entry.occurrence.job.clone(), entry.revision)).collect();
         let known = self.jobs.at(&*self.store, self.lease.shard, &wanted).await?;
@@ -182,7 +189,10 @@ where
             missed.iter().map(|entry| (entry.occurrence.job.clone(), entry.occurrence.due_at)).collect();
         let skips = skip_missed(&due, interruption, &|job| rules.get(job).map(|known| &known.spec.catch_up));
         let at = interruption.until;
-        Ok(skips.into_iter().map(|(index, reason)| Skip { entry: missed[index].clone(), reason, at }).collect())
+        Ok(skips
+            .into_iter()
+            .map(|(index, reason)| Skip { entry: missed[index].clone(), reason, at })
+            .collect())
     }
 
     async fn dispatch(

@@ -42,7 +42,8 @@ impl Owned {
     /// Replaces the set of leases if it changed.
     pub fn set(&self, leases: BTreeMap<ShardId, Lease>) {
         self.leases.send_if_modified(|present| {
-            let epochs = |set: &BTreeMap<ShardId, Lease>| set.values().map(|l| (l.shard, l.epoch)).collect::<Vec<_>>();
+            let epochs =
+                |set: &BTreeMap<ShardId, Lease>| set.values().map(|l| (l.shard, l.epoch)).collect::<Vec<_>>();
             let changed = epochs(present) != epochs(&leases);
             if changed {
                 *present = leases;
@@ -214,7 +215,12 @@ where
         }
         SpecChange::Deleted { job, shard, revision } => {
             let Some(lease) = leases.get(&shard) else { return Ok(()) };
-            (shard, job.clone(), revision, apply_delete(store, shard, lease.epoch, &job, revision, now).await?)
+            (
+                shard,
+                job.clone(),
+                revision,
+                apply_delete(store, shard, lease.epoch, &job, revision, now).await?,
+            )
         }
         SpecChange::Foreign { key, revision } => {
             tracing::warn!(key, %revision, "a key in the spec bucket isn't a job's; it is left alone");

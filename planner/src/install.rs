@@ -11,9 +11,9 @@ use model::schedule::{Identity, Schedule};
 use model::shard::ShardId;
 use model::spec::{Acceptance, HistoryLimits, JobSpec};
 use model::time::Timestamp;
+use store::StoreError;
 use store::lease::Epoch;
 use store::plan::{Cursor, Install, Installed, JobRecord, PlanStore};
-use store::StoreError;
 
 /// Reads of a record that changed under us, before we give up and let the feed come round again.
 const CONFLICT_RETRIES_MAX: usize = 5;
@@ -48,7 +48,12 @@ pub fn compile(value: &[u8], written_at: Timestamp) -> Result<Compiled, String> 
     let job = spec.id.to_string();
     let identity = Identity { job: &job, created_at: acceptance.created_at };
     let schedule = Schedule::compile(&spec.schedule, &identity, &|_| None).map_err(|problems| {
-        join(problems.iter().map(|problem| format!("schedule.{}: {}", problem.field, problem.message)).collect())
+        join(
+            problems
+                .iter()
+                .map(|problem| format!("schedule.{}: {}", problem.field, problem.message))
+                .collect(),
+        )
     })?;
     Ok(Compiled { spec, acceptance, schedule })
 }
@@ -62,13 +67,20 @@ pub fn install_plan(
     cursor: &Cursor,
     now: Timestamp,
 ) -> Install {
-    let layout = if new.spec.suspend { Layout::default() } else { first_layout(new, old.map(|(_, c)| c), cursor, now) };
+    let layout = if new.spec.suspend {
+        Layout::default()
+    } else {
+        first_layout(new, old.map(|(_, c)| c), cursor, now)
+    };
     let named_before = |due: &Timestamp| {
-        old.is_some_and(|(_, c)| !c.spec.suspend && *due > c.acceptance.schedule_since && c.schedule.names(*due))
+        old.is_some_and(|(_, c)| {
+            !c.spec.suspend && *due > c.acceptance.schedule_since && c.schedule.names(*due)
+        })
     };
     let (add, add_unseen) = layout.minute.into_iter().partition(named_before);
     let remove = old.map_or_else(Vec::new, |(_, compiled)| {
-        let window = Window { after: cursor.taken_until, until: cursor.planned_until, now, interruption: None };
+        let window =
+            Window { after: cursor.taken_until, until: cursor.planned_until, now, interruption: None };
         lay_out(&compiled.schedule, window, &compiled.spec.catch_up, 0).minute
     });
     Install {
@@ -119,7 +131,11 @@ pub async fn apply_change<S: PlanStore>(
 ) -> Result<Applied, StoreError> {
     let compiled = compile(value, written_at).and_then(|compiled| {
         let found = compiled.spec.id.clone();
-        if found == *job { Ok(compiled) } else { Err(format!("metadata names {found}, but the key names {job}")) }
+        if found == *job {
+            Ok(compiled)
+        } else {
+            Err(format!("metadata names {found}, but the key names {job}"))
+        }
     });
     for _ in 0..CONFLICT_RETRIES_MAX {
         let cursor = store.cursor(shard).await?.ok_or(StoreError::Fenced)?;
@@ -129,7 +145,8 @@ pub async fn apply_change<S: PlanStore>(
         }
         let install = match &compiled {
             Ok(new) => {
-                let old = record.as_ref().and_then(|r| compile(r.spec.as_bytes(), written_at).ok().map(|c| (r, c)));
+                let old =
+                    record.as_ref().and_then(|r| compile(r.spec.as_bytes(), written_at).ok().map(|c| (r, c)));
                 let mut plan = install_plan(new, revision, old.as_ref().map(|(r, c)| (*r, c)), &cursor, now);
                 // A record whose spec we can't read still has a revision to compare and a place to leave.
                 plan.expected = record.as_ref().map(|record| record.revision);
@@ -137,7 +154,8 @@ pub async fn apply_change<S: PlanStore>(
             }
             Err(problems) => invalid_install(job, record.clone(), problems),
         };
-        let near = install.add.first().or(install.add_unseen.first()).is_some_and(|due| due.ms_since(now) < NEAR_MS);
+        let near =
+            install.add.first().or(install.add_unseen.first()).is_some_and(|due| due.ms_since(now) < NEAR_MS);
         match store.install(shard, epoch, &install).await? {
             Installed::Done if compiled.is_ok() => return Ok(Applied::Installed { near }),
             Installed::Done => return Ok(Applied::Invalid),
@@ -161,7 +179,14 @@ fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str) -> In
         history: HistoryLimits::default(),
     });
     record.condition = Some(problems.chars().take(model::limits::ERROR_BYTES_MAX / 4).collect());
-    Install { job: job.clone(), expected, record: Some(record), remove: vec![], add: vec![], add_unseen: vec![] }
+    Install {
+        job: job.clone(),
+        expected,
+        record: Some(record),
+        remove: vec![],
+        add: vec![],
+        add_unseen: vec![],
+    }
 }
 
 /// Removes a job whose spec was deleted at `revision`.
@@ -184,7 +209,12 @@ pub async fn apply_delete<S: PlanStore>(
         let remove = compile(record.spec.as_bytes(), now).map_or_else(
             |_| Vec::new(),
             |old| {
-                let window = Window { after: cursor.taken_until, until: cursor.planned_until, now, interruption: None };
+                let window = Window {
+                    after: cursor.taken_until,
+                    until: cursor.planned_until,
+                    now,
+                    interruption: None,
+                };
                 lay_out(&old.schedule, window, &old.spec.catch_up, 0).minute
             },
         );

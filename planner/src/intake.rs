@@ -27,7 +27,12 @@ const INTAKE_BATCH_MAX: usize = 64;
 const INTAKE_WAIT: Duration = Duration::from_secs(5);
 
 /// Takes deferred messages until shutdown.
-pub(crate) async fn run<S: Store, B: PlannerBus>(api: &Api<S, B>, bus: &B, clock: &Clock, shutdown: &Shutdown) {
+pub(crate) async fn run<S: Store, B: PlannerBus>(
+    api: &Api<S, B>,
+    bus: &B,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) {
     while !shutdown.stopping() {
         let fetched = tokio::select! {
             biased;
@@ -83,7 +88,9 @@ async fn accept<S: Store, B: PlannerBus, D: IntakeDelivery>(
 #[must_use]
 pub fn one_shot(deferred: &Deferred, sequence: u64) -> JobSpec {
     let name = match &deferred.key {
-        Some(key) => format!("defer-{:016x}", stable_hash(&[deferred.queue.name.as_str(), "~", key.as_str()])),
+        Some(key) => {
+            format!("defer-{:016x}", stable_hash(&[deferred.queue.name.as_str(), "~", key.as_str()]))
+        }
         None => format!("defer-{sequence}"),
     };
     // Both forms are letters, digits and a hyphen, within the limit.

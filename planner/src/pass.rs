@@ -140,11 +140,12 @@ async fn compiled_specs<S: PlanStore>(
     let jobs: Vec<JobId> = missing.iter().map(|index| waiting[*index].job.clone()).collect();
     let records = store.jobs(shard, &jobs).await?;
     for ((index, job), record) in missing.into_iter().zip(jobs).zip(records) {
-        found[index] = record.filter(|record| record.revision == waiting[index].revision).and_then(|record| {
-            let compiled = Arc::new(readable(&job, &record)?);
-            cache.put(&job, record.revision, &compiled);
-            Some(compiled)
-        });
+        found[index] =
+            record.filter(|record| record.revision == waiting[index].revision).and_then(|record| {
+                let compiled = Arc::new(readable(&job, &record)?);
+                cache.put(&job, record.revision, &compiled);
+                Some(compiled)
+            });
     }
     Ok(found)
 }

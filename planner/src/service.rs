@@ -30,10 +30,7 @@ pub struct PlannerConfig {
 }
 
 /// What a planner needs from the bus.
-pub trait PlannerBus:
-    SpecStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream
-{
-}
+pub trait PlannerBus: SpecStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream {}
 impl<T: SpecStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream> PlannerBus for T {}
 
 #[derive(Debug)]
@@ -106,7 +103,8 @@ impl<S: Store, B: PlannerBus> Planner<S, B> {
 
     /// One beat: heartbeat, clock offset, leases; surplus shards go to their new owner at once.
     async fn beat(&self, ownership: &mut Ownership) -> Result<(), StoreError> {
-        let (change, sample) = ownership.beat(&*self.store, &self.config.node, || self.clock.local_now()).await?;
+        let (change, sample) =
+            ownership.beat(&*self.store, &self.config.node, || self.clock.local_now()).await?;
         self.clock.set_offset_ms(sample.offset_ms);
         if !change.surplus.is_empty() {
             ownership.give_back(&*self.store, &change.surplus).await?;
@@ -131,7 +129,8 @@ impl<S: Store, B: PlannerBus> Planner<S, B> {
                 Err(problem) => Err(problem),
             }
         });
-        let outcomes: Vec<_> = futures_util::stream::iter(passes).buffer_unordered(PASSES_IN_FLIGHT_MAX).collect().await;
+        let outcomes: Vec<_> =
+            futures_util::stream::iter(passes).buffer_unordered(PASSES_IN_FLIGHT_MAX).collect().await;
         outcomes.into_iter().collect()
     }
 }
@@ -159,7 +158,12 @@ impl Health {
 }
 
 /// After a failed step of a loop: says why, and waits a little or until shutdown.
-pub(crate) async fn pause_after(problem: &dyn std::fmt::Display, what: &str, clock: &Clock, shutdown: &Shutdown) {
+pub(crate) async fn pause_after(
+    problem: &dyn std::fmt::Display,
+    what: &str,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) {
     tracing::warn!(%problem, "{what} waits for the servers");
     tokio::select! {
         biased;

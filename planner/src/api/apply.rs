@@ -18,7 +18,10 @@ const WRITES_IN_FLIGHT_MAX: usize = 64;
 const CONFLICT_RETRIES_MAX: usize = 8;
 
 impl<S: Store, B: PlannerBus> Api<S, B> {
-    pub(super) async fn apply(&self, request: Result<ApplyRequest, ApiError>) -> Result<ApplyReply, ApiError> {
+    pub(super) async fn apply(
+        &self,
+        request: Result<ApplyRequest, ApiError>,
+    ) -> Result<ApplyReply, ApiError> {
         let request = request?;
         let now = self.clock.now();
         let specs = validated(&request.manifests, now)?;
@@ -34,11 +37,18 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 }
             }
         });
-        Ok(ApplyReply { jobs: futures_util::stream::iter(writes).buffered(WRITES_IN_FLIGHT_MAX).collect().await })
+        Ok(ApplyReply {
+            jobs: futures_util::stream::iter(writes).buffered(WRITES_IN_FLIGHT_MAX).collect().await,
+        })
     }
 
     /// Writes a one-off's spec, unless its job exists already: a second submission changes nothing.
-    pub(crate) async fn put_once(&self, spec: &JobSpec, due_at: Timestamp, now: Timestamp) -> Result<(), ApiError> {
+    pub(crate) async fn put_once(
+        &self,
+        spec: &JobSpec,
+        due_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
         self.bus.ensure_queue(&spec.queue).await?;
         // The instant may have passed already, and counts all the same.
         let since = now.min(due_at.plus_ms(-1));
@@ -68,7 +78,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             {
                 return Ok((stored.revision, ApplyAction::Unchanged));
             }
-            let acceptance = manifest::accept(spec, old.as_ref().map(|(spec, acceptance)| (spec, acceptance)), now);
+            let acceptance =
+                manifest::accept(spec, old.as_ref().map(|(spec, acceptance)| (spec, acceptance)), now);
             let expected = present.as_ref().map(|stored| stored.revision);
             let value = stored::to_bytes(spec, &acceptance);
             let action = if expected.is_some() { ApplyAction::Configured } else { ApplyAction::Created };

@@ -58,9 +58,8 @@ fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
 }
 
 fn reply<T: serde::Serialize>(outcome: Result<T, ApiError>) -> Vec<u8> {
-    serde_json::to_vec(&Envelope::from(outcome)).unwrap_or_else(|_| {
-        br#"{"v":1,"error":{"kind":"failed","message":"write the answer"}}"#.to_vec()
-    })
+    serde_json::to_vec(&Envelope::from(outcome))
+        .unwrap_or_else(|_| br#"{"v":1,"error":{"kind":"failed","message":"write the answer"}}"#.to_vec())
 }
 
 impl From<BusError> for ApiError {

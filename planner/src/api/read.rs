@@ -1,21 +1,22 @@
 //! `get`, `list`, `runs` and `run`.
 
+use bus::specs::{SPEC_PAGE_MAX, StoredSpec};
 use futures_util::StreamExt;
 use model::id::Occurrence;
 use model::manifest::{encode, stored};
 use model::name::{JobId, Name};
 use model::schedule::{Identity, Schedule};
 use model::time::Timestamp;
-use bus::specs::{SPEC_PAGE_MAX, StoredSpec};
 use store::Store;
 use store::ledger::RunRecord;
 use store::plan::JobRecord;
 
+use super::Api;
 use super::types::{
-    ApiError, JobRequest, JobStatus, JobView, ListReply, ListRequest, RunRequest, RunView, RunsReply, RunsRequest,
+    ApiError, JobRequest, JobStatus, JobView, ListReply, ListRequest, RunRequest, RunView, RunsReply,
+    RunsRequest,
 };
 use super::write::job_id;
-use super::Api;
 use crate::service::PlannerBus;
 
 /// Jobs in a page of `list`, unless asked for fewer.
@@ -49,7 +50,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let mut page = std::collections::BTreeMap::new();
         while let Some((job, stored)) = specs.next().await {
             let name = job.to_string();
-            if request.after.as_ref().is_some_and(|after| name <= *after) || !has_labels(&stored, &request.labels) {
+            if request.after.as_ref().is_some_and(|after| name <= *after)
+                || !has_labels(&stored, &request.labels)
+            {
                 continue;
             }
             page.insert(name, (job, stored));
@@ -79,7 +82,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
 
     pub(super) async fn run(&self, request: Result<RunRequest, ApiError>) -> Result<RunView, ApiError> {
         let text = request?.run;
-        let occurrence: Occurrence = text.parse().map_err(|problem| ApiError::refused(format!("{problem}")))?;
+        let occurrence: Occurrence =
+            text.parse().map_err(|problem| ApiError::refused(format!("{problem}")))?;
         match self.store.run(self.shards.shard_of(&occurrence.job), &occurrence).await? {
             Some(record) => Ok(run_view(&record)),
             None => Err(ApiError::not_found(&format!("a record of run {text}"))),

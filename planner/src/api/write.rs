@@ -11,7 +11,10 @@ use crate::service::PlannerBus;
 const CONFLICT_RETRIES_MAX: usize = 8;
 
 impl<S: Store, B: PlannerBus> Api<S, B> {
-    pub(super) async fn delete(&self, request: Result<JobRequest, ApiError>) -> Result<DeleteReply, ApiError> {
+    pub(super) async fn delete(
+        &self,
+        request: Result<JobRequest, ApiError>,
+    ) -> Result<DeleteReply, ApiError> {
         let job = job_id(&request?.job)?;
         let shard = self.shards.shard_of(&job);
         for _ in 0..CONFLICT_RETRIES_MAX {
@@ -28,7 +31,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     }
 
     /// One run now, besides the schedule and without moving it.
-    pub(super) async fn trigger(&self, request: Result<JobRequest, ApiError>) -> Result<TriggerReply, ApiError> {
+    pub(super) async fn trigger(
+        &self,
+        request: Result<JobRequest, ApiError>,
+    ) -> Result<TriggerReply, ApiError> {
         let job = job_id(&request?.job)?;
         let shard = self.shards.shard_of(&job);
         let Some(due_at) = self.store.insert(shard, &job, self.clock.now()).await? else {
