@@ -3,6 +3,7 @@
 pub mod bucket;
 pub mod id;
 pub mod limits;
+pub mod manifest;
 pub mod misfire;
 pub mod name;
 pub mod retry;
