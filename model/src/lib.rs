@@ -4,6 +4,7 @@ pub mod bucket;
 pub mod dispatch;
 pub mod id;
 pub mod limits;
+pub mod manifest;
 pub mod misfire;
 pub mod name;
 pub mod plan;

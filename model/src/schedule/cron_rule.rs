@@ -12,7 +12,7 @@
 
 use super::calendar::{CALENDAR_END, Calendar};
 use super::policy::{Fold, Gap};
-use super::zone::{Span, Zone};
+use super::zone::{FAR, Span, Zone};
 
 /// No zone is further from UTC than this (the widest in the database is 14 hours), in seconds.
 const OFFSET_MAX: i64 = 16 * 3_600;
@@ -42,10 +42,6 @@ impl CronRule {
         let elapsed = calendar.rule().elapsed;
         let (gap, fold) = if elapsed { (Gap::Skip, Fold::Both) } else { (gap, fold) };
         Self { calendar, zone, gap, fold }
-    }
-
-    pub(super) fn calendar(&self) -> &Calendar {
-        &self.calendar
     }
 
     /// The first occurrence after an instant.
@@ -105,10 +101,10 @@ impl CronRule {
         if !self.calendar.names(civil, false) {
             return Some(Jump::Gap { gap: self.gap });
         }
-        if span.offset_before > span.offset && civil < span.start.saturating_add(span.offset_before) {
+        if span.offset_before > span.offset && civil < span.start + span.offset_before {
             return Some(Jump::Fold { second: true, fold: self.fold });
         }
-        let repeats = span.offset_after < span.offset && civil >= span.end.saturating_add(span.offset_after);
+        let repeats = span.offset_after < span.offset && civil >= span.end + span.offset_after;
         repeats.then_some(Jump::Fold { second: false, fold: self.fold })
     }
 
@@ -122,7 +118,7 @@ impl CronRule {
             Fold::Second => span.offset.min(span.offset_after),
             Fold::First | Fold::Both => span.offset,
         };
-        span.start.saturating_add(start)..span.end.saturating_add(end)
+        span.start + start..span.end + end
     }
 
     /// The first occurrence after `after` that the gap at this span's start gives.
@@ -165,7 +161,7 @@ impl CronRule {
 
 /// The civil times that this span's start leaves out.
 fn gap_of(span: &Span) -> Option<std::ops::Range<i64>> {
-    let jumped = span.offset > span.offset_before && span.start != i64::MIN;
+    let jumped = span.offset > span.offset_before && span.start != -FAR;
     jumped.then(|| span.start + span.offset_before..span.start + span.offset)
 }
 

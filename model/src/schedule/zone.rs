@@ -32,12 +32,15 @@ struct Transition {
     offset: i64,
 }
 
+/// Where a first span starts and a last one ends: beyond every instant, and safe to add offsets to.
+pub(super) const FAR: i64 = i64::MAX / 4;
+
 /// A stretch of instants with one offset. All numbers are seconds; instants count from the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
-    /// The first instant of the span; `i64::MIN` for the first one.
+    /// The first instant of the span; `-FAR` for the first one.
     pub(super) start: i64,
-    /// The first instant after the span; `i64::MAX` for the last one.
+    /// The first instant after the span; `FAR` for the last one.
     pub(super) end: i64,
     /// Civil time minus UTC.
     pub(super) offset: i64,
@@ -57,7 +60,7 @@ pub struct UnknownZone {
 
 impl Zone {
     /// Coordinated Universal Time.
-    pub const UTC: Self = Self { tz: Tz::UTC, transitions: &[Transition { at: i64::MIN, offset: 0 }] };
+    pub const UTC: Self = Self { tz: Tz::UTC, transitions: &[Transition { at: -FAR, offset: 0 }] };
 
     /// Looks a zone up by its IANA name.
     ///
@@ -92,13 +95,13 @@ impl Zone {
     /// The span that contains an instant (seconds since the epoch).
     pub(super) fn span_at(&self, at: i64) -> Span {
         let later = self.transitions.partition_point(|transition| transition.at <= at);
-        // The first transition is at `i64::MIN`, so there is always one that isn't later.
+        // The first transition is at `-FAR`, so there is always one that isn't later.
         let here = later.saturating_sub(1);
         let offset_of = |index: usize| self.transitions.get(index).map(|transition| transition.offset);
         let offset = offset_of(here).unwrap_or(0);
         Span {
-            start: self.transitions.get(here).map_or(i64::MIN, |transition| transition.at),
-            end: self.transitions.get(later).map_or(i64::MAX, |transition| transition.at),
+            start: self.transitions.get(here).map_or(-FAR, |transition| transition.at),
+            end: self.transitions.get(later).map_or(FAR, |transition| transition.at),
             offset,
             offset_before: here.checked_sub(1).and_then(offset_of).unwrap_or(offset),
             offset_after: offset_of(later).unwrap_or(offset),
@@ -153,7 +156,7 @@ fn transitions_of(tz: Tz) -> &'static [Transition] {
 fn build(tz: Tz) -> Vec<Transition> {
     let first = year_start(YEARS.0);
     let compiled_until = year_start(COMPILED_UNTIL);
-    let mut table = vec![Transition { at: i64::MIN, offset: offset_in(tz, first) }];
+    let mut table = vec![Transition { at: -FAR, offset: offset_in(tz, first) }];
     let mut low = first;
     while low < compiled_until {
         let high = (low + SAMPLE).min(compiled_until);
