@@ -116,6 +116,9 @@ pub struct RunRecord {
 /// Items in one call of `take`, `confirm`, `skip` or `overdue`.
 pub const LEDGER_BATCH_MAX: usize = 500;
 
+/// How long a bare client's `term` is remembered.
+pub const TERMINATED_KEPT: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
+
 pub trait LedgerStore: Send + Sync + 'static {
     /// The entries due up to `until`, and marks the shard as taken that far.
     fn take(
@@ -126,8 +129,32 @@ pub trait LedgerStore: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Taken, StoreError>> + Send;
 
+    /// The entries of the minute tier due after `after` and up to `until`, earliest first, at most `limit` and then
+    /// all the others that are due at the last one's instant. Changes nothing: for looking at what an interruption
+    /// missed before any of it is taken.
+    fn missed(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        after: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<TakenEntry>, StoreError>> + Send;
+
+    /// Remembers that an executor ended a message of the run stream for good without a report (a bare client's
+    /// `term`); kept for `TERMINATED_KEPT`.
+    fn note_terminated(
+        &self,
+        sequence: u64,
+        reason: &str,
+        at: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The reason noted for a message, if it was ended so.
+    fn terminated(&self, sequence: u64) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
+
     /// Moves published entries from the minute tier into `sent` and opens their run records. An entry that is no
-    /// longer in the minute tier was settled meanwhile: left alone. (A repair finds its entry in `sent`: updated.)
+    /// longer in the minute tier, or whose run has ended, was settled meanwhile: it only leaves the minute tier. (A repair finds its entry in `sent`: updated.)
     fn confirm(
         &self,
         shard: ShardId,

@@ -51,8 +51,11 @@ pub struct Install {
     pub record: Option<JobRecord>,
     /// Minute-tier entries to take out: due instants, under the *expected* revision.
     pub remove: Vec<Timestamp>,
-    /// Minute-tier entries to put in: due instants, under the *new* revision.
+    /// Minute-tier entries to put in: due instants, under the *new* revision. One that the shard's dispatcher has taken
+    /// by now (due up to `taken_until`) belongs to the old revision: neither removed nor put in.
     pub add: Vec<Timestamp>,
+    /// Likewise, but for instants that no older revision named: put in even if `taken_until` has passed them.
+    pub add_unseen: Vec<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
