@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use lru::LruCache;
 use model::id::Revision;
-use model::manifest::stored;
+use model::manifest;
 use model::name::JobId;
 use model::schedule::{Identity, Schedule};
 use model::shard::ShardId;
@@ -74,7 +74,7 @@ impl Jobs {
 }
 
 fn read(job: &JobId, record: &JobRecord) -> Option<KnownJob> {
-    let parsed = stored::from_bytes(record.spec.as_bytes(), Timestamp::from_ms(0));
+    let parsed = manifest::from_bytes(record.spec.as_bytes(), Timestamp::from_ms(0));
     let (spec, acceptance) = match parsed {
         Ok(parts) => parts,
         Err(problems) => {

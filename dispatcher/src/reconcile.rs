@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use ambient::Clock;
 use bus::dead::{DeadLetter, DeadReason};
-use bus::wire::{message_id, publication_headers};
+use bus::subjects::QueueSubject;
+use bus::wire::{encode_publication, message_id};
 use bus::{BusError, DeadLetters, EventReader, RunStream};
 use model::id::{Entry, RunId};
 use model::run::{AttemptEnd, Outcome, RunState};
@@ -170,12 +171,12 @@ where
             publication(run.occurrence.clone(), &job, &self.message_id_key, run.generation, run.republished);
         let letter = DeadLetter {
             id: run.occurrence.to_string(),
-            subject: bus::subjects::run(&job.spec.queue),
+            subject: QueueSubject::Run.of(&job.spec.queue),
             reason: DeadReason::Terminated,
             error: reason.to_owned(),
             attempts: 1,
             died_at: now,
-            original_headers: publication_headers(&original),
+            original_headers: encode_publication(&original),
             payload: original.payload,
         };
         self.bus.park(&letter).await?;

@@ -134,7 +134,7 @@ where
         }
         let shard = self.shards.shard_of(&occurrence.job);
         let Some(stored) = self.bus.get(shard, &occurrence.job).await? else { return Ok(()) };
-        let deferred = model::manifest::stored::from_bytes(&stored.value, stored.written_at)
+        let deferred = model::manifest::from_bytes(&stored.value, stored.written_at)
             .is_ok_and(|(spec, _)| spec.delete_when_done && spec.schedule.at == [occurrence.due_at]);
         if !deferred {
             return Ok(());

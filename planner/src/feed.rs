@@ -13,9 +13,9 @@ use futures_util::StreamExt;
 use model::id::Revision;
 use model::shard::ShardId;
 use model::time::Timestamp;
+use store::StoreError;
 use store::ownership::Lease;
 use store::plan::{Cursor, PlanStore};
-use store::{StoreError, ownership};
 use tokio::sync::watch;
 
 use crate::install::{Applied, apply_change, apply_delete};
@@ -176,7 +176,7 @@ where
 /// A new cursor: the shard is new, or Redis lost it. What was due before its checkpoint has been dispatched.
 async fn begin<S: PlanStore>(
     store: &S,
-    lease: &ownership::Lease,
+    lease: &Lease,
     checkpoint: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Cursor, StoreError> {

@@ -3,7 +3,7 @@
 //! `install_plan` decides (pure); `apply_change` reads, calls it and carries it out.
 
 use model::id::Revision;
-use model::manifest::stored;
+use model::manifest;
 use model::misfire::Interruption;
 use model::name::JobId;
 use model::plan::{Layout, Window, lay_out};
@@ -43,7 +43,7 @@ pub struct Compiled {
 /// Reads a stored spec. The error is one line with every problem.
 pub fn compile(value: &[u8], written_at: Timestamp) -> Result<Compiled, String> {
     let join = |problems: Vec<String>| problems.join("; ");
-    let (spec, acceptance) = stored::from_bytes(value, written_at)
+    let (spec, acceptance) = manifest::from_bytes(value, written_at)
         .map_err(|problems| join(problems.iter().map(ToString::to_string).collect()))?;
     let job = spec.id.to_string();
     let identity = Identity { job: &job, created_at: acceptance.created_at };
@@ -89,7 +89,7 @@ pub fn install_plan(
         record: Some(JobRecord {
             revision,
             // Complete even if the value came from another tool without its acceptance.
-            spec: String::from_utf8_lossy(&stored::to_bytes(&new.spec, &new.acceptance)).into_owned(),
+            spec: String::from_utf8_lossy(&manifest::to_bytes(&new.spec, &new.acceptance)).into_owned(),
             placed: layout.next,
             condition: None,
             history: new.spec.history,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
 use bus::dead::{DeadLetter, DeadReason};
-use bus::intake::{Intake, IntakeDelivery};
+use bus::intake::IntakeDelivery;
 use bus::wire::{Deferred, defer_request};
 use model::misfire::{CatchUp, CatchUpPolicy};
 use model::name::{JobId, Name};

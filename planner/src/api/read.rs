@@ -3,7 +3,7 @@
 use bus::specs::{SPEC_PAGE_MAX, StoredSpec};
 use futures_util::StreamExt;
 use model::id::Occurrence;
-use model::manifest::{encode, stored};
+use model::manifest::{self, encode};
 use model::name::{JobId, Name};
 use model::schedule::{Identity, Schedule};
 use model::time::Timestamp;
@@ -105,7 +105,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             last_run: last.map(run_view),
             ..JobStatus::default()
         };
-        let manifest = match stored::from_bytes(&stored.value, stored.written_at) {
+        let manifest = match manifest::from_bytes(&stored.value, stored.written_at) {
             Ok((spec, acceptance)) => {
                 status.created_at = acceptance.created_at.to_string();
                 status.suspended = spec.suspend;
@@ -130,7 +130,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
 
 fn has_labels(stored: &StoredSpec, wanted: &std::collections::BTreeMap<String, String>) -> bool {
     wanted.is_empty()
-        || stored::from_bytes(&stored.value, stored.written_at)
+        || manifest::from_bytes(&stored.value, stored.written_at)
             .is_ok_and(|(spec, _)| wanted.iter().all(|(key, value)| spec.labels.get(key) == Some(value)))
 }
 
