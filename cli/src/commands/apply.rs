@@ -134,7 +134,7 @@ pub(crate) async fn wait(bus: &NatsBus, applied: &[AppliedJob], timeout: Duratio
     Ok(())
 }
 
-fn sentence(job: &AppliedJob, dry_run: bool) -> String {
+pub(crate) fn sentence(job: &AppliedJob, dry_run: bool) -> String {
     match (&job.error, job.action) {
         (Some(error), _) => format!("job {} failed to {error}", job.job),
         (None, _) if dry_run => format!("job {} is valid (dry run)", job.job),
