@@ -1,1 +1,4 @@
+//! Stands in for the real one on this branch, so that the modules below are compiled and tested.
+#![allow(dead_code, reason = "the commands that call them are written elsewhere")]
+mod yaml;
 fn main() {}
