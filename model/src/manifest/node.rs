@@ -135,7 +135,8 @@ impl Node {
     }
 
     /// About how long it is as JSON: escapes aren't counted, for this only has to stop what is far too large.
-    pub(super) fn text_bytes(&self) -> usize {
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
         match &self.value {
             NodeValue::Null | NodeValue::Bool(_) | NodeValue::Int(_) | NodeValue::Float(_) => 4,
             NodeValue::String(text) => text.len() + 2,
