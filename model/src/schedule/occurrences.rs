@@ -243,7 +243,8 @@ impl Inner {
 
 /// Civil seconds as people write them.
 fn civil_text(civil: i64) -> String {
-    DateTime::from_timestamp(civil, 0).map_or_else(String::new, |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+    DateTime::from_timestamp(civil, 0)
+        .map_or_else(String::new, |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// The last instant of ecron's calendar, in milliseconds.

@@ -107,7 +107,14 @@ impl Zone {
     pub fn is_utc(&self) -> bool {
         matches!(
             self.tz,
-            Tz::UTC | Tz::UCT | Tz::Universal | Tz::Zulu | Tz::Etc__UTC | Tz::Etc__UCT | Tz::Etc__Universal | Tz::Etc__Zulu
+            Tz::UTC
+                | Tz::UCT
+                | Tz::Universal
+                | Tz::Zulu
+                | Tz::Etc__UTC
+                | Tz::Etc__UCT
+                | Tz::Etc__Universal
+                | Tz::Etc__Zulu
         )
     }
 
@@ -280,7 +287,7 @@ mod tests {
             ("2150-10-25T00:59:59Z", 7_200),
             ("2150-10-25T01:00:00Z", 3_600),
         ] {
-            let at: crate::time::Timestamp = at.parse().unwrap();
+            let at: Timestamp = at.parse().unwrap();
             assert_eq!(berlin.offset_at(at.as_ms() / 1_000), offset);
         }
     }
