@@ -29,10 +29,10 @@ pub(super) struct CronRule {
 /// Why an instant of a rule isn't simply its civil time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Jump {
-    /// The civil times of a gap became this occurrence.
-    Gap { gap: Gap },
+    /// A civil time (the first one, in seconds) that doesn't exist became this occurrence.
+    Gap { missing: i64, policy: Gap },
     /// Its civil time occurs twice.
-    Fold { second: bool, fold: Fold },
+    Fold { civil: i64, second: bool, policy: Fold },
 }
 
 impl CronRule {
@@ -99,13 +99,16 @@ impl CronRule {
         let span = self.zone.span_at(at);
         let civil = at + span.offset;
         if !self.calendar.names(civil, false) {
-            return Some(Jump::Gap { gap: self.gap });
+            let gap = gap_of(&span)?;
+            let missing = match self.gap {
+                Gap::Shift => at + span.offset_before,
+                Gap::Skip | Gap::Next => self.calendar.next(gap.start - 1)?,
+            };
+            return Some(Jump::Gap { missing, policy: self.gap });
         }
-        if span.offset_before > span.offset && civil < span.start + span.offset_before {
-            return Some(Jump::Fold { second: true, fold: self.fold });
-        }
+        let repeated = span.offset_before > span.offset && civil < span.start + span.offset_before;
         let repeats = span.offset_after < span.offset && civil >= span.end + span.offset_after;
-        repeats.then_some(Jump::Fold { second: false, fold: self.fold })
+        (repeated || repeats).then_some(Jump::Fold { civil, second: repeated, policy: self.fold })
     }
 
     /// The civil times that count in this span.
