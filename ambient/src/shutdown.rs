@@ -3,6 +3,7 @@
 //! Owns the listening to SIGINT and SIGTERM. What "stopping" means is up to each part; this only says when, and how
 //! long a part may take to finish what it has begun.
 
+use std::future::Future;
 use std::io;
 use std::time::Duration;
 
@@ -69,6 +70,11 @@ impl Shutdown {
     /// Waits until stopping is asked for.
     pub async fn stopped(&self) {
         self.token.cancelled().await;
+    }
+
+    /// Does something unless, or until, stopping is asked for: then it is dropped, and there is no result.
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.token.run_until_cancelled(work).await
     }
 
     /// How long work that has begun may go on after `stopped`.
