@@ -90,6 +90,7 @@ where
     B: SpecStore + bus::Checkpoints + Nudge,
 {
     let mut leases = owned.leases.subscribe();
+    let mut said = String::new();
     while !shutdown.stopping() {
         let present = leases.borrow_and_update().clone();
         let end = tokio::select! {
@@ -100,7 +101,11 @@ where
         };
         owned.mark_unready();
         if !matches!(end, FeedEnd::OwnershipChanged) {
-            tracing::warn!(problem = %end, "the spec feed starts again");
+            let problem = end.to_string();
+            if problem != said {
+                tracing::warn!(problem, "the spec feed waits for the servers");
+                said = problem;
+            }
             clock.sleep(RESTART_DELAY).await;
         }
     }

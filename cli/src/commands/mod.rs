@@ -43,7 +43,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
 
 fn next_instants(args: next::NextArgs) -> Result<(), Failure> {
     let mut text = Vec::new();
-    let outcome = next::run(args, Clock::system().now(), &mut text);
+    let outcome = next::run(&args, Clock::system().now(), &mut text);
     output::print(&String::from_utf8_lossy(&text))?;
     outcome.map_err(|refused| Failure::input(refused.to_string()))
 }
