@@ -142,8 +142,15 @@ impl Op {
     fn draw(random: &mut Random, revision: &mut u64) -> Self {
         let name = random.pick(&JOBS);
         match random.below(100) {
-            0..2 => Self::Hold { role: random.pick(&Role::ALL), node: random.pick(&["node-a", "node-b"]) },
-            2 => Self::Release { role: random.pick(&Role::ALL), node: random.pick(&["node-a", "node-b"]) },
+            0..3 => {
+                let node = if random.chance(90) { "node-a" } else { "node-b" };
+                if random.chance(75) {
+                    Self::Hold { role: random.pick(&Role::ALL), node }
+                } else {
+                    let node = random.pick(&["node-a", "node-b", "node-b"]);
+                    Self::Release { role: random.pick(&Role::ALL), node }
+                }
+            }
             3 => Self::Begin(Cursor {
                 incarnation: format!("incarnation-{revision}"),
                 planned_until: random.instant(),

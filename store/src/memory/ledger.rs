@@ -60,6 +60,9 @@ impl LedgerStore for MemoryStore {
     }
 
     async fn confirm(&self, shard: ShardId, epoch: Epoch, sent: &[Sent]) -> Result<(), StoreError> {
+        if sent.is_empty() {
+            return Ok(());
+        }
         self.fenced(shard, Role::Dispatcher, epoch, |shard, _| {
             sent.iter().for_each(|sent| shard.confirm(sent, epoch));
             Ok(())
@@ -67,6 +70,9 @@ impl LedgerStore for MemoryStore {
     }
 
     async fn skip(&self, shard: ShardId, epoch: Epoch, skips: &[Skip]) -> Result<(), StoreError> {
+        if skips.is_empty() {
+            return Ok(());
+        }
         self.fenced(shard, Role::Dispatcher, epoch, |shard, _| {
             for Skip { entry, reason, at } in skips {
                 if shard.remove_entry(entry) {
@@ -78,6 +84,9 @@ impl LedgerStore for MemoryStore {
     }
 
     async fn drop_entries(&self, shard: ShardId, epoch: Epoch, entries: &[Entry]) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
         self.fenced(shard, Role::Dispatcher, epoch, |shard, _| {
             for entry in entries {
                 shard.remove_entry(entry);

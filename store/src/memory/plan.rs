@@ -78,6 +78,9 @@ impl PlanStore for MemoryStore {
         epoch: Epoch,
         steps: &[Advance],
     ) -> Result<Vec<bool>, StoreError> {
+        if steps.is_empty() {
+            return Ok(Vec::new());
+        }
         self.fenced(shard, Role::Planner, epoch, |shard, _| {
             let mut seen = BTreeSet::new();
             Ok(steps.iter().map(|step| seen.insert(&step.job) && shard.advance(step)).collect())
