@@ -27,13 +27,15 @@ const PLAIN: [(&str, &str, &str); 3] = [
 ];
 
 /// Accepted, and as far away or as hard to find as we could think of.
-const WORST: [(&str, &str); 8] = [
+const WORST: [(&str, &str); 10] = [
     ("only in 2196", "0 0 0 29 2 ? 2196"),
     ("a fifth Monday on 29 February", "0 0 29 2 1#5"),
     ("29 February on a Sunday", "0 0 29 2 */7"),
     ("odd years and a leap day's neighbour", "0 0 0 L 2 */6 1971-2199/2"),
     ("weekday nearest to 31, Saturdays", "0 0 */31 * 6"),
     ("every special at once", "0 0 1W,15W,L-3,LW,L-5W * 1#1,2#2,5L"),
+    ("a part that never matches", "0 0 31 2 1"),
+    ("a special that never matches", "0 0 30W,31W 2 1#1"),
     ("the last day of the calendar", "59 59 23 31 12 ? 2199"),
     ("seconds of one minute a year", "*/7 59 23 29 2 *"),
 ];
