@@ -185,7 +185,6 @@ mod server {
                 "ecron:{07}:cursor",
                 "ecron:{07}:half-hour:2026-11-22T07:00Z",
                 "ecron:{07}:half-hours",
-                "ecron:{07}:history:a/b:open",
                 "ecron:{07}:horizon",
                 "ecron:{07}:job:a/b",
                 "ecron:{07}:job:a/far",
@@ -193,6 +192,7 @@ mod server {
                 "ecron:{07}:lease:planner",
                 "ecron:{07}:minute:2026-11-22T07:00Z",
                 "ecron:{07}:minutes",
+                "ecron:{07}:open",
                 "ecron:{07}:run:a/b@2026-11-22T07:00:00Z",
                 "ecron:{07}:sent",
             ]
