@@ -8,7 +8,7 @@ use model::run::Generation;
 use model::time::Timestamp;
 
 use super::event::bounded;
-use super::headers::{self, GENERATION, Headers, REPEATED};
+use super::headers::{GENERATION, Headers};
 use super::order::{RawRun, decode_order};
 use crate::dead::{DeadLetter, DeadReason};
 use crate::order::{Order, OrderProblem};
@@ -150,7 +150,6 @@ pub fn redrive_order(letter: &DeadLetter) -> Result<Order, OrderProblem> {
     Ok(order)
 }
 
-#[must_use]
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -11,5 +11,5 @@ pub mod order;
 pub mod publisher;
 
 pub use headers::Headers;
-pub use order::message_id;
+pub use order::{encode_publication, message_id};
 pub use publisher::{Deferred, defer_request};
