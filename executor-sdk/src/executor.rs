@@ -68,15 +68,15 @@ impl Executor<NatsBus> {
     /// `NatsOptions`: connect a `NatsBus` with it, and call [`Executor::new`].
     pub async fn connect(url: &str) -> Result<Self, BusError> {
         let options = NatsOptions { name: default_name(), ..NatsOptions::default() };
-        Ok(Self::new(NatsBus::connect(url, options).await?))
+        Ok(Self::new(Arc::new(NatsBus::connect(url, options).await?)))
     }
 }
 
 impl<B: Bus> Executor<B> {
     /// An executor on a bus that is already there.
-    pub fn new(bus: impl Into<Arc<B>>) -> Self {
+    pub fn new(bus: Arc<B>) -> Self {
         Self {
-            bus: bus.into(),
+            bus,
             clock: Clock::system(),
             shutdown: None,
             drain_timeout: None,

@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode};
 use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
 
 /// The word after `ecron` that leads here.
-pub const CHILD_COMMAND: &str = "__child";
+const CHILD_COMMAND: &str = "__child";
 
 const PARENT: &str = "--parent";
 const GUARD: &str = "--guard";
@@ -42,9 +42,15 @@ pub(super) fn guard_args() -> [&'static str; 2] {
     [CHILD_COMMAND, GUARD]
 }
 
-/// The main function of `ecron __child`, given what follows these words. Returns only if there is nothing to become.
-pub fn child_main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.collect();
+/// The main function of `ecron __child`, if that is how this process was started. Must come before anything else in
+/// `main`: a command is to become this process, not a child of some runtime in it.
+pub(crate) fn run_if_asked() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    (args.next()? == CHILD_COMMAND).then(|| child_main(&args.collect::<Vec<_>>()))
+}
+
+/// Returns only if there is nothing to become.
+fn child_main(args: &[OsString]) -> ExitCode {
     let words: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
     match words.as_slice() {
         [mode] if *mode == GUARD => guard(io::stdin().lock()),

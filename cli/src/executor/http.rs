@@ -87,18 +87,20 @@ struct Answer {
 }
 
 async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, HandlerError> {
-    let response = request.send().await.map_err(|error| describe(&error))?;
+    let response = request.send().await.map_err(|error| describe(&error, error.url()))?;
     let status = response.status();
     let retry_after = retry_after(&response);
-    let body = body(response).await?;
+    // An error on the way of the body doesn't know the address any more.
+    let url = response.url().clone();
+    let body = body(response).await.map_err(|error| describe(&error, Some(&url)))?;
     Ok(Answer { status, retry_after, body })
 }
 
 /// The beginning of the body. The rest isn't read: it could be of any size.
-async fn body(mut response: Response) -> Result<String, HandlerError> {
+async fn body(mut response: Response) -> reqwest::Result<String> {
     let mut excerpt = Excerpt::new(OUTPUT_BYTES_MAX);
     let mut left = OUTPUT_BYTES_MAX;
-    while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error))? {
+    while let Some(chunk) = response.chunk().await? {
         let kept = chunk.len().min(left);
         excerpt.push(&chunk[..kept]);
         left -= kept;
@@ -136,9 +138,8 @@ fn judge(answer: Answer) -> Result<Output, HandlerError> {
 }
 
 /// What went wrong on the way, in words that tell which part of the way.
-fn describe(error: &reqwest::Error) -> HandlerError {
-    let host =
-        error.url().and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
+fn describe(error: &reqwest::Error, url: Option<&Url>) -> HandlerError {
+    let host = url.and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
     let host = host.unwrap_or_else(|| "the server".into());
     let causes = causes(error);
     let root = causes.last().map_or_else(|| error.to_string(), ToString::to_string);

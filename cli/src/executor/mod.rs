@@ -6,9 +6,10 @@
 //! Architecture invariant: commands run only where the operator asked for it (`allow_exec`), and only for orders that
 //! a dispatcher published, never for what anybody may submit.
 
-pub mod child;
+pub(crate) mod child;
 
 mod capture;
+mod discover;
 mod exec;
 mod http;
 mod process;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ambient::{Clock, Shutdown};
+use bus::SpecStore;
 use bytes::Bytes;
 use executor_sdk::{Bus, Context, Executor, HandlerError, Output, WorkKind};
 use model::id::RunId;
@@ -27,17 +29,18 @@ use serde::de::DeserializeOwned;
 
 /// What the built-in executor serves, and what it may do.
 #[derive(Clone, Debug)]
-pub struct BuiltinOptions {
-    pub queues: Vec<QueueId>,
+pub(crate) struct BuiltinOptions {
+    /// Empty: every queue for which there is a job with a command or a request.
+    pub(crate) queues: Vec<QueueId>,
     /// Whether commands may run here. Requests always may.
-    pub allow_exec: bool,
+    pub(crate) allow_exec: bool,
     /// Attempts that run at the same time, for each queue.
-    pub concurrency: usize,
+    pub(crate) concurrency: usize,
 }
 
 /// Serves the queues until `shutdown`, then drains.
-pub async fn run<B: Bus>(
-    bus: impl Into<Arc<B>>,
+pub(crate) async fn run<B: Bus + SpecStore>(
+    bus: Arc<B>,
     options: BuiltinOptions,
     clock: Clock,
     shutdown: Shutdown,
@@ -46,22 +49,26 @@ pub async fn run<B: Bus>(
 }
 
 /// The same with another `ecron` to start commands through, for programs that have no `ecron __child` of their own.
-pub async fn run_with<B: Bus>(
-    bus: impl Into<Arc<B>>,
+pub(super) async fn run_with<B: Bus + SpecStore>(
+    bus: Arc<B>,
     options: BuiltinOptions,
     clock: Clock,
     shutdown: Shutdown,
     ecron: PathBuf,
 ) -> anyhow::Result<()> {
-    let builtin = Arc::new(Builtin::new(options.allow_exec, ecron)?);
-    let mut executor = Executor::new(bus).clock(clock).shutdown(shutdown);
-    for queue in options.queues {
+    let BuiltinOptions { queues, allow_exec, concurrency } = options;
+    let builtin = Arc::new(Builtin::new(allow_exec, ecron)?);
+    let handler = move |ctx, payload| {
         let builtin = Arc::clone(&builtin);
-        executor =
-            executor.queue_id(queue).concurrency(options.concurrency).handle_work(move |ctx, payload| {
-                let builtin = Arc::clone(&builtin);
-                async move { builtin.carry_out(ctx, payload).await }
-            });
+        async move { builtin.carry_out(ctx, payload).await }
+    };
+    let mut executor = Executor::new(Arc::clone(&bus)).clock(clock.clone()).shutdown(shutdown);
+    if queues.is_empty() {
+        let found = discover::queues(bus, clock);
+        executor = executor.queues_as_found(found).concurrency(concurrency).handle_work(handler.clone());
+    }
+    for queue in queues {
+        executor = executor.queue_id(queue).concurrency(concurrency).handle_work(handler.clone());
     }
     Ok(executor.run().await?)
 }

@@ -106,7 +106,7 @@ async fn a_panic_leaves_the_executor_alive() {
     let (world, calls) = (World::new(), Arc::new(AtomicUsize::new(0)));
     world.put(0..3);
     let counted = Arc::clone(&calls);
-    let executor = Executor::new(world.bus.clone())
+    let executor = Executor::new(Arc::new(world.bus.clone()))
         .clock(world.clock.clone())
         .shutdown(world.shutdown.clone())
         .queue("billing/reports")
@@ -215,7 +215,7 @@ async fn queues_are_served_as_they_are_found_each_once() {
     let (named, queues) = tokio::sync::mpsc::unbounded_channel::<QueueId>();
     let queues =
         futures_util::stream::unfold(queues, async |mut queues| Some((queues.recv().await?, queues)));
-    let executor = Executor::new(world.bus.clone())
+    let executor = Executor::new(Arc::new(world.bus.clone()))
         .clock(world.clock.clone())
         .shutdown(world.shutdown.clone())
         .queues_as_found(queues)
@@ -236,11 +236,11 @@ async fn queues_are_served_as_they_are_found_each_once() {
 #[tokio::test]
 async fn an_executor_without_a_queue_says_so() {
     let bus = Double::new(&Clock::system());
-    assert!(matches!(Executor::new(bus).run().await, Err(RunError::NoQueue)));
+    assert!(matches!(Executor::new(Arc::new(bus)).run().await, Err(RunError::NoQueue)));
 }
 
 #[test]
 fn queue_names_are_checked() {
     let bus = Double::new(&Clock::system());
-    assert!(Executor::new(bus).queue("billing.reports").is_err());
+    assert!(Executor::new(Arc::new(bus)).queue("billing.reports").is_err());
 }
