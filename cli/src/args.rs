@@ -14,7 +14,14 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) servers: Servers,
     /// What to log on standard error: a level, or directives such as `info,ecron_dispatcher=debug`.
-    #[arg(long, global = true, env = "ECRON_LOG", default_value = "warn", value_name = "FILTER", help_heading = "Logging")]
+    #[arg(
+        long,
+        global = true,
+        env = "ECRON_LOG",
+        default_value = "warn",
+        value_name = "FILTER",
+        help_heading = "Logging"
+    )]
     pub(crate) log: String,
     /// Log lines as JSON.
     #[arg(long, global = true, env = "ECRON_LOG_JSON", help_heading = "Logging")]
@@ -37,28 +44,42 @@ pub(crate) struct Servers {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run everything on this machine: private servers, planner, dispatcher and the built-in executor
-    #[command(after_help = "Example:\n  ecron up --data .ecron/data --allow-exec --apply examples/heartbeat.yaml\n\nCtrl-C stops everything cleanly; the data is kept, and the next start goes on where it was.")]
+    #[command(
+        after_help = "Example:\n  ecron up --data .ecron/data --allow-exec --apply examples/heartbeat.yaml\n\nCtrl-C stops everything cleanly; the data is kept, and the next start goes on where it was."
+    )]
     Up(UpArgs),
     /// Run a planner against given servers
-    #[command(after_help = "Example:\n  ecron planner --redis-url redis://10.0.0.5:6379 --nats-url nats://10.0.0.6:4222")]
+    #[command(
+        after_help = "Example:\n  ecron planner --redis-url redis://10.0.0.5:6379 --nats-url nats://10.0.0.6:4222"
+    )]
     Planner(RoleArgs),
     /// Run a dispatcher against given servers
-    #[command(after_help = "Example:\n  ecron dispatcher --redis-url redis://10.0.0.5:6379 --nats-url nats://10.0.0.6:4222")]
+    #[command(
+        after_help = "Example:\n  ecron dispatcher --redis-url redis://10.0.0.5:6379 --nats-url nats://10.0.0.6:4222"
+    )]
     Dispatcher(RoleArgs),
     /// Run the built-in executor for exec and http jobs
-    #[command(after_help = "Examples:\n  ecron executor --allow-exec                         # every queue that has exec or http jobs\n  ecron executor --queue billing/http --concurrency 4\n\nNeeds NATS only.")]
+    #[command(
+        after_help = "Examples:\n  ecron executor --allow-exec                         # every queue that has exec or http jobs\n  ecron executor --queue billing/http --concurrency 4\n\nNeeds NATS only."
+    )]
     Executor(ExecutorArgs),
     /// Declare jobs
-    #[command(after_help = "Examples:\n  ecron apply -f examples/heartbeat.yaml --wait\n  ecron apply -f jobs/ -f extra.yaml\n  generate | ecron apply -f -")]
+    #[command(
+        after_help = "Examples:\n  ecron apply -f examples/heartbeat.yaml --wait\n  ecron apply -f jobs/ -f extra.yaml\n  generate | ecron apply -f -"
+    )]
     Apply(ApplyArgs),
     /// List jobs or runs
-    #[command(after_help = "Examples:\n  ecron get jobs                     # of every namespace\n  ecron get jobs -n billing -l team=finance\n  ecron get job billing/nightly-report -o yaml\n  ecron get runs billing/nightly-report\n  ecron get run billing/nightly-report@2026-11-22T01:30:00Z -o json")]
+    #[command(
+        after_help = "Examples:\n  ecron get jobs                     # of every namespace\n  ecron get jobs -n billing -l team=finance\n  ecron get job billing/nightly-report -o yaml\n  ecron get runs billing/nightly-report\n  ecron get run billing/nightly-report@2026-11-22T01:30:00Z -o json"
+    )]
     Get(GetArgs),
     /// Show everything about a job
     #[command(after_help = "Example:\n  ecron describe billing/nightly-report")]
     Describe(OneJobArgs),
     /// Delete jobs
-    #[command(after_help = "Examples:\n  ecron delete billing/nightly-report\n  ecron delete -f examples/heartbeat.yaml")]
+    #[command(
+        after_help = "Examples:\n  ecron delete billing/nightly-report\n  ecron delete -f examples/heartbeat.yaml"
+    )]
     Delete(DeleteArgs),
     /// Run a job now, besides its schedule
     #[command(after_help = "Example:\n  ecron trigger billing/nightly-report --wait")]
@@ -69,10 +90,15 @@ pub(crate) enum Command {
     /// Print the next instants of a cron expression; needs no server
     Next(crate::commands::next::NextArgs),
     /// Show the plan as Redis holds it
-    #[command(after_help = "Examples:\n  ecron inspect buckets\n  ecron inspect leases -o json\n  ecron inspect sent")]
+    #[command(
+        after_help = "Examples:\n  ecron inspect buckets\n  ecron inspect leases -o json\n  ecron inspect sent"
+    )]
     Inspect(InspectArgs),
     /// List, show, redrive or purge dead letters
-    #[command(subcommand, after_help = "Examples:\n  ecron dead list\n  ecron dead show 3\n  ecron dead redrive 3")]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ecron dead list\n  ecron dead show 3\n  ecron dead redrive 3"
+    )]
     Dead(DeadCommand),
     /// Import jobs from elsewhere
     #[command(subcommand)]
@@ -291,7 +317,9 @@ pub(crate) enum DeadCommand {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum ImportCommand {
     /// Turn a crontab into manifests
-    #[command(after_help = "Examples:\n  crontab -l | ecron import crontab - > jobs.yaml\n  ecron import crontab /etc/crontab --out jobs.yaml && ecron apply -f jobs.yaml\n\nLines that can't be imported are named on standard error, one by one.")]
+    #[command(
+        after_help = "Examples:\n  crontab -l | ecron import crontab - > jobs.yaml\n  ecron import crontab /etc/crontab --out jobs.yaml && ecron apply -f jobs.yaml\n\nLines that can't be imported are named on standard error, one by one."
+    )]
     Crontab(CrontabArgs),
 }
 

@@ -78,9 +78,8 @@ pub(crate) fn url(servers: &Servers, server: Server) -> Result<String, Failure> 
 
 fn settings() -> Result<Settings, Failure> {
     match std::fs::read_to_string(SETTINGS_FILE) {
-        Ok(text) => {
-            toml::from_str(&text).map_err(|problem| Failure::input(format!("failed to read {SETTINGS_FILE}: {problem}")))
-        }
+        Ok(text) => toml::from_str(&text)
+            .map_err(|problem| Failure::input(format!("failed to read {SETTINGS_FILE}: {problem}"))),
         Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => Ok(Settings::default()),
         Err(problem) => Err(Failure::input(format!("failed to read {SETTINGS_FILE}: {problem}"))),
     }

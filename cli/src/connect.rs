@@ -37,14 +37,16 @@ pub(crate) async fn ask<Q: Serialize, A: DeserializeOwned>(
     verb: &str,
     request: &Q,
 ) -> Result<A, ApiError> {
-    let body = serde_json::to_vec(request).map_err(|problem| ApiError::refused(format!("write the request: {problem}")))?;
+    let body = serde_json::to_vec(request)
+        .map_err(|problem| ApiError::refused(format!("write the request: {problem}")))?;
     let answer = bus.request(verb, Bytes::from(body), REQUEST_TIMEOUT).await.map_err(|problem| {
         let mut error = ApiError::from(problem);
         error.message.push_str("; is a planner running?");
         error
     })?;
-    let envelope: Envelope<A> = serde_json::from_slice(&answer)
-        .map_err(|problem| ApiError::refused(format!("read the answer (is the planner of another version?): {problem}")))?;
+    let envelope: Envelope<A> = serde_json::from_slice(&answer).map_err(|problem| {
+        ApiError::refused(format!("read the answer (is the planner of another version?): {problem}"))
+    })?;
     match (envelope.ok, envelope.error) {
         (_, Some(error)) => Err(error),
         (Some(ok), None) => Ok(ok),

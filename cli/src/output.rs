@@ -1,6 +1,6 @@
 //! What commands print: tables for people, JSON and YAML for programs; logs go to standard error.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
@@ -11,7 +11,10 @@ use crate::failure::Failure;
 /// Sends logs to standard error.
 pub(crate) fn trace(filter: &str, json: bool) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A second subscriber in one process can't happen: this is called once, by `main`.
     let _already = if json { builder.json().try_init() } else { builder.with_target(false).try_init() };
 }
@@ -52,7 +55,8 @@ impl Table {
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into_iter().map(|cell| if cell.is_empty() { "-".into() } else { cell }).collect());
+        self.rows
+            .push(cells.into_iter().map(|cell| if cell.is_empty() { "-".into() } else { cell }).collect());
     }
 
     /// The table, or a sentence if it has no rows.
@@ -61,7 +65,8 @@ impl Table {
             return line(if_empty);
         }
         let columns = self.rows[0].len();
-        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let width =
+            |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let mut text = String::new();
         for row in &self.rows {
@@ -78,5 +83,9 @@ impl Table {
 pub(crate) fn brief(text: &str, max: usize) -> String {
     let first = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     let cut: String = first.chars().take(max).collect();
-    if cut.chars().count() < first.chars().count() || text.trim().lines().count() > 1 { format!("{cut}…") } else { cut }
+    if cut.chars().count() < first.chars().count() || text.trim().lines().count() > 1 {
+        format!("{cut}…")
+    } else {
+        cut
+    }
 }

@@ -7,6 +7,9 @@
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod text;
+
+pub(crate) use self::text::to_text;
 
 use std::collections::BTreeMap;
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, IntoConsumerConfig, pull};
 use async_nats::jetstream::stream::Info;
 use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::{Stream, StreamExt, stream};
@@ -117,6 +117,8 @@ impl Reader {
             max_deliver: 1,
             ..pull::Config::default()
         };
+        // The general form: `pull::Config` is written with other field names than the server reads.
+        let config = config.into_consumer_config();
         let body = json!({"stream_name": stream, "config": config, "action": "create"});
         let inbox = link.new_inbox();
         let subscription = link.subscribe(inbox.clone(), None).await?;

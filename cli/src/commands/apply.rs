@@ -6,7 +6,7 @@ use std::time::Duration;
 use ambient::Clock;
 use bus::nats::NatsBus;
 use model::manifest::Node;
-use planner::api::types::{ApplyAction, ApplyReply, ApplyRequest, AppliedJob, JobRequest, JobView};
+use planner::api::types::{AppliedJob, ApplyAction, ApplyReply, ApplyRequest, JobRequest, JobView};
 
 use crate::args::{ApplyArgs, Servers};
 use crate::commands::validate::check;
@@ -51,7 +51,10 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<serde_json::Value>, Failure>
     }
     if !problems.is_empty() {
         let count = problems.len();
-        return Err(Failure::input(format!("the input has {count} problem(s); nothing was applied\n{}", problems.join("\n"))));
+        return Err(Failure::input(format!(
+            "the input has {count} problem(s); nothing was applied\n{}",
+            problems.join("\n")
+        )));
     }
     if manifests.is_empty() {
         return Err(Failure::input("there is no manifest in the input"));
@@ -67,10 +70,14 @@ pub(crate) fn expand(files: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
             expanded.push(file.clone());
             continue;
         }
-        let mut inside: Vec<PathBuf> = std::fs::read_dir(file)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        let mut inside: Vec<PathBuf> =
+            std::fs::read_dir(file)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
         inside.retain(|path| is_manifest(path));
         if inside.is_empty() {
-            return Err(Failure::input(format!("there is no .yaml, .yml or .json file in {}", file.display())));
+            return Err(Failure::input(format!(
+                "there is no .yaml, .yml or .json file in {}",
+                file.display()
+            )));
         }
         inside.sort();
         expanded.extend(inside);
@@ -79,7 +86,8 @@ pub(crate) fn expand(files: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 }
 
 fn is_manifest(path: &Path) -> bool {
-    path.is_file() && path.extension().is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|known| ending == *known))
+    path.is_file()
+        && path.extension().is_some_and(|ending| ["yaml", "yml", "json"].iter().any(|known| ending == *known))
 }
 
 /// Sends manifests in batches.
@@ -104,7 +112,11 @@ pub(crate) async fn apply(
     Ok(applied)
 }
 
-async fn send(bus: &NatsBus, manifests: Vec<serde_json::Value>, dry_run: bool) -> Result<Vec<AppliedJob>, Failure> {
+async fn send(
+    bus: &NatsBus,
+    manifests: Vec<serde_json::Value>,
+    dry_run: bool,
+) -> Result<Vec<AppliedJob>, Failure> {
     let reply: ApplyReply = ask(bus, "apply", &ApplyRequest { manifests, dry_run }).await?;
     Ok(reply.jobs)
 }

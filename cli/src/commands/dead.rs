@@ -38,7 +38,9 @@ pub(crate) async fn run(servers: &Servers, command: DeadCommand) -> Result<(), F
         DeadCommand::Redrive { numbers } => {
             for number in numbers {
                 match bus.redrive(number).await? {
-                    Redriven::Sent { run_id, .. } => output::line(format_args!("letter {number} redriven: run {run_id}"))?,
+                    Redriven::Sent { run_id, .. } => {
+                        output::line(format_args!("letter {number} redriven: run {run_id}"))?
+                    }
                     Redriven::NotFound => return Err(not_found(number)),
                     Redriven::Unreadable { problem } => {
                         return Err(Failure::failed(format!(

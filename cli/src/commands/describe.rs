@@ -47,8 +47,10 @@ pub(crate) fn print_job(view: &JobView, runs: &[RunView]) -> Result<(), Failure>
         output::line("Last runs:")?;
     }
     for run in runs {
-        let note = run.reason.as_deref().or(run.error.as_deref()).map(|note| format!(": {}", brief(note, 80)));
-        let attempts = if run.attempts > 1 { format!(" after {} attempts", run.attempts) } else { String::new() };
+        let note =
+            run.reason.as_deref().or(run.error.as_deref()).map(|note| format!(": {}", brief(note, 80)));
+        let attempts =
+            if run.attempts > 1 { format!(" after {} attempts", run.attempts) } else { String::new() };
         let late = run.lateness_ms.map(|ms| format!(", {ms} ms late")).unwrap_or_default();
         let took = Some(took(run)).filter(|took| !took.is_empty()).map(|took| format!(", took {took}"));
         output::line(format_args!(
@@ -95,7 +97,8 @@ pub(crate) fn print_run(run: &RunView) -> Result<(), Failure> {
 
 /// How long the newest attempt took; empty if it didn't end.
 pub(crate) fn took(run: &RunView) -> String {
-    let instant = |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<model::time::Timestamp>().ok());
+    let instant =
+        |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<model::time::Timestamp>().ok());
     match (instant(&run.started_at), instant(&run.ended_at)) {
         (Some(started), Some(ended)) => milliseconds(ended.ms_since(started)),
         _ => String::new(),

@@ -49,8 +49,12 @@ async fn list(bus: &NatsBus, args: &GetArgs) -> Result<(), Failure> {
     let mut jobs = Vec::new();
     let mut after = None;
     loop {
-        let request =
-            ListRequest { namespace: args.namespace.clone(), labels: labels.clone(), after: after.take(), limit: None };
+        let request = ListRequest {
+            namespace: args.namespace.clone(),
+            labels: labels.clone(),
+            after: after.take(),
+            limit: None,
+        };
         let reply: ListReply = ask(bus, "list", &request).await?;
         jobs.extend(reply.jobs);
         after = reply.next;

@@ -46,7 +46,8 @@ async fn buckets(store: &RedisStore, args: &InspectArgs) -> Result<(), Failure> 
         BucketKind::Horizon => "horizon",
     };
     let as_json = views.iter().map(|view| {
-        let first = view.first.iter().map(|(member, due)| json!({"member": member, "dueAt": due.to_string()}));
+        let first =
+            view.first.iter().map(|(member, due)| json!({"member": member, "dueAt": due.to_string()}));
         json!({
             "shard": view.shard.0, "tier": kind(view.kind), "key": view.key, "entries": view.entries,
             "first": first.collect::<Vec<_>>(),
@@ -83,7 +84,13 @@ async fn leases(store: &RedisStore, args: &InspectArgs) -> Result<(), Failure> {
     let mut table = Table::new(&["SHARD", "ROLE", "NODE", "EPOCH", "EXPIRES IN"]);
     for lease in leases {
         let expires = format!("{} ms", lease.expires_in.as_millis());
-        table.row([lease.shard.to_string(), role(lease.role).into(), lease.node, lease.epoch.0.to_string(), expires]);
+        table.row([
+            lease.shard.to_string(),
+            role(lease.role).into(),
+            lease.node,
+            lease.epoch.0.to_string(),
+            expires,
+        ]);
     }
     table.print("nobody holds a lease: no planner or dispatcher is running")
 }
@@ -110,7 +117,13 @@ async fn nodes(store: &RedisStore, args: &InspectArgs) -> Result<(), Failure> {
     let mut table = Table::new(&["NODE", "ROLES", "WEIGHT", "VERSION", "LAST HEARTBEAT"]);
     for view in nodes {
         let ago = format!("{} ms ago", now.ms_since(view.heartbeat_at));
-        table.row([view.node.id, roles(&view.node.roles), view.node.weight.to_string(), view.node.version, ago]);
+        table.row([
+            view.node.id,
+            roles(&view.node.roles),
+            view.node.weight.to_string(),
+            view.node.version,
+            ago,
+        ]);
     }
     table.print("no planner or dispatcher has announced itself")
 }

@@ -22,7 +22,7 @@ use crate::{output, up};
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let servers = cli.servers;
     match cli.command {
-        Command::Up(args) => up::run(args).await,
+        Command::Up(args) => Box::pin(up::run(args)).await,
         Command::Planner(args) => roles::planner(&servers, &args).await,
         Command::Dispatcher(args) => roles::dispatcher(&servers, &args).await,
         Command::Executor(args) => roles::executor(&servers, &args).await,
@@ -43,7 +43,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
 
 fn next_instants(args: next::NextArgs) -> Result<(), Failure> {
     let mut text = Vec::new();
-    let outcome = next::run(args, Clock::system().now(), &mut text);
+    let outcome = next::run(&args, Clock::system().now(), &mut text);
     output::print(&String::from_utf8_lossy(&text))?;
     outcome.map_err(|refused| Failure::input(refused.to_string()))
 }

@@ -46,7 +46,10 @@ pub(crate) async fn lay(store: RedisStore, bus: NatsBus, shards: u16) -> Result<
     };
     let cluster = bus.init_cluster(&proposal).await?;
     if cluster.shards.get() != shards && cluster.id != proposal.id {
-        tracing::debug!(shards = cluster.shards.get(), "the cluster's number of shards was fixed when it was initialised");
+        tracing::debug!(
+            shards = cluster.shards.get(),
+            "the cluster's number of shards was fixed when it was initialised"
+        );
     }
     Ok(Foundation { store: Arc::new(store), bus: Arc::new(bus), cluster, clock, entropy })
 }
@@ -83,7 +86,8 @@ impl Foundation {
 
 /// The host's name, as far as it is known, for people who read `inspect nodes`.
 fn host() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "host".into(), |name| name.trim().to_owned())
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "host".into(), |name| name.trim().to_owned())
 }
 
 pub(crate) async fn planner(servers: &Servers, args: &RoleArgs) -> Result<(), Failure> {
@@ -106,7 +110,9 @@ pub(crate) async fn executor(servers: &Servers, args: &ExecutorArgs) -> Result<(
     let mut queues = Vec::new();
     for queue in &args.queues {
         let parsed = queue.parse::<QueueId>();
-        queues.push(parsed.map_err(|problem| Failure::input(format!("failed to read queue {queue:?}: {problem}")))?);
+        queues.push(
+            parsed.map_err(|problem| Failure::input(format!("failed to read queue {queue:?}: {problem}")))?,
+        );
     }
     let shutdown = Shutdown::on_signals()?;
     let bus = connect::nats(servers).await?;

@@ -34,7 +34,11 @@ pub(crate) async fn run(servers: &Servers, args: &TriggerArgs) -> Result<(), Fai
                     describe::print_run(&view)?;
                 }
                 let state = view.state;
-                return if state == "succeeded" { Ok(()) } else { Err(Failure::failed(format!("the run is {state}"))) };
+                return if state == "succeeded" {
+                    Ok(())
+                } else {
+                    Err(Failure::failed(format!("the run is {state}")))
+                };
             }
             Ok(_) => {}
             Err(problem) if problem.kind == ErrorKind::NotFound => {}

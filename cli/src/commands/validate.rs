@@ -13,9 +13,6 @@ use crate::failure::Failure;
 use crate::output;
 use crate::yaml;
 
-/// Bytes of one file, before anything is read from it.
-const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
 /// What is in a file.
 pub(crate) struct Report {
     pub(crate) manifests: Vec<Node>,
@@ -58,15 +55,12 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
 /// Reads and checks one file, or standard input.
 pub(crate) fn check(file: &Path) -> Result<Report, Failure> {
     let shown = if file == Path::new("-") { "<stdin>".to_owned() } else { file.display().to_string() };
-    let text = read_text(file, &shown)?;
+    let bytes = read_bytes(file, &shown)?;
     let now = Clock::system().now();
     let mut report = Report { manifests: vec![], problems: vec![], structured: vec![], names: vec![] };
-    let (nodes, found) = match yaml::read(&text) {
-        Ok(nodes) => (nodes, vec![]),
-        Err(problems) => (vec![], problems),
-    };
-    report.note(&shown, found);
-    for node in nodes {
+    let parsed = yaml::parse(&bytes);
+    report.note(&shown, parsed.problems);
+    for node in parsed.documents {
         match decode(&node, now) {
             Ok(Object::Job(spec)) => report.names.push(spec.id.to_string()),
             Err(problems) => report.note(&shown, problems),
@@ -87,17 +81,15 @@ impl Report {
     }
 }
 
-fn read_text(file: &Path, shown: &str) -> Result<String, Failure> {
+fn read_bytes(file: &Path, shown: &str) -> Result<Vec<u8>, Failure> {
     let refused = |problem: std::io::Error| Failure::input(format!("failed to read {shown}: {problem}"));
+    // One byte over the limit is enough for the parser to refuse the rest.
+    let limit = yaml::FILE_BYTES_MAX as u64 + 1;
     let mut bytes = Vec::new();
     if file == Path::new("-") {
-        std::io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(refused)?;
+        std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(refused)?;
     } else {
-        let opened = std::fs::File::open(file).map_err(refused)?;
-        opened.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(refused)?;
+        std::fs::File::open(file).map_err(refused)?.take(limit).read_to_end(&mut bytes).map_err(refused)?;
     }
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(Failure::input(format!("{shown} has more than {FILE_BYTES_MAX} bytes")));
-    }
-    String::from_utf8(bytes).map_err(|problem| Failure::input(format!("failed to read {shown}: it isn't UTF-8: {problem}")))
+    Ok(bytes)
 }

@@ -97,7 +97,9 @@ impl Servers {
                     )));
                 }
                 if clock.monotonic() >= give_up_at {
-                    return Err(Failure::failed(format!("the {word} server doesn't answer: failed to {problem}")));
+                    return Err(Failure::failed(format!(
+                        "the {word} server doesn't answer: failed to {problem}"
+                    )));
                 }
                 clock.sleep(START_POLL).await;
             }
@@ -120,7 +122,10 @@ impl Servers {
                 server.restarted_at.retain(|at| now - *at < RESTART_WINDOW);
                 if server.restarted_at.len() >= RESTARTS_MAX {
                     let log = log_file(server.which, ground);
-                    return Failure::failed(format!("the {word} server keeps ending ({status}); its log: {}", log.display()));
+                    return Failure::failed(format!(
+                        "the {word} server keeps ending ({status}); its log: {}",
+                        log.display()
+                    ));
                 }
                 eprintln!("the {word} server ended ({status}); starting it again");
                 server.restarted_at.push(now);

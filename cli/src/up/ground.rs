@@ -28,7 +28,9 @@ impl Ground {
     pub(super) async fn prepare(args: &UpArgs, clock: &Clock) -> Result<Self, Failure> {
         let refused = |problem: std::io::Error| {
             let data = args.data.display();
-            Failure::failed(format!("failed to use {data} as data folder: {problem}; choose another one with --data"))
+            Failure::failed(format!(
+                "failed to use {data} as data folder: {problem}; choose another one with --data"
+            ))
         };
         for folder in ["redis", "nats", "logs"] {
             std::fs::create_dir_all(args.data.join(folder)).map_err(refused)?;
@@ -39,7 +41,9 @@ impl Ground {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let data = data.display();
-                return Err(Failure::failed(format!("another `ecron up` is running with {data}; stop it, or choose another --data")));
+                return Err(Failure::failed(format!(
+                    "another `ecron up` is running with {data}; stop it, or choose another --data"
+                )));
             }
             Err(TryLockError::Error(problem)) => return Err(refused(problem)),
         }
@@ -81,9 +85,13 @@ impl Ground {
 
     /// Says for other commands how to reach us.
     pub(super) fn remember(&self, up: &UpFile) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(up).map_err(|problem| Failure::failed(problem.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(up).map_err(|problem| Failure::failed(problem.to_string()))?;
         for path in super::up_files(&self.data) {
-            let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, &text));
+            let written = path
+                .parent()
+                .map_or(Ok(()), std::fs::create_dir_all)
+                .and_then(|()| std::fs::write(&path, &text));
             if let Err(problem) = written {
                 // Other commands then need --nats-url; nothing else depends on it.
                 tracing::warn!(path = %path.display(), %problem, "other commands won't find this `ecron up` by themselves");

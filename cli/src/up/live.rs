@@ -20,7 +20,10 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 const NOTE_CHARS_MAX: usize = 60;
 
 pub(super) async fn print_runs(bus: &NatsBus, clock: &Clock, shutdown: &Shutdown) -> Result<(), Failure> {
-    output::line(format_args!("{:<24}  {:<36}  {:<13}  {:>9}  {:>8}  NOTE", "DUE", "JOB", "OUTCOME", "LATE", "TOOK"))?;
+    output::line(format_args!(
+        "{:<24}  {:<36}  {:<13}  {:>9}  {:>8}  NOTE",
+        "DUE", "JOB", "OUTCOME", "LATE", "TOOK"
+    ))?;
     while !shutdown.stopping() {
         match bus.watch_events().await {
             Ok(mut events) => {
