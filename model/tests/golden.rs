@@ -4,9 +4,8 @@
 //! successive occurrences with the zone's offset, and `-` says that there is none; `names` and `lacks` ask about one
 //! instant; `refused` gives a piece of the message; `valid` just compiles.
 
-use chrono::{DateTime, FixedOffset, SecondsFormat};
 use ecron_model::schedule::{Identity, Schedule, ScheduleProblem, ScheduleSpec, no_calendars};
-use ecron_model::time::{SECOND_MS, Timestamp};
+use ecron_model::time::Timestamp;
 
 struct Row<'a> {
     op: &'a str,
@@ -43,13 +42,6 @@ fn compile(row: &Row<'_>) -> Result<Schedule, Vec<ScheduleProblem>> {
     Schedule::compile(&row.spec, &Identity { job: "golden/row", created_at }, &no_calendars)
 }
 
-fn show(schedule: &Schedule, due: Timestamp) -> String {
-    let offset = schedule.zone().offset_at(due.as_ms().div_euclid(SECOND_MS));
-    let offset = FixedOffset::east_opt(i32::try_from(offset).unwrap()).unwrap();
-    let civil: DateTime<FixedOffset> = due.to_utc().unwrap().with_timezone(&offset);
-    civil.to_rfc3339_opts(SecondsFormat::AutoSi, schedule.zone().name() == "UTC")
-}
-
 /// What is wrong with a row; `None` if it passes.
 fn judge(line: &str) -> Option<String> {
     let row = row(line);
@@ -77,7 +69,7 @@ fn judge(line: &str) -> Option<String> {
                 let step =
                     |at| if op == "next" { schedule.next_after(at) } else { schedule.previous_before(at) };
                 at = at.and_then(step);
-                found.push(at.map_or_else(|| "-".to_owned(), |due| show(&schedule, due)));
+                found.push(at.map_or_else(|| "-".to_owned(), |due| schedule.zone().show(due)));
             }
             let found = found.join(" ");
             (found != row.expected).then(|| format!("{found}\n  instead of {}", row.expected))

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Timelike, Utc};
 use cron::Schedule as CronSchedule;
 
-use super::days::{ALL_DAYS, ALL_WEEKDAYS, Days, bits};
+use super::days::{ALL_DAYS, ALL_WEEKDAYS, Days, Shapes, bits};
 use super::expression::{Civil, MONTHS, SIXTY, TWENTY_FOUR, YEARS};
 use std::fmt::Write as _;
 
@@ -124,12 +124,13 @@ fn midnight(date: NaiveDate) -> i64 {
 /// The first date from `from` on that matches: a month at a time, in whole numbers, so that a rule that never matches
 /// costs microseconds.
 pub(super) fn first_date(rule: &Civil, from: NaiveDate) -> Option<NaiveDate> {
+    let mut shapes = Shapes::default();
     let mut day = from.day();
     let mut month = from.month();
     for year in from.year()..=i32::from(YEARS.1) {
         if rule.has_year(year) {
             for month in (month..=12).filter(|&month| rule.months >> month & 1 == 1) {
-                let days = rule.days.in_month(year, month);
+                let days = shapes.in_month(&rule.days, year, month);
                 let days = if (year, month) == (from.year(), from.month()) {
                     days & (u32::MAX << day)
                 } else {
@@ -147,11 +148,12 @@ pub(super) fn first_date(rule: &Civil, from: NaiveDate) -> Option<NaiveDate> {
 
 /// The last date up to `until` that matches.
 pub(super) fn last_date(rule: &Civil, until: NaiveDate) -> Option<NaiveDate> {
+    let mut shapes = Shapes::default();
     let mut month = until.month();
     for year in (i32::from(YEARS.0)..=until.year()).rev() {
         if rule.has_year(year) {
             for month in (1..=month).rev().filter(|&month| rule.months >> month & 1 == 1) {
-                let mut days = rule.days.in_month(year, month);
+                let mut days = shapes.in_month(&rule.days, year, month);
                 if (year, month) == (until.year(), until.month()) {
                     days &= !(u32::MAX << until.day() << 1);
                 }
@@ -261,13 +263,17 @@ fn list(text: &mut String, set: u64, all: u64) {
         text.push_str("* ");
         return;
     }
-    let mut values = (0..60).filter(|&bit| set >> bit & 1 == 1).peekable();
-    while let Some(first) = values.next() {
+    let mut rest = set;
+    while rest != 0 {
+        let first = rest.trailing_zeros();
+        rest &= rest - 1;
+        let step = if rest == 0 { 1 } else { rest.trailing_zeros() - first };
         let mut last = first;
-        let step = values.peek().map_or(1, |second| second - first);
-        while values.next_if_eq(&(last + step)).is_some() {
+        while last + step < u64::BITS && rest >> (last + step) & 1 == 1 {
             last += step;
+            rest &= !(1 << last);
         }
+        // Only the values that the range names are taken out; the lowest one left begins the next item.
         // Writing to a string can't fail.
         let _ = match (last - first) / step {
             0 => write!(text, "{first},"),

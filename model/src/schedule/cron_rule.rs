@@ -11,6 +11,7 @@
 //! All numbers are whole seconds.
 
 use super::calendar::{CALENDAR_END, Calendar};
+use super::expression::{Civil, TWENTY_FOUR};
 use super::policy::{Fold, Gap};
 use super::zone::{FAR, Span, Zone};
 
@@ -29,10 +30,10 @@ pub(super) struct CronRule {
 /// Why an instant of a rule isn't simply its civil time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Jump {
-    /// The civil times of a gap became this occurrence.
-    Gap { gap: Gap },
+    /// A civil time (the first one, in seconds) that doesn't exist became this occurrence.
+    Gap { missing: i64, policy: Gap },
     /// Its civil time occurs twice.
-    Fold { second: bool, fold: Fold },
+    Fold { civil: i64, second: bool, policy: Fold },
 }
 
 impl CronRule {
@@ -42,6 +43,18 @@ impl CronRule {
         let elapsed = calendar.rule().elapsed;
         let (gap, fold) = if elapsed { (Gap::Skip, Fold::Both) } else { (gap, fold) };
         Self { calendar, zone, gap, fold }
+    }
+
+    /// What the rule says, without its zone.
+    pub(super) fn civil(&self) -> &Civil {
+        self.calendar.rule()
+    }
+
+    /// Whether no gap can take away all of its occurrences: they don't all lie in one hour that a clock may leap
+    /// over, and they go on far from the calendar's ends.
+    pub(super) fn surely_occurs(&self) -> bool {
+        let rule = self.calendar.rule();
+        rule.years.is_none() && (self.gap != Gap::Skip || rule.hours == TWENTY_FOUR || self.zone.is_utc())
     }
 
     /// The first occurrence after an instant.
@@ -99,13 +112,16 @@ impl CronRule {
         let span = self.zone.span_at(at);
         let civil = at + span.offset;
         if !self.calendar.names(civil, false) {
-            return Some(Jump::Gap { gap: self.gap });
+            let gap = gap_of(&span)?;
+            let missing = match self.gap {
+                Gap::Shift => at + span.offset_before,
+                Gap::Skip | Gap::Next => self.calendar.next(gap.start - 1)?,
+            };
+            return Some(Jump::Gap { missing, policy: self.gap });
         }
-        if span.offset_before > span.offset && civil < span.start + span.offset_before {
-            return Some(Jump::Fold { second: true, fold: self.fold });
-        }
+        let repeated = span.offset_before > span.offset && civil < span.start + span.offset_before;
         let repeats = span.offset_after < span.offset && civil >= span.end + span.offset_after;
-        repeats.then_some(Jump::Fold { second: false, fold: self.fold })
+        (repeated || repeats).then_some(Jump::Fold { civil, second: repeated, policy: self.fold })
     }
 
     /// The civil times that count in this span.

@@ -1,10 +1,13 @@
 //! A schedule as a sentence: "at 02:30 on weekdays, Europe/Berlin". For people; nothing reads it back.
 
+use std::time::Duration;
+
 use super::days::{ALL_WEEKDAYS, DaysOfMonth, DaysOfWeek, bits};
-use super::expression::{Civil, Expression, MONTHS, SIXTY, TWENTY_FOUR, parse_expression};
+use super::expression::{Civil, MONTHS, SIXTY, TWENTY_FOUR};
 use super::interval::duration_text;
-use super::spec::ScheduleSpec;
-use super::zone::Zone;
+use super::nominal::Source;
+use super::occurrences::{Inner, LAST};
+use crate::time::Timestamp;
 
 /// How many clock times a sentence lists before it speaks of minutes and hours instead.
 const TIMES_MAX: usize = 6;
@@ -27,43 +30,46 @@ const MONTH_NAMES: [&str; 12] = [
     "December",
 ];
 
-/// The whole schedule, with its zone, limits and moves. What can't be read is left as it was written.
-pub(super) fn schedule(spec: &ScheduleSpec, zone: Zone, job: &str) -> String {
-    let dialect = spec.dialect.unwrap_or_default();
+/// The whole schedule, with its zone, limits and moves.
+pub(super) fn schedule(inner: &Inner) -> String {
+    let mut in_civil_time = false;
     let mut rules: Vec<String> = Vec::new();
-    for text in spec.cron.iter().take(LISTED_MAX) {
-        rules.push(match parse_expression(text, dialect, job) {
-            Ok(Expression::Civil(rule)) => civil(&rule),
-            Ok(Expression::Every(interval)) => format!("every {}", duration_text(interval)),
-            Err(_) => text.clone(),
+    for source in inner.nominal.sources.iter().take(LISTED_MAX) {
+        rules.push(match source {
+            Source::Cron(rule) => {
+                in_civil_time = true;
+                civil(rule.civil())
+            }
+            Source::Every { interval, .. } => format!("every {}", duration_text(ms(*interval))),
+            Source::At(instants) => at(instants),
         });
     }
-    rules.extend(spec.every.map(|interval| format!("every {}", duration_text(interval))));
-    match spec.at.as_slice() {
-        [] => {}
-        [one] => rules.push(format!("once at {one}")),
-        many => {
-            rules.push(format!("at {} instants from {}", many.len(), many.iter().min().unwrap_or(&many[0])))
-        }
+    rules.extend(inner.after.map(|delay| format!("{} after the previous run ended", duration_text(delay))));
+    let mut parts = vec![rules.join(", and ")];
+    parts.extend(in_civil_time.then(|| inner.zone.name().to_owned()));
+    parts.extend(inner.start.map(|start| format!("from {start}")));
+    parts.extend((inner.last < LAST).then(|| format!("until {}", Timestamp::from_ms(inner.last))));
+    parts.extend(
+        inner.count.map(|count| if count == 1 { "once".to_owned() } else { format!("{count} times") }),
+    );
+    parts.extend((!inner.nominal.exclusions.is_empty()).then(|| "except at excluded times".to_owned()));
+    parts.extend((inner.spread != 0).then(|| format!("moved by {}", duration_text(ms(inner.spread)))));
+    parts.extend(
+        (inner.jitter != 0).then(|| format!("with up to {} of jitter", duration_text(ms(inner.jitter)))),
+    );
+    parts.join(", ")
+}
+
+fn ms(ms: i64) -> Duration {
+    Duration::from_millis(ms.unsigned_abs())
+}
+
+fn at(instants: &[i64]) -> String {
+    match instants {
+        [] => "never".to_owned(),
+        [one] => format!("once at {}", Timestamp::from_ms(*one)),
+        [first, ..] => format!("at {} instants from {}", instants.len(), Timestamp::from_ms(*first)),
     }
-    rules.extend(spec.after.map(|delay| format!("{} after the previous run ended", duration_text(delay))));
-    let mut sentence = rules.join(", and ");
-    if !spec.cron.is_empty() {
-        sentence.push_str(&format!(", {}", zone.name()));
-    }
-    let parts = [
-        spec.start.map(|start| format!("from {start}")),
-        spec.end.map(|end| format!("until {end}")),
-        spec.count.map(|count| if count == 1 { "once".to_owned() } else { format!("{count} times") }),
-        (!spec.exclude.is_empty()).then(|| "except on excluded times".to_owned()),
-        spec.spread.map(|spread| format!("spread over {}", duration_text(spread))),
-        spec.jitter.map(|jitter| format!("with up to {} of jitter", duration_text(jitter))),
-    ];
-    for part in parts.into_iter().flatten() {
-        sentence.push_str(", ");
-        sentence.push_str(&part);
-    }
-    sentence
 }
 
 /// One calendar rule, without its zone: "at 02:30 on weekdays".
@@ -105,19 +111,41 @@ fn times(rule: &Civil) -> String {
     if rule.seconds != 1 {
         parts.push(unit(&seconds, rule.seconds == SIXTY, "second", 60));
     }
-    if !(rule.seconds == SIXTY && rule.minutes == SIXTY) {
-        parts.push(unit(&minutes, rule.minutes == SIXTY, "minute", 60));
+    // "every 10 seconds" needs no "every minute"; "at second 7" does.
+    let implied = rule.minutes == SIXTY && rule.seconds != 1 && every_step(&seconds, 60).is_some();
+    if let ([minute], 1) = (minutes.as_slice(), rule.seconds) {
+        match run(&hours) {
+            Some((0, 23)) => return format!("every hour at minute {minute}"),
+            Some((first, last)) => {
+                return format!("every hour from {first:02}:{minute:02} to {last:02}:{minute:02}");
+            }
+            None => {}
+        }
+    }
+    if !implied {
+        let of = if rule.seconds == 1 { "" } else { "of " };
+        parts.push(format!(
+            "{of}{}",
+            unit(&minutes, rule.minutes == SIXTY, "minute", 60).trim_start_matches("at ")
+        ));
+        if rule.seconds == 1 && rule.minutes != SIXTY && every_step(&minutes, 60).is_none() {
+            parts.insert(0, "at".to_owned());
+        }
     }
     if rule.hours != TWENTY_FOUR {
-        let hours: Vec<u32> = hours;
-        parts.push(match every_step(&hours, 24) {
-            Some(step) => format!("in every {} hour", ordinal(step)),
-            None => format!("in the hours {}", ranges(&hours, |hour| format!("{hour:02}"))),
+        parts.push(match (every_step(&hours, 24), run(&hours)) {
+            (Some(step), _) => format!("in every {} hour", ordinal(step)),
+            (None, Some((first, last))) => format!("from {first:02}:00 to {last:02}:59"),
+            (None, None) => format!("in the hours {}", ranges(&hours, |hour| format!("{hour:02}"))),
         });
-    } else if rule.minutes.count_ones() == 1 && rule.seconds == 1 {
-        return format!("every hour at minute {}", minutes.first().unwrap_or(&0));
     }
     parts.join(" ")
+}
+
+/// The first and last of values without a hole between them.
+fn run(values: &[u32]) -> Option<(u32, u32)> {
+    let (&first, &last) = (values.first()?, values.last()?);
+    (values.len() == usize::try_from(last - first + 1).ok()?).then_some((first, last))
 }
 
 /// "every minute", "every 15 minutes", "at minutes 5 and 35".
@@ -136,9 +164,16 @@ fn unit(values: &[u32], all: bool, name: &str, cycle: u32) -> String {
 fn every_step(values: &[u32], cycle: u32) -> Option<u32> {
     let (&first, &second) = (values.first()?, values.get(1)?);
     let step = second - first;
-    let even = first == 0 && values.windows(2).all(|pair| pair[1] - pair[0] == step);
-    (even && cycle.is_multiple_of(step) && values.len() == usize::try_from(cycle / step).ok()?)
-        .then_some(step)
+    (first == 0
+        && even(values)
+        && cycle.is_multiple_of(step)
+        && values.len() == usize::try_from(cycle / step).ok()?)
+    .then_some(step)
+}
+
+/// Whether all values are equally far apart.
+fn even(values: &[u32]) -> bool {
+    values.windows(3).all(|three| three[2] - three[1] == three[1] - three[0])
 }
 
 fn days(rule: &Civil) -> String {
@@ -148,13 +183,8 @@ fn days(rule: &Civil) -> String {
         (true, false) => format!("on {}", days_of_week(of_week)),
         (false, true) => format!("on {}", days_of_month(of_month)),
         (false, false) => {
-            let joint = if rule.days.either { "or on" } else { "that is a" };
-            let (month, week) = (days_of_month(of_month), days_of_week(of_week));
-            if rule.days.either {
-                format!("on {month} {joint} {week}")
-            } else {
-                format!("on {month}, if it is {week}")
-            }
+            let joint = if rule.days.either { "or on" } else { "that are also" };
+            format!("on {} {joint} {}", days_of_week(of_week), days_of_month(of_month))
         }
     }
 }
@@ -162,8 +192,18 @@ fn days(rule: &Civil) -> String {
 fn days_of_month(days: &DaysOfMonth) -> String {
     let mut parts = Vec::new();
     let plain: Vec<u32> = bits(days.days).collect();
-    if !plain.is_empty() {
-        parts.push(format!("the {}", ranges(&plain, |&day| ordinal(day))));
+    match plain.as_slice() {
+        [] => {}
+        // Longer than any list that people write by hand: a step.
+        [first, second, .., last] if plain.len() > LISTED_MAX / 2 && even(&plain) && second - first > 1 => {
+            let step = ordinal(second - first);
+            parts.push(format!(
+                "every {step} day of the month from the {} to the {}",
+                ordinal(*first),
+                ordinal(*last)
+            ));
+        }
+        days => parts.push(format!("the {}", ranges(days, |&day| ordinal(day)))),
     }
     parts.extend(bits(days.before_last).map(before_last));
     parts.extend(bits(days.nearest).map(|day| format!("the weekday nearest to the {}", ordinal(day))));
@@ -258,5 +298,50 @@ fn listed(parts: &[String]) -> String {
         [] => String::new(),
         [one] => one.clone(),
         [head @ .., last] => format!("{} and {last}", head.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::{Dialect, Expression, parse_expression};
+
+    #[test]
+    fn sentences_read_as_people_would_say_them() {
+        for (dialect, text, sentence) in [
+            (Dialect::Unix, "30 2 * * 1-5", "at 02:30 on weekdays"),
+            (Dialect::Unix, "*/15 * * * *", "every 15 minutes"),
+            (Dialect::Unix, "* * * * *", "every minute"),
+            (Dialect::Unix, "0 * * * *", "every hour at minute 0"),
+            (Dialect::Unix, "0 9-17 * * 1-5", "every hour from 09:00 to 17:00 on weekdays"),
+            (Dialect::Unix, "*/5 9-17 * * 0,6", "every 5 minutes from 09:00 to 17:59 on weekends"),
+            (Dialect::Unix, "5,35 */2 * * *", "at minutes 5 and 35 in every 2nd hour"),
+            (Dialect::Unix, "0 0 13 * 5", "at 00:00 on Fridays or on the 13th"),
+            (
+                Dialect::Unix,
+                "0 0 */2 * 1",
+                "at 00:00 on Mondays that are also every 2nd day of the month from the 1st to the 31st",
+            ),
+            (
+                Dialect::Unix,
+                "15 */6 1 jan,jul *",
+                "at 00:15, 06:15, 12:15 and 18:15 on the 1st in January and July",
+            ),
+            (Dialect::Ecron, "0 0 L * *", "at 00:00 on the last day of the month"),
+            (Dialect::Ecron, "*/10 * * * * *", "every 10 seconds"),
+            (Dialect::Ecron, "7 * * * * *", "at second 7 of every minute"),
+            (Dialect::Quartz, "0 15 10 ? * 6#3", "at 10:15 on the 3rd Friday of the month"),
+            (
+                Dialect::Quartz,
+                "0 0 0 LW * ? 2027-2029",
+                "at 00:00 on the last weekday of the month in 2027 to 2029",
+            ),
+            (Dialect::Quartz, "0 0 12 ? * 2L", "at 12:00 on the last Monday of the month"),
+        ] {
+            let Ok(Expression::Civil(rule)) = parse_expression(text, dialect, "a/b") else {
+                panic!("{text}")
+            };
+            assert_eq!(civil(&rule), sentence, "{text}");
+        }
     }
 }

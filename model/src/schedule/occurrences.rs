@@ -1,11 +1,16 @@
 //! `Schedule`: the occurrences of one job. The nominal instants, moved by `spread`, cut to `start`, `end` and `count`,
 //! and moved by `jitter`, in this order. Milliseconds since the epoch inside, `Timestamp` outside.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use chrono::DateTime;
+
 use super::cron_rule::Jump;
+use super::describe;
 use super::hash::Stable;
+use super::interval::duration_text;
 use super::nominal::{Nominal, Source};
 use super::policy::{Fold, Gap};
 use super::zone::Zone;
@@ -23,6 +28,8 @@ pub(super) struct Inner {
     pub(super) zone: Zone,
     /// The job's share of `spread`.
     pub(super) spread: i64,
+    /// As declared.
+    pub(super) start: Option<Timestamp>,
     /// The first and the last instant that may occur.
     pub(super) first: i64,
     pub(super) last: i64,
@@ -32,20 +39,33 @@ pub(super) struct Inner {
     pub(super) jitter: i64,
     pub(super) jitter_of: Stable,
     pub(super) after: Option<Duration>,
-    pub(super) sentence: String,
 }
 
-/// Why an occurrence is at its instant; see `Schedule::reasons`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why an occurrence is at its instant; see `Schedule::reasons`. `Display` says it in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The civil time doesn't exist that day, and the policy made this instant of it.
-    Gap(Gap),
-    /// The civil time occurs twice that day, and this is the first (or second) one.
-    Fold { second: bool, policy: Fold },
+    /// The civil time `missing` doesn't exist that day, and the policy made this instant of it.
+    Gap { missing: String, policy: Gap },
+    /// The civil time occurs twice that day, and this is the first (or the second) of them.
+    Fold { civil: String, second: bool, policy: Fold },
     /// Moved by the job's share of `spread`.
     Spread(Duration),
-    /// Moved by the occurrence's jitter.
+    /// Moved by the occurrence's own jitter.
     Jitter(Duration),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gap { missing, policy } => write!(f, "gap {policy}: {missing} doesn't exist"),
+            Self::Fold { civil, second, policy } => {
+                let which = if *second { "second" } else { "first" };
+                write!(f, "fold {policy}: {civil} occurs twice, this is the {which}")
+            }
+            Self::Spread(by) => write!(f, "spread: {} later", duration_text(*by)),
+            Self::Jitter(by) => write!(f, "jitter: {} later", duration_text(*by)),
+        }
+    }
 }
 
 impl Schedule {
@@ -92,7 +112,7 @@ impl Schedule {
     /// The schedule as a sentence: "at 02:30 on weekdays, Europe/Berlin".
     #[must_use]
     pub fn describe(&self) -> String {
-        self.inner.sentence.clone()
+        describe::schedule(&self.inner)
     }
 
     /// What moved an occurrence away from a rule's plain civil time; empty for an ordinary one.
@@ -211,12 +231,22 @@ impl Inner {
             _ => None,
         });
         match jump {
-            Some(Jump::Gap { gap }) => reasons.insert(0, Reason::Gap(gap)),
-            Some(Jump::Fold { second, fold }) => reasons.insert(0, Reason::Fold { second, policy: fold }),
+            Some(Jump::Gap { missing, policy }) => {
+                reasons.insert(0, Reason::Gap { missing: civil_text(missing), policy });
+            }
+            Some(Jump::Fold { civil, second, policy }) => {
+                reasons.insert(0, Reason::Fold { civil: civil_text(civil), second, policy });
+            }
             None => {}
         }
         reasons
     }
+}
+
+/// Civil seconds as people write them.
+fn civil_text(civil: i64) -> String {
+    DateTime::from_timestamp(civil, 0)
+        .map_or_else(String::new, |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
 }
 
 /// The last instant of ecron's calendar, in milliseconds.

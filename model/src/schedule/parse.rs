@@ -232,10 +232,10 @@ impl Reader {
         if text == "?" && self.grammar.question == QuestionMark::DayFields {
             return Ok(DaysOfWeek { weekly: ALL_WEEKDAYS, ..days });
         }
-        let items = self.items(field, text)?;
-        for item in &items {
+        let alone = !text.contains(',');
+        for item in self.items(field, text)? {
             if self.grammar.day_specials && self.special_day_of_week(item, &mut days)? {
-                if items.len() > 1 && !self.grammar.special_lists {
+                if !alone && !self.grammar.special_lists {
                     return Err(refused(field, text, "L or # alone, without other days of the week"));
                 }
                 continue;
@@ -282,13 +282,21 @@ impl Reader {
     }
 
     /// Splits a list; refuses empty items unless the dialect overlooks them.
-    fn items<'t>(&self, field: FieldName, text: &'t str) -> Result<Vec<&'t str>, CronError> {
-        let items: Vec<&str> =
-            text.split(',').filter(|item| !(self.grammar.empty_items && item.is_empty())).collect();
-        if items.is_empty() || items.iter().any(|item| item.is_empty()) {
-            return Err(refused(field, text, "a value on both sides of every comma"));
+    fn items<'t>(
+        &self,
+        field: FieldName,
+        text: &'t str,
+    ) -> Result<impl Iterator<Item = &'t str> + use<'t>, CronError> {
+        let sound = if self.grammar.empty_items {
+            text.bytes().any(|byte| byte != b',')
+        } else {
+            text.split(',').all(|item| !item.is_empty())
+        };
+        if sound {
+            Ok(text.split(',').filter(|item| !item.is_empty()))
+        } else {
+            Err(refused(field, text, "a value on both sides of every comma"))
         }
-        Ok(items)
     }
 
     /// One item of a list: `*`, `?`, `H`, `~`, a value or a range, and a step.

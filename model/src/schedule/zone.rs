@@ -7,10 +7,11 @@
 use std::fmt;
 use std::sync::{LazyLock, OnceLock};
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Offset, TimeZone};
+use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveTime, Offset, SecondsFormat, TimeZone};
 use chrono_tz::{TZ_VARIANTS, Tz};
 
 use super::policy::clip;
+use crate::time::{SECOND_MS, Timestamp};
 
 /// The release of the tz database that is compiled in, for example `2025b`.
 #[must_use]
@@ -81,6 +82,42 @@ impl Zone {
         self.tz.name()
     }
 
+    /// An instant as RFC 3339 with the zone's offset, `Z` for UTC: `2026-03-29T03:00:00+02:00`.
+    ///
+    /// ```
+    /// use ecron_model::schedule::Zone;
+    /// let berlin = Zone::named("Europe/Berlin").unwrap();
+    /// assert_eq!(berlin.show("2026-03-29T01:00:00Z".parse().unwrap()), "2026-03-29T03:00:00+02:00");
+    /// ```
+    #[must_use]
+    pub fn show(&self, at: Timestamp) -> String {
+        let offset = self.offset_at(at.as_ms().div_euclid(SECOND_MS));
+        let offset = i32::try_from(offset).ok().and_then(FixedOffset::east_opt);
+        match (at.to_utc(), offset) {
+            // RFC 3339 has no offsets with seconds (Liberia until 1972).
+            (Some(utc), Some(offset)) if !self.is_utc() && offset.local_minus_utc() % 60 == 0 => {
+                utc.with_timezone(&offset).to_rfc3339_opts(SecondsFormat::AutoSi, false)
+            }
+            _ => at.to_string(),
+        }
+    }
+
+    /// Whether this is UTC, under any of its names.
+    #[must_use]
+    pub fn is_utc(&self) -> bool {
+        matches!(
+            self.tz,
+            Tz::UTC
+                | Tz::UCT
+                | Tz::Universal
+                | Tz::Zulu
+                | Tz::Etc__UTC
+                | Tz::Etc__UCT
+                | Tz::Etc__Universal
+                | Tz::Etc__Zulu
+        )
+    }
+
     /// The names of all zones, sorted as the database has them.
     pub fn all_names() -> impl Iterator<Item = &'static str> {
         TZ_VARIANTS.iter().map(|tz| tz.name())
@@ -143,11 +180,7 @@ const SAMPLE: i64 = 3 * 86_400;
 fn transitions_of(tz: Tz) -> &'static [Transition] {
     static TABLES: LazyLock<Vec<OnceLock<Vec<Transition>>>> =
         LazyLock::new(|| TZ_VARIANTS.iter().map(|_| OnceLock::new()).collect());
-    let table = TZ_VARIANTS
-        .binary_search_by(|known| known.name().cmp(tz.name()))
-        .ok()
-        .or_else(|| TZ_VARIANTS.iter().position(|known| *known == tz));
-    match table.and_then(|index| TABLES.get(index)) {
+    match TABLES.get(tz as usize) {
         Some(cell) => cell.get_or_init(|| build(tz)),
         None => Zone::UTC.transitions,
     }
@@ -250,7 +283,7 @@ mod tests {
             ("2150-10-25T00:59:59Z", 7_200),
             ("2150-10-25T01:00:00Z", 3_600),
         ] {
-            let at: crate::time::Timestamp = at.parse().unwrap();
+            let at: Timestamp = at.parse().unwrap();
             assert_eq!(berlin.offset_at(at.as_ms() / 1_000), offset);
         }
     }
