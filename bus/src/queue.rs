@@ -26,6 +26,12 @@ pub trait Delivery: Send + Sync + 'static {
 
     /// Done. `Ok` once the server confirmed it.
     fn ack(&self) -> impl Future<Output = Result<(), BusError>> + Send;
+    /// Done, without waiting for the server to confirm it: a round trip less for each message. If it is lost (the
+    /// connection breaks in that moment), the message is delivered again after the ack wait, as if the executor had
+    /// died right before `ack`; so it suits work whose outcome has been reported already.
+    fn ack_unconfirmed(&self) -> impl Future<Output = Result<(), BusError>> + Send {
+        self.ack()
+    }
     /// Deliver again after `delay`.
     fn nak(&self, delay: Duration) -> impl Future<Output = Result<(), BusError>> + Send;
     /// Never deliver again (after it was parked in the dead-letter stream).

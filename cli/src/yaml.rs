@@ -6,9 +6,13 @@
 
 #[cfg(test)]
 mod documented;
+pub(crate) mod quoted;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod text;
+
+pub(crate) use self::text::to_text;
 
 use std::collections::BTreeMap;
 

@@ -39,6 +39,9 @@ pub struct BucketView {
     pub first: Vec<(String, Timestamp)>,
 }
 
+/// Buckets of one tier in one answer.
+pub const BUCKETS_MAX: usize = 1_000;
+
 pub trait Inspect: Send + Sync + 'static {
     /// The non-empty buckets of a shard, minute tier first, in order of time.
     fn buckets(

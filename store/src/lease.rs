@@ -15,6 +15,26 @@ pub enum Role {
     Dispatcher,
 }
 
+impl Role {
+    /// Both, as they are listed.
+    pub const ALL: [Self; 2] = [Self::Planner, Self::Dispatcher];
+
+    /// The word in keys and records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planner => "planner",
+            Self::Dispatcher => "dispatcher",
+        }
+    }
+
+    /// The role of that word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == word)
+    }
+}
+
 /// The number that proves a lease is the newest. `max(previous + 1, store time in ms)`, so that it doesn't go back
 /// when the store loses its newest writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

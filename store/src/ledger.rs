@@ -27,8 +27,8 @@ pub struct Taken {
     /// How far this shard had been taken before this call. An entry due later was never published by anyone; an
     /// earlier one may have been.
     pub taken_before: Timestamp,
-    /// How far it is taken now: the `until` asked for, but not beyond `planned_until`, nor beyond the last entry
-    /// returned if there were more than `limit`.
+    /// How far it is taken now: the `until` asked for, but always before `planned_until` (entries due then may still
+    /// come), and not beyond the last entry returned if there were more than `limit`. Never goes back.
     pub taken_until: Timestamp,
     /// The earliest entry due after `taken_until`, if it is in the minute tier already.
     pub next_due: Option<Timestamp>,
@@ -116,8 +116,12 @@ pub struct RunRecord {
 /// Items in one call of `take`, `confirm`, `skip` or `overdue`.
 pub const LEDGER_BATCH_MAX: usize = 500;
 
+/// How long a bare client's `term` is remembered.
+pub const TERMINATED_KEPT: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
+
 pub trait LedgerStore: Send + Sync + 'static {
-    /// The entries due up to `until`, and marks the shard as taken that far.
+    /// The entries due up to `until` (and before `planned_until`), and marks the shard as taken that far. A shard
+    /// without a cursor has none.
     fn take(
         &self,
         shard: ShardId,
@@ -126,8 +130,33 @@ pub trait LedgerStore: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Taken, StoreError>> + Send;
 
+    /// The entries of the minute tier due after `after` and up to `until`, earliest first, at most `limit` and then
+    /// all the others that are due at the last one's instant. Changes nothing: for looking at what an interruption
+    /// missed before any of it is taken.
+    fn missed(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        after: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<TakenEntry>, StoreError>> + Send;
+
+    /// Remembers that an executor ended a message of the run stream for good without a report (a bare client's
+    /// `term`); kept for `TERMINATED_KEPT`.
+    fn note_terminated(
+        &self,
+        sequence: u64,
+        reason: &str,
+        at: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The reason noted for a message, if it was ended so.
+    fn terminated(&self, sequence: u64) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
+
     /// Moves published entries from the minute tier into `sent` and opens their run records. An entry that is no
-    /// longer in the minute tier was settled meanwhile: left alone. (A repair finds its entry in `sent`: updated.)
+    /// longer in the minute tier, or whose run has ended, was settled meanwhile: it only leaves the minute tier. (A
+    /// repair finds its entry in `sent`: updated, unless a later repair was.)
     fn confirm(
         &self,
         shard: ShardId,
@@ -154,14 +183,30 @@ pub trait LedgerStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Folds a run's end into its record: out of `sent` (and the minute tier), into the job's history, which is
-    /// trimmed to its limits. Idempotent, and needs no lease: any dispatcher may settle any run.
+    /// trimmed to its limits. Idempotent as long as the record is kept, and needs no lease: any dispatcher may settle
+    /// any run.
     fn settle(
         &self,
         shard: ShardId,
         settlement: &Settlement,
     ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
 
-    /// Notes a failed attempt that will be retried (newest attempt only; never on an ended run).
+    /// `settle` for many runs of one shard, in order, in few round trips.
+    fn settle_all(
+        &self,
+        shard: ShardId,
+        settlements: &[Settlement],
+    ) -> impl Future<Output = Result<Vec<Settled>, StoreError>> + Send {
+        async move {
+            let mut settled = Vec::with_capacity(settlements.len());
+            for settlement in settlements {
+                settled.push(self.settle(shard, settlement).await?);
+            }
+            Ok(settled)
+        }
+    }
+
+    /// Notes a failed attempt that will be retried (newest attempt only; never on an ended run, nor without a record).
     fn note_attempt(
         &self,
         shard: ShardId,

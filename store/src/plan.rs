@@ -45,14 +45,20 @@ pub struct JobRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Install {
     pub job: JobId,
-    /// The revision that the caller read; another one in the store means `Installed::Conflict`.
+    /// The revision that the caller read; another one in the store means `Installed::Conflict`. A record whose
+    /// revision can't be read counts as none, so that it can be replaced.
     pub expected: Option<Revision>,
-    /// The new record, or `None` to delete the job with its history.
+    /// The new record, or `None` to delete the job with its history. Runs that are still open keep their record
+    /// until a while after they ended.
     pub record: Option<JobRecord>,
     /// Minute-tier entries to take out: due instants, under the *expected* revision.
     pub remove: Vec<Timestamp>,
-    /// Minute-tier entries to put in: due instants, under the *new* revision.
+    /// Minute-tier entries to put in: due instants, under the *new* revision. One that the shard's dispatcher has taken
+    /// by now (due up to `taken_until`) belongs to the old revision: neither removed nor put in. Nor is one put in whose
+    /// run has a record.
     pub add: Vec<Timestamp>,
+    /// Likewise, but for instants that no older revision named: put in even if `taken_until` has passed them.
+    pub add_unseen: Vec<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,12 +85,16 @@ pub struct Advance {
     pub from: Placed,
     pub minute: Vec<Timestamp>,
     pub next: Option<Placed>,
-    /// Occurrences that the job's catch-up leaves out. Recorded as skipped runs (bounded by the caller).
+    /// Occurrences that the job's catch-up leaves out. Recorded as skipped runs, ended when they were due (bounded by
+    /// the caller).
     pub skipped: Vec<(Timestamp, SkipReason)>,
 }
 
 /// Items in one call of `install`'s lists, `advance` or `waiting`: bounds the time that one script holds the store.
 pub const PLAN_BATCH_MAX: usize = 500;
+
+/// How many seconds after the wanted instant `insert` looks for a free millisecond.
+pub const INSERT_SECONDS_MAX: usize = 60;
 
 pub trait PlanStore: Send + Sync + 'static {
     /// A shard's cursor; `None` before the first planner, or after a wipe.
@@ -98,7 +108,8 @@ pub trait PlanStore: Send + Sync + 'static {
         cursor: &Cursor,
     ) -> impl Future<Output = Result<Cursor, StoreError>> + Send;
 
-    /// Moves `planned_until` and `spec_revision` forward (never back; `None` leaves one alone).
+    /// Moves `planned_until` and `spec_revision` forward (never back; `None` leaves one alone). `Fenced` also if the
+    /// shard has no cursor: begin again.
     fn progress(
         &self,
         shard: ShardId,
@@ -107,7 +118,8 @@ pub trait PlanStore: Send + Sync + 'static {
         spec_revision: Option<Revision>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The records of some jobs of one shard, in order.
+    /// The records of some jobs of one shard, in order. `Corrupt` names the first that can't be read; ask for the others
+    /// without it.
     fn jobs(
         &self,
         shard: ShardId,
@@ -124,7 +136,7 @@ pub trait PlanStore: Send + Sync + 'static {
 
     /// Up to `limit` jobs whose coarse place lies before an instant, earliest first: half-hour entries due before
     /// `minute_before`, then horizon entries due before `half_hour_before`. Stale half-hour entries (no such job, or
-    /// another revision) are removed on the way and not returned.
+    /// another revision) are removed on the way and not returned. Fewer than `limit` means that there are no more.
     fn waiting(
         &self,
         shard: ShardId,
@@ -135,7 +147,8 @@ pub trait PlanStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Waiting>, StoreError>> + Send;
 
     /// Carries out some jobs' steps. A step of a job whose record or place has changed meanwhile changes nothing
-    /// (`false` in its position).
+    /// (`false` in its position), and so does a second step of one job. An occurrence whose run has a record isn't put
+    /// into the minute tier again.
     fn advance(
         &self,
         shard: ShardId,
@@ -145,6 +158,7 @@ pub trait PlanStore: Send + Sync + 'static {
 
     /// Puts one occurrence of a job straight into the minute tier, under its present revision, at `due_at` or the
     /// first free millisecond after it; `None` if there is no such job. Needs no lease: any node may (a trigger).
+    /// Repeating it inserts another: after `Unknown` the caller must decide.
     fn insert(
         &self,
         shard: ShardId,

@@ -1,1 +1,493 @@
+//! Stored forms, versioned, and their conversion to and from what the traits speak of.
 //!
+//! Hashes are written as fields of text that a person can read; a hash of a version that this build doesn't know is
+//! reported as corrupt, never guessed at. Nothing here talks to a server.
+
+use std::str::FromStr;
+
+use model::bucket::{HalfHour, Placed, Tier};
+use model::id::{Occurrence, Revision};
+use model::run::{AttemptEnd, Generation, Outcome, RunState};
+use model::spec::HistoryLimits;
+use model::time::Timestamp;
+
+use crate::error::StoreError;
+use crate::keys::History;
+use crate::lease::{Epoch, Role};
+use crate::ledger::{RunRecord, SentRun, Settlement};
+use crate::node::{Node, NodeView};
+use crate::plan::{Cursor, JobRecord};
+
+/// The version of all stored forms; field `v` of every hash.
+pub const VERSION: &str = "1";
+
+/// The fields of a job's hash, in the order in which they are read.
+pub const JOB_FIELDS: [&str; 8] =
+    ["v", "revision", "spec", "history", "condition", "tier", "bucket", "due_at"];
+
+/// The fields of a run's hash, in the order in which they are read.
+pub const RUN_FIELDS: [&str; 17] = [
+    "v",
+    "state",
+    "revision",
+    "generation",
+    "published_at",
+    "sequence",
+    "epoch",
+    "republished",
+    "attempt",
+    "outcome",
+    "error",
+    "started_at",
+    "attempt_ended_at",
+    "executor",
+    "output",
+    "skip_reason",
+    "ended_at",
+];
+
+/// The fields of a shard's cursor, in the order in which they are read. In milliseconds, since scripts compare them.
+pub const CURSOR_FIELDS: [&str; 5] =
+    ["v", "incarnation", "planned_until_ms", "taken_until_ms", "spec_revision"];
+
+/// Some fields of a hash and their values.
+pub type Fields = Vec<(&'static str, String)>;
+
+/// The words of a coarse place: tier, half hour (empty for the horizon), due.
+#[must_use]
+pub fn place_words(placed: &Placed) -> (&'static str, String, String) {
+    let due = placed.due_at.to_string();
+    match placed.tier {
+        Tier::HalfHour => ("half-hour", HalfHour::of(placed.due_at).to_string(), due),
+        Tier::Horizon => ("horizon", String::new(), due),
+    }
+}
+
+/// The list that a run of this state belongs to.
+#[must_use]
+pub fn history_of(state: RunState) -> History {
+    match state {
+        RunState::Dispatched => History::Open,
+        RunState::Succeeded => History::Succeeded,
+        RunState::DeadLettered | RunState::Cancelled => History::Failed,
+        RunState::Skipped => History::Skipped,
+    }
+}
+
+/// How many runs of a list a job keeps; `None` for the open ones, which are never trimmed.
+#[must_use]
+pub fn history_limit(limits: &HistoryLimits, kind: History) -> Option<u32> {
+    match kind {
+        History::Succeeded => Some(limits.succeeded),
+        History::Failed => Some(limits.failed),
+        History::Skipped => Some(limits.skipped),
+        History::Open => None,
+    }
+}
+
+/// History limits as a job's hash holds them: `succeeded=3 failed=10 skipped=100`.
+#[must_use]
+pub fn limits_text(limits: &HistoryLimits) -> String {
+    format!("succeeded={} failed={} skipped={}", limits.succeeded, limits.failed, limits.skipped)
+}
+
+fn limits_from(text: &str) -> Option<HistoryLimits> {
+    let mut values = [("succeeded", None), ("failed", None), ("skipped", None)];
+    for word in text.split(' ') {
+        let (name, value) = word.split_once('=')?;
+        let slot = values.iter_mut().find(|(known, _)| *known == name)?;
+        slot.1 = Some(value.parse().ok()?);
+    }
+    Some(HistoryLimits { succeeded: values[0].1?, failed: values[1].1?, skipped: values[2].1? })
+}
+
+/// A hash as it was read: values in the order of its field list, and the key for messages.
+struct Read<'a> {
+    key: &'a str,
+    fields: &'a [&'a str],
+    values: &'a [Option<String>],
+}
+
+impl Read<'_> {
+    fn corrupt(&self, problem: String) -> StoreError {
+        StoreError::Corrupt { key: self.key.into(), problem }
+    }
+
+    fn get(&self, field: &str) -> Option<&str> {
+        let index = self.fields.iter().position(|known| *known == field)?;
+        self.values.get(index)?.as_deref()
+    }
+
+    fn need(&self, field: &str) -> Result<&str, StoreError> {
+        self.get(field).ok_or_else(|| self.corrupt(format!("field {field} is missing")))
+    }
+
+    fn word<T>(&self, field: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
+        let Some(text) = self.get(field) else { return Ok(None) };
+        let short: String = text.chars().take(80).collect();
+        read(text).map(Some).ok_or_else(|| self.corrupt(format!("field {field} holds {short:?}")))
+    }
+
+    fn parse<T: FromStr>(&self, field: &str) -> Result<Option<T>, StoreError> {
+        self.word(field, |text| text.parse().ok())
+    }
+
+    fn parse_needed<T: FromStr>(&self, field: &str) -> Result<T, StoreError> {
+        self.need(field)?;
+        self.parse(field)?.ok_or_else(|| self.corrupt(format!("field {field} is missing")))
+    }
+
+    /// Whether the hash exists, in a version that can be read.
+    fn exists(&self) -> Result<bool, StoreError> {
+        match self.get("v") {
+            Some(VERSION) => Ok(true),
+            Some(other) => Err(self.corrupt(format!("version {other}; this build reads {VERSION}"))),
+            None if self.values.iter().all(Option::is_none) => Ok(false),
+            None => Err(self.corrupt("field v is missing".into())),
+        }
+    }
+}
+
+/// A job's record as fields. A field that isn't there must be absent from the hash.
+#[must_use]
+pub fn job_fields(record: &JobRecord) -> Fields {
+    let mut fields = vec![
+        ("v", VERSION.into()),
+        ("revision", record.revision.to_string()),
+        ("spec", record.spec.clone()),
+        ("history", limits_text(&record.history)),
+    ];
+    if let Some(condition) = &record.condition {
+        fields.push(("condition", condition.clone()));
+    }
+    if let Some(placed) = &record.placed {
+        let (tier, bucket, due_at) = place_words(placed);
+        fields.extend([("tier", tier.into()), ("bucket", bucket), ("due_at", due_at)]);
+    }
+    fields
+}
+
+/// A job's record from the values of `JOB_FIELDS`; `None` if there is no such hash.
+pub fn job_from(key: &str, values: &[Option<String>]) -> Result<Option<JobRecord>, StoreError> {
+    let read = Read { key, fields: &JOB_FIELDS, values };
+    if !read.exists()? {
+        return Ok(None);
+    }
+    let tier = read.word("tier", |word| match word {
+        "half-hour" => Some(Tier::HalfHour),
+        "horizon" => Some(Tier::Horizon),
+        _ => None,
+    })?;
+    let placed = match tier {
+        Some(tier) => Some(Placed { tier, due_at: read.parse_needed("due_at")? }),
+        None => None,
+    };
+    Ok(Some(JobRecord {
+        revision: Revision(read.parse_needed("revision")?),
+        spec: read.need("spec")?.into(),
+        placed,
+        condition: read.get("condition").map(Into::into),
+        history: read
+            .word("history", limits_from)?
+            .ok_or_else(|| read.corrupt("field history is missing".into()))?,
+    }))
+}
+
+/// A run's record and what only `sent` needs of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRun {
+    pub record: RunRecord,
+    pub republished: u32,
+}
+
+impl StoredRun {
+    /// As an entry of `sent`.
+    #[must_use]
+    pub fn into_sent(self, worry_at: Timestamp) -> SentRun {
+        SentRun {
+            occurrence: self.record.occurrence,
+            revision: self.record.revision,
+            generation: self.record.generation,
+            sequence: self.record.sequence.unwrap_or_default(),
+            published_at: self.record.published_at.unwrap_or_default(),
+            worry_at,
+            republished: self.republished,
+        }
+    }
+}
+
+/// One attempt's end as fields; `error` is absent if there was none.
+#[must_use]
+pub fn attempt_fields(end: &AttemptEnd, executor: &str) -> Fields {
+    let mut fields = vec![
+        ("attempt", end.attempt.to_string()),
+        ("outcome", end.outcome.as_str().into()),
+        ("started_at", end.started_at.to_string()),
+        ("attempt_ended_at", end.ended_at.to_string()),
+        ("executor", executor.into()),
+    ];
+    if let Some(error) = &end.error {
+        fields.push(("error", error.clone()));
+    }
+    fields
+}
+
+/// A run's end as fields; `error` and `output` are absent if there were none.
+#[must_use]
+pub fn settlement_fields(settlement: &Settlement) -> Fields {
+    let mut fields = vec![
+        ("v", VERSION.into()),
+        ("state", settlement.state.as_str().into()),
+        ("revision", settlement.revision.to_string()),
+        ("generation", settlement.generation.0.to_string()),
+        ("ended_at", settlement.settled_at.to_string()),
+    ];
+    fields.extend(attempt_fields(&settlement.last, &settlement.executor));
+    if let Some(output) = &settlement.output {
+        fields.push(("output", output.clone()));
+    }
+    fields
+}
+
+/// A run from the values of `RUN_FIELDS`; `None` if there is no such hash.
+pub fn run_from(
+    key: &str,
+    occurrence: &Occurrence,
+    values: &[Option<String>],
+) -> Result<Option<StoredRun>, StoreError> {
+    let read = Read { key, fields: &RUN_FIELDS, values };
+    if !read.exists()? {
+        return Ok(None);
+    }
+    let state = read
+        .word("state", RunState::from_word)?
+        .ok_or_else(|| read.corrupt("field state is missing".into()))?;
+    let last = match read.parse("attempt")? {
+        None => None,
+        Some(attempt) => Some(AttemptEnd {
+            attempt,
+            outcome: read
+                .word("outcome", Outcome::from_word)?
+                .ok_or_else(|| read.corrupt("field outcome is missing".into()))?,
+            error: read.get("error").map(Into::into),
+            started_at: read.parse_needed("started_at")?,
+            ended_at: read.parse_needed("attempt_ended_at")?,
+        }),
+    };
+    let record = RunRecord {
+        occurrence: occurrence.clone(),
+        revision: Revision(read.parse_needed("revision")?),
+        state,
+        generation: Generation(read.parse("generation")?.unwrap_or(0)),
+        published_at: read.parse("published_at")?,
+        sequence: read.parse("sequence")?,
+        epoch: read.parse("epoch")?.map(Epoch),
+        last,
+        executor: read.get("executor").map(Into::into),
+        output: read.get("output").map(Into::into),
+        skip_reason: read.get("skip_reason").map(Into::into),
+        ended_at: read.parse("ended_at")?,
+    };
+    Ok(Some(StoredRun { record, republished: read.parse("republished")?.unwrap_or(0) }))
+}
+
+/// A cursor as fields.
+#[must_use]
+pub fn cursor_fields(cursor: &Cursor) -> Fields {
+    vec![
+        ("v", VERSION.into()),
+        ("incarnation", cursor.incarnation.clone()),
+        ("planned_until_ms", cursor.planned_until.as_ms().to_string()),
+        ("taken_until_ms", cursor.taken_until.as_ms().to_string()),
+        ("spec_revision", cursor.spec_revision.to_string()),
+    ]
+}
+
+/// A cursor from the values of `CURSOR_FIELDS`; `None` if the shard wasn't begun.
+pub fn cursor_from(key: &str, values: &[Option<String>]) -> Result<Option<Cursor>, StoreError> {
+    let read = Read { key, fields: &CURSOR_FIELDS, values };
+    if !read.exists()? {
+        return Ok(None);
+    }
+    Ok(Some(Cursor {
+        incarnation: read.need("incarnation")?.into(),
+        planned_until: Timestamp::from_ms(read.parse_needed("planned_until_ms")?),
+        taken_until: Timestamp::from_ms(read.parse_needed("taken_until_ms")?),
+        spec_revision: Revision(read.parse_needed("spec_revision")?),
+    }))
+}
+
+/// The text of a lease, `<node> <epoch>`, taken apart.
+pub fn lease_from(key: &str, text: &str) -> Result<(String, Epoch), StoreError> {
+    let corrupt =
+        || StoreError::Corrupt { key: key.into(), problem: format!("expected 'node epoch', not {text:?}") };
+    let (node, epoch) = text.rsplit_once(' ').ok_or_else(corrupt)?;
+    Ok((node.into(), Epoch(epoch.parse().map_err(|_| corrupt())?)))
+}
+
+/// A node's announcement as it is stored (JSON).
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NodeRecord {
+    v: u32,
+    id: String,
+    roles: Vec<String>,
+    weight: u32,
+    version: String,
+    /// By the store's clock; the script that stores the announcement fills it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    heartbeat_at_ms: Option<i64>,
+}
+
+/// A node's announcement as JSON, without its time.
+#[must_use]
+pub fn node_json(node: &Node) -> String {
+    let record = NodeRecord {
+        v: 1,
+        id: node.id.clone(),
+        roles: node.roles.iter().map(|role| role.as_str().into()).collect(),
+        weight: node.weight,
+        version: node.version.clone(),
+        heartbeat_at_ms: None,
+    };
+    // Strings and numbers only: serialising them can't fail.
+    serde_json::to_string(&record).unwrap_or_default()
+}
+
+/// A node from its stored JSON. Roles that this build doesn't know are left out: a newer node may have more.
+pub fn node_from(key: &str, json: &str) -> Result<NodeView, StoreError> {
+    let corrupt = |problem: String| StoreError::Corrupt { key: key.into(), problem };
+    let record: NodeRecord = serde_json::from_str(json).map_err(|error| corrupt(error.to_string()))?;
+    let heartbeat_at_ms =
+        record.heartbeat_at_ms.ok_or_else(|| corrupt("field heartbeat_at_ms is missing".into()))?;
+    Ok(NodeView {
+        node: Node {
+            id: record.id,
+            roles: record.roles.iter().filter_map(|word| Role::from_word(word)).collect(),
+            weight: record.weight,
+            version: record.version,
+        },
+        heartbeat_at: Timestamp::from_ms(heartbeat_at_ms),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn values(known: &[&str], fields: &Fields) -> Vec<Option<String>> {
+        known
+            .iter()
+            .map(|name| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone()))
+            .collect()
+    }
+
+    fn text(fields: &Fields) -> String {
+        fields.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+    }
+
+    fn job() -> JobRecord {
+        JobRecord {
+            revision: Revision(17),
+            spec: "{}".into(),
+            placed: Some(Placed { tier: Tier::HalfHour, due_at: at("2026-11-22T06:45:00Z") }),
+            condition: None,
+            history: HistoryLimits::default(),
+        }
+    }
+
+    fn settlement() -> Settlement {
+        Settlement {
+            occurrence: "billing/nightly-report@2026-11-22T06:45:00Z".parse().unwrap(),
+            revision: Revision(17),
+            generation: Generation(1),
+            state: RunState::DeadLettered,
+            last: AttemptEnd {
+                attempt: 3,
+                outcome: Outcome::TimedOut,
+                error: Some("too slow".into()),
+                started_at: at("2026-11-22T06:45:01Z"),
+                ended_at: at("2026-11-22T06:55:01Z"),
+            },
+            executor: "worker-1".into(),
+            output: Some("out".into()),
+            settled_at: at("2026-11-22T06:55:02Z"),
+        }
+    }
+
+    #[test]
+    fn job_hashes_never_change() {
+        let fields = job_fields(&job());
+        assert_eq!(
+            text(&fields),
+            "v=1; revision=17; spec={}; history=succeeded=3 failed=10 skipped=100; \
+             tier=half-hour; bucket=2026-11-22T06:30Z; due_at=2026-11-22T06:45:00Z"
+        );
+        assert_eq!(job_from("k", &values(&JOB_FIELDS, &fields)), Ok(Some(job())));
+        let bare = JobRecord { placed: None, condition: Some("invalid".into()), ..job() };
+        assert_eq!(job_from("k", &values(&JOB_FIELDS, &job_fields(&bare))), Ok(Some(bare)));
+        assert_eq!(job_from("k", &vec![None; JOB_FIELDS.len()]), Ok(None));
+    }
+
+    #[test]
+    fn run_hashes_never_change() {
+        let settlement = settlement();
+        let fields = settlement_fields(&settlement);
+        assert_eq!(
+            text(&fields),
+            "v=1; state=dead-lettered; revision=17; generation=1; ended_at=2026-11-22T06:55:02Z; attempt=3; \
+             outcome=timed-out; started_at=2026-11-22T06:45:01Z; attempt_ended_at=2026-11-22T06:55:01Z; \
+             executor=worker-1; error=too slow; output=out"
+        );
+        let run =
+            run_from("k", &settlement.occurrence, &values(&RUN_FIELDS, &fields)).unwrap().unwrap().record;
+        assert_eq!((run.last, run.state), (Some(settlement.last), RunState::DeadLettered));
+    }
+
+    #[test]
+    fn cursors_leases_and_nodes_never_change() {
+        let cursor = Cursor {
+            incarnation: "i1".into(),
+            planned_until: Timestamp::from_ms(120_000),
+            taken_until: Timestamp::from_ms(60_000),
+            spec_revision: Revision(5),
+        };
+        let fields = cursor_fields(&cursor);
+        assert_eq!(
+            text(&fields),
+            "v=1; incarnation=i1; planned_until_ms=120000; taken_until_ms=60000; spec_revision=5"
+        );
+        assert_eq!(cursor_from("k", &values(&CURSOR_FIELDS, &fields)), Ok(Some(cursor)));
+        assert_eq!(lease_from("k", "node a 17"), Ok(("node a".into(), Epoch(17))));
+        let node = Node { id: "a".into(), roles: vec![Role::Planner], weight: 100, version: "0.1.0".into() };
+        assert_eq!(
+            node_json(&node),
+            r#"{"v":1,"id":"a","roles":["planner"],"weight":100,"version":"0.1.0"}"#
+        );
+        let stored = r#"{"v":1,"id":"a","roles":["planner","tea"],"weight":100,"version":"0.1.0","heartbeat_at_ms":7}"#;
+        assert_eq!(node_from("k", stored), Ok(NodeView { node, heartbeat_at: Timestamp::from_ms(7) }));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let fields = job_fields(&job());
+        for (field, value) in
+            [("v", "2"), ("revision", "x"), ("history", "succeeded=3"), ("tier", "?"), ("due_at", "soon")]
+        {
+            let mut broken = values(&JOB_FIELDS, &fields);
+            let index = JOB_FIELDS.iter().position(|name| *name == field).unwrap();
+            broken[index] = Some(value.into());
+            let error = job_from("ecron:{07}:job:a/b", &broken).unwrap_err();
+            assert!(
+                matches!(&error, StoreError::Corrupt { key, .. } if key == "ecron:{07}:job:a/b"),
+                "{error}"
+            );
+        }
+        assert!(lease_from("k", "nonsense").is_err());
+        assert!(node_from("k", "{}").is_err());
+        assert!(cursor_from("k", &[None, Some("i".into()), None, None, None]).is_err());
+    }
+}

@@ -157,11 +157,22 @@ mod tests {
     #[test]
     fn one_instant_a_line_and_nothing_else() {
         assert_eq!(
-            next(&["30 2 * * *", "--time-zone", "Europe/Berlin", "--from", "2026-03-28T12:00:00+01:00", "--count", "2"])
-                .unwrap(),
+            next(&[
+                "30 2 * * *",
+                "--time-zone",
+                "Europe/Berlin",
+                "--from",
+                "2026-03-28T12:00:00+01:00",
+                "--count",
+                "2"
+            ])
+            .unwrap(),
             "2026-03-29T03:00:00+02:00\n2026-03-30T02:30:00+02:00\n"
         );
-        assert_eq!(next(&["@every 15m", "--dialect", "kubernetes", "-n1"]).unwrap(), "2026-01-01T00:15:00Z\n");
+        assert_eq!(
+            next(&["@every 15m", "--dialect", "kubernetes", "-n1"]).unwrap(),
+            "2026-01-01T00:15:00Z\n"
+        );
     }
 
     #[test]
@@ -171,7 +182,8 @@ mod tests {
 
     #[test]
     fn explain_says_why() {
-        let from = ["--from", "2026-03-28T12:00:00+01:00", "--time-zone", "Europe/Berlin", "-n2", "--explain"];
+        let from =
+            ["--from", "2026-03-28T12:00:00+01:00", "--time-zone", "Europe/Berlin", "-n2", "--explain"];
         assert_eq!(
             next(&[&["30 2 * * *"], from.as_slice()].concat()).unwrap(),
             "2026-03-29T03:00:00+02:00\tgap next: 2026-03-29 02:30:00 doesn't exist\n\

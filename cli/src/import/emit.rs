@@ -7,6 +7,7 @@ use model::misfire::CatchUpPolicy;
 use model::spec::{ExecSpec, Work};
 
 use super::{Import, Imported};
+use crate::yaml::quoted::{double_quoted, is_printable, scalar};
 
 /// Characters of a line that a comment repeats.
 const COMMENT_CHARS_MAX: usize = 300;
@@ -99,49 +100,6 @@ impl Writer<'_> {
     }
 }
 
-/// A text as a YAML scalar: bare if nobody could take it for anything else, else in quotes.
-fn scalar(text: &str) -> String {
-    let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b'@'));
-    // What some YAML 1.1 reader takes for a boolean or nothing is quoted too: people feed these files to other tools.
-    let is_special = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"]
-        .iter()
-        .any(|special| text.eq_ignore_ascii_case(special));
-    if is_word && !is_special {
-        return text.into();
-    }
-    // Single quotes need no escapes, which suits commands; but they can't hold what isn't printable.
-    let is_plain_line = text.chars().all(is_printable);
-    if is_plain_line && text.contains(['"', '\\']) {
-        return format!("'{}'", text.replace('\'', "''"));
-    }
-    double_quoted(text)
-}
-
-fn double_quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
-            c if is_printable(c) => quoted.push(c),
-            c => {
-                let _ = write!(quoted, "\\U{:08X}", u32::from(c));
-            }
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-/// Neither a control character, nor one of those that YAML or an editor takes for the end of a line or of the text.
-fn is_printable(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
-}
-
 fn comment(yaml: &mut String, text: &str) {
     let mut shown: String =
         text.chars().take(COMMENT_CHARS_MAX).map(|c| if is_printable(c) { c } else { ' ' }).collect();
@@ -158,36 +116,7 @@ mod tests {
     use super::*;
     use crate::yaml;
 
-    #[test]
-    fn texts_are_bare_only_where_nobody_could_misread_them() {
-        for (text, yaml) in [
-            ("root", "root"),
-            ("Europe/Berlin", "Europe/Berlin"),
-            ("on", "\"on\""),
-            ("5", "\"5\""),
-            ("", "\"\""),
-            ("/bin/sh", "/bin/sh"),
-            ("/bin:/sbin", "\"/bin:/sbin\""),
-            ("a: b # c", "\"a: b # c\""),
-            ("say \"it's\"", "'say \"it''s\"'"),
-            ("a\nb", "\"a\\nb\""),
-            ("a\u{85}b", "\"a\\U00000085b\""),
-        ] {
-            assert_eq!(scalar(text), yaml, "{text}");
-        }
-    }
-
     proptest! {
-        #[test]
-        fn any_text_is_read_back(text in any::<String>(), key in "[^\0]{1,20}") {
-            let mut yaml = String::new();
-            Writer { yaml: &mut yaml, indent: 0 }.map("k", |out| out.text(&key, &text));
-            let parsed = yaml::parse(yaml.as_bytes());
-            prop_assert_eq!(&parsed.problems, &[]);
-            let read = parsed.documents[0].get("k").and_then(|map| map.get(&key)).and_then(|node| node.as_str());
-            prop_assert_eq!(read, Some(text.as_str()), "{}", yaml);
-        }
-
         #[test]
         fn any_comment_stays_a_comment(text in any::<String>()) {
             let mut yaml = String::new();

@@ -1,1 +1,45 @@
+//! The store in Redis: one file per trait, each operation on a shard one script.
 //!
+//! Scripts are atomic, so the rules that need it live in them; everything else is decided by `model`, before. This is
+//! the only place that knows Redis.
+
+mod error;
+mod info;
+mod inspect;
+mod lease;
+mod ledger;
+mod link;
+mod node;
+mod plan;
+mod quarantine;
+mod script;
+mod value;
+
+use link::Link;
+pub use link::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, RedisOptions};
+
+use crate::error::StoreError;
+
+/// All that ecron remembers, in one Redis (7.0 or newer) or Valkey (8 or newer).
+#[derive(Debug)]
+pub struct RedisStore {
+    link: Link,
+}
+
+impl RedisStore {
+    /// Connects to `redis://[user:password@]host:port[/db]`.
+    ///
+    /// # Errors
+    /// `Refused` if the address is no such URL, if the server is too old, or if it doesn't let us in; `Failed` if it
+    /// can't be reached.
+    pub async fn connect(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
+        Ok(Self { link: Link::open(url, options).await? })
+    }
+
+    /// What is wrong with the server's settings, in sentences for an operator; empty if nothing is.
+    pub async fn preflight(&self) -> Result<Vec<String>, StoreError> {
+        let answer = self.link.query(&redis::cmd("INFO")).await?;
+        let text = value::text(answer).unwrap_or_default();
+        Ok(info::Info::parse(&text).findings())
+    }
+}

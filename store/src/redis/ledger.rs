@@ -1,0 +1,400 @@
+//! The run ledger in Redis.
+
+use std::collections::BTreeMap;
+
+use model::bucket::Minute;
+use model::id::{Entry, Occurrence, Revision};
+use model::name::JobId;
+use model::run::{AttemptEnd, Generation, RunState};
+use model::shard::ShardId;
+use model::time::Timestamp;
+use redis::Value;
+
+use super::error::unexpected;
+use super::link::Call;
+use super::plan::wrong_type;
+use super::quarantine::Unreadable;
+use super::script::{
+    CONFIRM, DROP_ENTRIES, MISSED, NOTE_ATTEMPT, OVERDUE, RUNS, SETTLE, SKIP, TAKE, WORRY_LATER,
+};
+use super::{RedisStore, value};
+use crate::error::StoreError;
+use crate::keys::{self, History};
+use crate::lease::{Epoch, Role};
+use crate::ledger::{
+    LEDGER_BATCH_MAX, LedgerStore, RunRecord, Sent, SentRun, Settled, Settlement, Skip, TERMINATED_KEPT,
+    Taken, TakenEntry,
+};
+use crate::record::{self, RUN_FIELDS};
+
+impl LedgerStore for RedisStore {
+    async fn take(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Taken, StoreError> {
+        let call = Call::new(&TAKE, &[keys::lease(shard, Role::Dispatcher), keys::cursor(shard)])
+            .arg(keys::prefix(shard))
+            .arg(epoch.0)
+            .arg(until.as_ms())
+            .arg(limit.clamp(1, LEDGER_BATCH_MAX));
+        let [before, taken, next, now, groups] = value::row(self.link.run(&call).await?, "take")?;
+        let instant = |value: &Value| value::number(value, "take").map(Timestamp::from_ms);
+        let (entries, unreadable) = taken_entries(groups)?;
+        self.quarantine(shard, &unreadable).await?;
+        Ok(Taken {
+            entries,
+            taken_before: instant(&before)?,
+            taken_until: instant(&taken)?,
+            next_due: Some(instant(&next)?).filter(|next| next.as_ms() >= 0),
+            now: instant(&now)?,
+        })
+    }
+
+    async fn missed(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        after: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<TakenEntry>, StoreError> {
+        let limit = limit.clamp(1, LEDGER_BATCH_MAX);
+        let from = format!("({}", after.as_ms());
+        let first = Minute::of(after).start().as_ms();
+        let page = Page { from, until, first, passed: 0, limit };
+        let (mut entries, complete) = self.page(shard, epoch, &page).await?;
+        let Some(last) = entries.last().map(|taken| taken.entry.occurrence.due_at).filter(|_| !complete)
+        else {
+            return Ok(entries);
+        };
+        // What is due at the last instant comes whole, in pages, since it may be very much (the top of an hour).
+        entries.retain(|taken| taken.entry.occurrence.due_at < last);
+        let (from, first) = (last.as_ms().to_string(), Minute::of(last).start().as_ms());
+        let mut page = Page { from, until: last, first, passed: 0, limit: LEDGER_BATCH_MAX };
+        loop {
+            let (more, complete) = self.page(shard, epoch, &page).await?;
+            page.passed += more.len();
+            entries.extend(more);
+            if complete {
+                return Ok(entries);
+            }
+        }
+    }
+
+    async fn note_terminated(&self, sequence: u64, reason: &str, at: Timestamp) -> Result<(), StoreError> {
+        let mut command = redis::cmd("SET");
+        command.arg(keys::terminated(sequence)).arg(format!("{at} {reason}"));
+        command.arg("EX").arg(TERMINATED_KEPT.as_secs());
+        self.link.query(&command).await.map(drop)
+    }
+
+    async fn terminated(&self, sequence: u64) -> Result<Option<String>, StoreError> {
+        let mut command = redis::cmd("GET");
+        command.arg(keys::terminated(sequence));
+        let noted = value::text(self.link.query(&command).await?);
+        Ok(noted.map(|text| text.split_once(' ').map_or(String::new(), |(_, reason)| reason.into())))
+    }
+
+    async fn confirm(&self, shard: ShardId, epoch: Epoch, sent: &[Sent]) -> Result<(), StoreError> {
+        let keys = [keys::lease(shard, Role::Dispatcher), keys::sent(shard)];
+        for sent in sent.chunks(LEDGER_BATCH_MAX) {
+            let call = Call::new(&CONFIRM, &keys).arg(keys::prefix(shard)).arg(epoch.0);
+            let call = by_minute(
+                call,
+                sent,
+                |sent| &sent.entry,
+                |call, sent| {
+                    call.push(sent.entry.to_string());
+                    call.push(sent.entry.occurrence.due_at.as_ms());
+                    call.push(sent.sequence);
+                    call.push(sent.published_at.to_string());
+                    call.push(sent.worry_at.as_ms());
+                    call.push(sent.republished);
+                },
+            );
+            self.link.run(&call).await?;
+        }
+        Ok(())
+    }
+
+    async fn skip(&self, shard: ShardId, epoch: Epoch, skips: &[Skip]) -> Result<(), StoreError> {
+        for skips in skips.chunks(LEDGER_BATCH_MAX) {
+            let call = Call::new(&SKIP, &[keys::lease(shard, Role::Dispatcher)])
+                .arg(keys::prefix(shard))
+                .arg(epoch.0);
+            let call = by_minute(
+                call,
+                skips,
+                |skip| &skip.entry,
+                |call, skip| {
+                    call.push(skip.entry.to_string());
+                    call.push(skip.entry.occurrence.due_at.as_ms());
+                    call.push(skip.reason.describe());
+                    call.push(skip.at.to_string());
+                },
+            );
+            self.link.run(&call).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_entries(&self, shard: ShardId, epoch: Epoch, entries: &[Entry]) -> Result<(), StoreError> {
+        for entries in entries.chunks(LEDGER_BATCH_MAX) {
+            let call = Call::new(&DROP_ENTRIES, &[keys::lease(shard, Role::Dispatcher)])
+                .arg(keys::prefix(shard))
+                .arg(epoch.0);
+            let call = by_minute(call, entries, |entry| entry, |call, entry| call.push(entry.to_string()));
+            self.link.run(&call).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&self, shard: ShardId, settlement: &Settlement) -> Result<Settled, StoreError> {
+        let settled = self.settle_all(shard, std::slice::from_ref(settlement)).await?;
+        settled.first().copied().ok_or_else(|| unexpected("settle"))
+    }
+
+    async fn settle_all(
+        &self,
+        shard: ShardId,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>, StoreError> {
+        if settlements.iter().any(|settlement| settlement.state == RunState::Dispatched) {
+            return Err(StoreError::Refused("a settlement must be of an ended state".into()));
+        }
+        let mut settled = Vec::with_capacity(settlements.len());
+        for settlements in settlements.chunks(LEDGER_BATCH_MAX) {
+            let mut call =
+                Call::new(&SETTLE, &[keys::sent(shard)]).arg(keys::prefix(shard)).arg(settlements.len());
+            for settlement in settlements {
+                let due_at = settlement.occurrence.due_at;
+                let fields = record::settlement_fields(settlement);
+                call = call
+                    .arg(settlement.occurrence.to_string())
+                    .arg(settlement.revision.0)
+                    .arg(due_at.as_ms())
+                    .arg(Minute::of(due_at).to_string())
+                    .arg(record::history_of(settlement.state).as_str())
+                    .arg(settlement.generation.0)
+                    .arg(fields.len());
+                for (field, text) in fields {
+                    call = call.arg(field).arg(text);
+                }
+            }
+            for answer in value::items(self.link.run(&call).await?, "settle")? {
+                settled.push(match answer {
+                    Value::Int(1) => Settled::Recorded,
+                    _ => Settled::AlreadyEnded,
+                });
+            }
+        }
+        Ok(settled)
+    }
+
+    async fn note_attempt(
+        &self,
+        shard: ShardId,
+        occurrence: &Occurrence,
+        generation: Generation,
+        end: &AttemptEnd,
+        executor: &str,
+    ) -> Result<(), StoreError> {
+        let mut call = Call::new(&NOTE_ATTEMPT, &[keys::run(shard, occurrence)])
+            .arg(generation.0)
+            .arg(end.attempt)
+            .arg("generation")
+            .arg(generation.0);
+        for (field, text) in record::attempt_fields(end, executor) {
+            call = call.arg(field).arg(text);
+        }
+        self.link.run(&call).await.map(drop)
+    }
+
+    async fn overdue(
+        &self,
+        shard: ShardId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<SentRun>, StoreError> {
+        self.sent_runs(shard, &now.as_ms().to_string(), limit).await
+    }
+
+    async fn worry_later(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        occurrence: &Occurrence,
+        worry_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let call = Call::new(&WORRY_LATER, &[keys::lease(shard, Role::Dispatcher), keys::sent(shard)])
+            .arg(epoch.0)
+            .arg(occurrence.to_string())
+            .arg(worry_at.as_ms());
+        self.link.run(&call).await.map(drop)
+    }
+
+    async fn run(&self, shard: ShardId, occurrence: &Occurrence) -> Result<Option<RunRecord>, StoreError> {
+        let key = keys::run(shard, occurrence);
+        let mut command = redis::cmd("HMGET");
+        command.arg(&key).arg(&RUN_FIELDS);
+        let answer = self.link.query(&command).await.map_err(|error| wrong_type(&key, error))?;
+        let stored = record::run_from(&key, occurrence, &value::fields(answer, "HMGET")?)?;
+        Ok(stored.map(|stored| stored.record))
+    }
+
+    async fn runs(&self, shard: ShardId, job: &JobId, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let lists = History::ALL.map(|kind| keys::history(shard, job, kind));
+        let call = Call::new(&RUNS, &lists)
+            .arg(keys::prefix(shard))
+            .arg(limit.min(LEDGER_BATCH_MAX))
+            .arg(&RUN_FIELDS);
+        let mut rows = value::items(self.link.run(&call).await?, "runs")?.into_iter();
+        let mut runs = Vec::new();
+        while let (Some(id), Some(values)) = (rows.next(), rows.next()) {
+            let id = value::bytes(id);
+            let values = value::fields(values, "runs")?;
+            let stored = value::parse::<Occurrence>(&id)
+                .and_then(|occurrence| readable(&keys::run(shard, &occurrence), &occurrence, &values));
+            // One that can't be read, or has expired, must not hide the others.
+            runs.extend(stored.map(|stored| stored.record));
+        }
+        Ok(runs)
+    }
+}
+
+/// Which entries of the minute tier `missed` reads at once.
+struct Page {
+    from: String,
+    until: Timestamp,
+    /// Where the first minute begins (ms), and how many of it to pass over.
+    first: i64,
+    passed: usize,
+    limit: usize,
+}
+
+impl RedisStore {
+    /// One page, and whether it is the last. What can't be read goes into quarantine first, so that it isn't counted.
+    async fn page(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        page: &Page,
+    ) -> Result<(Vec<TakenEntry>, bool), StoreError> {
+        let call = Call::new(&MISSED, &[keys::lease(shard, Role::Dispatcher)])
+            .arg(keys::prefix(shard))
+            .arg(epoch.0)
+            .arg(&page.from)
+            .arg(page.until.as_ms())
+            .arg(page.first)
+            .arg(page.passed)
+            .arg(page.limit);
+        loop {
+            let (entries, unreadable) = taken_entries(self.link.run(&call).await?)?;
+            if unreadable.is_empty() {
+                let complete = entries.len() < page.limit;
+                return Ok((entries, complete));
+            }
+            self.quarantine(shard, &unreadable).await?;
+        }
+    }
+
+    /// Runs in `sent` with `worry_at` up to a bound; those that can't be read are quarantined.
+    pub(super) async fn sent_runs(
+        &self,
+        shard: ShardId,
+        until: &str,
+        limit: usize,
+    ) -> Result<Vec<SentRun>, StoreError> {
+        let call = Call::new(&OVERDUE, &[keys::sent(shard)])
+            .arg(keys::prefix(shard))
+            .arg(until)
+            .arg(limit.min(LEDGER_BATCH_MAX))
+            .arg(&RUN_FIELDS);
+        let mut rows = value::items(self.link.run(&call).await?, "overdue")?.into_iter();
+        let (mut runs, mut unreadable) = (Vec::new(), Vec::new());
+        while let (Some(id), Some(worry_at), Some(values)) = (rows.next(), rows.next(), rows.next()) {
+            let id = value::bytes(id);
+            let worry_at = Timestamp::from_ms(value::number(&worry_at, "overdue")?);
+            let values = value::fields(values, "overdue")?;
+            let stored = value::parse::<Occurrence>(&id)
+                .and_then(|occurrence| readable(&keys::run(shard, &occurrence), &occurrence, &values));
+            match stored {
+                Some(stored) => runs.push(stored.into_sent(worry_at)),
+                None => unreadable.push(Unreadable {
+                    bucket: "sent".into(),
+                    tier: "",
+                    slice: String::new(),
+                    member: id,
+                }),
+            }
+        }
+        self.quarantine(shard, &unreadable).await?;
+        Ok(runs)
+    }
+}
+
+/// A run among others: one that can't be read is reported and left out.
+fn readable(key: &str, occurrence: &Occurrence, values: &[Option<String>]) -> Option<record::StoredRun> {
+    record::run_from(key, occurrence, values).unwrap_or_else(|error| {
+        tracing::error!(%error, "left a run out");
+        None
+    })
+}
+
+/// Groups items by the minute bucket of their entry: how many groups; then minute, how many items, the items.
+fn by_minute<T>(
+    mut call: Call,
+    items: &[T],
+    entry: impl Fn(&T) -> &Entry,
+    push: impl Fn(&mut Call, &T),
+) -> Call {
+    let mut groups: BTreeMap<Minute, Vec<&T>> = BTreeMap::new();
+    for item in items {
+        groups.entry(Minute::of(entry(item).occurrence.due_at)).or_default().push(item);
+    }
+    call.push(groups.len());
+    for (minute, items) in groups {
+        call.push(minute.to_string());
+        call.push(items.len());
+        items.into_iter().for_each(|item| push(&mut call, item));
+    }
+    call
+}
+
+fn taken_entries(groups: Value) -> Result<(Vec<TakenEntry>, Vec<Unreadable>), StoreError> {
+    let (mut taken, mut unreadable) = (Vec::new(), Vec::new());
+    let mut groups = value::items(groups, "take")?.into_iter();
+    while let (Some(minute), Some(rows), Some(revisions)) = (groups.next(), groups.next(), groups.next()) {
+        let minute = value::text(minute).unwrap_or_default();
+        let mut rows = value::items(rows, "take")?.into_iter();
+        for revision in value::items(revisions, "take")? {
+            let (Some(member), Some(due)) = (rows.next(), rows.next()) else { break };
+            let (member, due_ms) = (value::bytes(member), value::number(&due, "take")?);
+            // An entry outside its own minute could be taken, but never be found again to be taken out.
+            let entry = value::parse::<Entry>(&member).filter(|entry| {
+                let due_at = entry.occurrence.due_at;
+                due_at.as_ms() == due_ms && Minute::of(due_at).to_string() == minute
+            });
+            let revision = match revision {
+                Value::Nil => Some(None),
+                revision => value::parse(&value::bytes(revision)).map(|number| Some(Revision(number))),
+            };
+            match (entry, revision) {
+                (Some(entry), Some(job_revision)) => taken.push(TakenEntry { entry, job_revision }),
+                _ => unreadable.push(Unreadable {
+                    bucket: format!("minute:{minute}"),
+                    tier: "minute",
+                    slice: minute.clone(),
+                    member,
+                }),
+            }
+        }
+    }
+    Ok((taken, unreadable))
+}

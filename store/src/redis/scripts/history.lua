@@ -1,0 +1,39 @@
+-- history.lua: how ended runs are remembered and forgotten. Put behind the prelude of the scripts that end runs.
+
+-- A run of a job that has no record (deleted, or not rebuilt yet after a wipe) is remembered for as long as outcomes are
+-- kept in their stream, then forgotten: nobody else would remove it.
+local ORPHAN_S = 7 * 24 * 3600
+-- What a job without a record keeps.
+local LIMITS_DEFAULT = 'succeeded=3 failed=10 skipped=100'
+
+-- Puts an ended run on its job's list and trims that list to its limit; the runs due longest ago go first.
+-- `limits` is the job's `history` field, or nil if there is no such job.
+local function remember(prefix, job, kind, limits, id, due_ms)
+  local list = prefix .. 'history:' .. job .. ':' .. kind
+  redis.call('ZADD', list, due_ms, id)
+  if not limits then
+    redis.call('EXPIRE', prefix .. 'run:' .. id, ORPHAN_S)
+    redis.call('EXPIRE', list, ORPHAN_S)
+  end
+  local limit = tonumber(string.match(limits or LIMITS_DEFAULT, kind .. '=(%d+)')) or 0
+  local over = redis.call('ZCARD', list) - limit
+  if over > 0 then
+    local gone = redis.call('ZPOPMIN', list, over)
+    for i = 1, #gone, 2 do
+      redis.call('UNLINK', prefix .. 'run:' .. gone[i])
+    end
+  end
+end
+
+-- The `history` field of a job, nil if there is no readable record.
+local function limits_of(prefix, job)
+  return try('HGET', prefix .. 'job:' .. job, 'history') or nil
+end
+
+-- Records that an occurrence will never be published, unless its run has a record already.
+local function record_skipped(prefix, id, revision, reason, at, due_ms, limits)
+  local run = prefix .. 'run:' .. id
+  if redis.call('EXISTS', run) == 1 then return end
+  redis.call('HSET', run, 'v', '1', 'state', 'skipped', 'revision', revision, 'skip_reason', reason, 'ended_at', at)
+  remember(prefix, string.match(id, '^(.-)@'), 'skipped', limits, id, due_ms)
+end

@@ -1,0 +1,94 @@
+#!lua
+-- Changes one job: its record, its coarse place and its minute-tier entries.
+-- KEYS  1 the planner's lease, 2 the job's record, 3 the cursor
+-- ARGV  1 prefix, 2 epoch, 3 job, 4 expected revision (empty: no record), 5 new revision (empty: delete),
+--       6 new tier (empty: none), 7 its half hour, 8 its start (ms), 9 due (text), 10 due (ms),
+--       11 how many fields, then field, value, …
+--       then how many to remove, then minute, due (text), due (ms), …
+--       then how many to add, then minute, its start (ms), due (text), due (ms), …
+--       then the same for those that no older revision named
+-- returns 1 done, 0 the record is of another revision
+-- Atomic: from here on no run of the old revision starts, and none of the new one is missing.
+-- What the dispatcher has taken by now belongs to the old revision: neither removed nor put in, unless no older revision
+-- named it. An occurrence whose run has a record was published or has ended: it isn't put in again. A record whose revision
+-- can't be read counts as none, so that it can be replaced.
+if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
+local prefix, job, expected = ARGV[1], ARGV[3], ARGV[4]
+local record = try('HMGET', KEYS[2], 'revision', 'tier', 'bucket', 'due_at')
+local present = record and tonumber(record[1] or '') and record[1] or ''
+if present ~= expected then return 0 end
+
+local taken = tonumber(redis.call('HGET', KEYS[3], 'taken_until_ms') or '') or -1
+local position = 12 + 2 * tonumber(ARGV[11])
+local removals, touched = {}, {}
+for _ = 1, tonumber(ARGV[position]) do
+  local minute, due, due_ms = ARGV[position + 1], ARGV[position + 2], tonumber(ARGV[position + 3])
+  position = position + 3
+  if due_ms > taken then
+    if not removals[minute] then removals[minute] = {} end
+    table.insert(removals[minute], job .. '@' .. due .. '#' .. expected)
+  end
+end
+position = position + 1
+if expected ~= '' then
+  for minute, members in pairs(removals) do
+    spread('ZREM', prefix .. 'minute:' .. minute, members)
+    touched[minute] = true
+  end
+end
+
+if present ~= '' and record[2] == 'half-hour' and record[3] and record[4] then
+  redis.call('ZREM', prefix .. 'half-hour:' .. record[3], job .. '@' .. record[4] .. '#' .. present)
+  tidy(prefix, 'half-hour', record[3])
+elseif present ~= '' and record[2] == 'horizon' then
+  redis.call('ZREM', prefix .. 'horizon', job)
+end
+
+local revision = ARGV[5]
+if revision == '' then
+  redis.call('DEL', KEYS[2])
+  for _, kind in ipairs({'succeeded', 'failed', 'skipped'}) do
+    local list = prefix .. 'history:' .. job .. ':' .. kind
+    for _, id in ipairs(redis.call('ZRANGE', list, 0, -1)) do
+      redis.call('UNLINK', prefix .. 'run:' .. id)
+    end
+    redis.call('UNLINK', list)
+  end
+else
+  if record and present ~= '' then
+    redis.call('HDEL', KEYS[2], 'condition', 'tier', 'bucket', 'due_at')
+  else
+    redis.call('DEL', KEYS[2])
+    -- Runs that ended while there was no record are this job's now.
+    for _, kind in ipairs({'succeeded', 'failed', 'skipped'}) do
+      redis.call('PERSIST', prefix .. 'history:' .. job .. ':' .. kind)
+    end
+  end
+  redis.call('HSET', KEYS[2], unpack(ARGV, 12, 11 + 2 * tonumber(ARGV[11])))
+  if ARGV[6] == 'half-hour' then
+    redis.call('ZADD', prefix .. 'half-hour:' .. ARGV[7], ARGV[10], job .. '@' .. ARGV[9] .. '#' .. revision)
+    redis.call('ZADD', prefix .. 'half-hours', ARGV[8], ARGV[7])
+  elseif ARGV[6] == 'horizon' then
+    redis.call('ZADD', prefix .. 'horizon', ARGV[10], job)
+  end
+  local starts, additions = {}, {}
+  for _, floor in ipairs({taken, -1}) do
+    for _ = 1, tonumber(ARGV[position]) do
+      local minute, start, due, due_ms = unpack(ARGV, position + 1, position + 4)
+      position = position + 4
+      local id = job .. '@' .. due
+      if tonumber(due_ms) > floor and redis.call('EXISTS', prefix .. 'run:' .. id) == 0 then
+        if not additions[minute] then additions[minute], starts[minute] = {}, start end
+        table.insert(additions[minute], due_ms)
+        table.insert(additions[minute], id .. '#' .. revision)
+      end
+    end
+    position = position + 1
+  end
+  for minute, members in pairs(additions) do
+    spread('ZADD', prefix .. 'minute:' .. minute, members)
+    redis.call('ZADD', prefix .. 'minutes', starts[minute], minute)
+  end
+end
+for minute in pairs(touched) do tidy(prefix, 'minute', minute) end
+return 1

@@ -1,0 +1,14 @@
+#!lua
+-- Notes a failed attempt that will be retried.
+-- KEYS  1 the run's record
+-- ARGV  1 generation, 2 attempt, 3… field, value, …
+-- returns 1 if it was noted: the run is open, and this is its newest attempt
+-- Atomic: an older report, or the run's end, may arrive at the same time.
+local record = redis.call('HMGET', KEYS[1], 'state', 'generation', 'attempt')
+if record[1] ~= 'dispatched' then return 0 end
+local generation, known = tonumber(ARGV[1]), tonumber(record[2] or 0) or 0
+if generation < known then return 0 end
+if generation == known and tonumber(ARGV[2]) <= (tonumber(record[3] or 0) or 0) then return 0 end
+redis.call('HDEL', KEYS[1], 'error')
+redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+return 1

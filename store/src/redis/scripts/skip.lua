@@ -1,0 +1,24 @@
+#!lua
+-- Takes entries out of the minute tier and records each as a skipped run.
+-- KEYS  1 the dispatcher's lease
+-- ARGV  1 prefix, 2 epoch, 3 how many minutes, then each: minute, how many entries, then
+--       entry, due (ms), reason, at (text), …
+-- returns 1
+-- Atomic: an occurrence must not be lost between leaving the tier and having its record.
+-- An entry that isn't there was dealt with already. A run with a record keeps it; only the entry goes.
+if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
+local prefix, position = ARGV[1], 4
+for _ = 1, tonumber(ARGV[3]) do
+  local minute, count = ARGV[position], tonumber(ARGV[position + 1])
+  local bucket, last = prefix .. 'minute:' .. minute, position + 1 + 4 * tonumber(ARGV[position + 1])
+  for i = position + 2, last, 4 do
+    if redis.call('ZREM', bucket, ARGV[i]) == 1 then
+      local id, revision = string.match(ARGV[i], '^(.*)#(%d+)$')
+      local limits = limits_of(prefix, string.match(id, '^(.-)@'))
+      record_skipped(prefix, id, revision, ARGV[i + 2], ARGV[i + 3], ARGV[i + 1], limits)
+    end
+  end
+  tidy(prefix, 'minute', minute)
+  position = last + 1
+end
+return 1

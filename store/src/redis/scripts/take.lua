@@ -1,0 +1,53 @@
+#!lua
+-- The due entries of a shard's minute tier, and the mark of how far the shard is taken. Removes no entry.
+-- KEYS  1 the dispatcher's lease, 2 the cursor
+-- ARGV  1 prefix, 2 epoch, 3 until (ms), 4 limit
+-- returns {taken before, taken until, next due or -1, now (all ms), {minute, {entry, due (ms), …}, {revision, …}, …}}
+--   A revision is the job's present one, nil if there is no such job, '?' if its record can't be read.
+-- Atomic: the mark must not pass an entry that a planner puts in meanwhile.
+-- Entries due at `planned until` or later are left for later: before that instant the minute tier is complete, at it
+-- not yet, and the mark must not pass what is still to come. When nothing is due this is eight commands.
+if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
+local prefix, limit = ARGV[1], tonumber(ARGV[4])
+local cursor = redis.call('HMGET', KEYS[2], 'incarnation', 'planned_until_ms', 'taken_until_ms')
+local now = now_ms()
+if not cursor[1] then return {0, 0, -1, now, {}} end
+local planned, before = tonumber(cursor[2] or ''), tonumber(cursor[3] or '')
+if not planned or not before then return corrupt_reply(KEYS[2], 'a bound is no number') end
+
+local cap = math.min(tonumber(ARGV[3]), planned - 1)
+local groups, left, last, more = {}, limit, nil, false
+for _, minute in ipairs(redis.call('ZRANGE', prefix .. 'minutes', '-inf', cap, 'BYSCORE', 'LIMIT', 0, limit + 1)) do
+  local entries = redis.call('ZRANGE', prefix .. 'minute:' .. minute, '-inf', cap, 'BYSCORE', 'LIMIT', 0, left + 1,
+    'WITHSCORES')
+  if #entries == 0 then tidy(prefix, 'minute', minute) end
+  if #entries > 2 * left then
+    more = true
+    entries[#entries] = nil
+    entries[#entries] = nil
+  end
+  if #entries > 0 then
+    local revisions = {}
+    for i = 1, #entries, 2 do revisions[#revisions + 1] = revision_of(prefix, entries[i]) end
+    left = left - #revisions
+    last = tonumber(entries[#entries])
+    groups[#groups + 1], groups[#groups + 2], groups[#groups + 3] = minute, entries, revisions
+  end
+  if more then break end
+end
+
+local taken = cap
+if more then taken = math.min(taken, last) end
+if taken > before then redis.call('HSET', KEYS[2], 'taken_until_ms', digits(taken)) else taken = before end
+
+local next_due = -1
+local after = '(' .. digits(taken)
+for _, minute in ipairs(redis.call('ZRANGE', prefix .. 'minutes', '(' .. digits(taken - 60000), '+inf', 'BYSCORE', 'LIMIT',
+  0, 8)) do
+  local entry = redis.call('ZRANGE', prefix .. 'minute:' .. minute, after, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
+  if entry[2] then
+    next_due = tonumber(entry[2])
+    break
+  end
+end
+return {before, taken, next_due, now, groups}
