@@ -1,6 +1,8 @@
 //! The schedule module's hot functions, one by one. `cargo bench -p ecron-model --bench schedule`; with `-- --test` every
 //! function runs once (smoke). The ratios against other crates are in `schedule_table.rs`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail loudly, as tests may")]
+
 use divan::{Bencher, black_box};
 use ecron_model::schedule::{Dialect, Identity, Schedule, ScheduleSpec, no_calendars, parse_expression};
 use ecron_model::time::Timestamp;

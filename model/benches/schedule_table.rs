@@ -1,7 +1,9 @@
 //! Our schedule against the crates `cron` and `croner`, as the table of `docs/performance.md`.
 //!
-//! `cargo bench -p ecron-model --bench schedule_table` measures A B A B and prints medians; `-- --smoke` runs each
+//! `cargo bench -p ecron-model --bench schedule_table` measures A B A B and prints a table; `-- --smoke` runs each
 //! measurement briefly, to see that everything still works.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail loudly, as tests may")]
 
 use std::hint::black_box;
 use std::str::FromStr;
@@ -14,8 +16,9 @@ use ecron_model::schedule::{
 };
 use ecron_model::time::Timestamp;
 
-/// Rounds of A B A B; the median counts.
-const ROUNDS: usize = 15;
+/// Short rounds of A B A B, many of them: most fit between two interruptions, and the lowest tenth decides, so that a
+/// busy machine disturbs both alike or not at all.
+const ROUNDS: usize = 400;
 
 const FROM: Timestamp = Timestamp::from_ms(1_795_330_000_000);
 
@@ -27,13 +30,15 @@ const PLAIN: [(&str, &str, &str); 3] = [
 ];
 
 /// Accepted, and as far away or as hard to find as we could think of.
-const WORST: [(&str, &str); 8] = [
+const WORST: [(&str, &str); 10] = [
     ("only in 2196", "0 0 0 29 2 ? 2196"),
     ("a fifth Monday on 29 February", "0 0 29 2 1#5"),
     ("29 February on a Sunday", "0 0 29 2 */7"),
     ("odd years and a leap day's neighbour", "0 0 0 L 2 */6 1971-2199/2"),
     ("weekday nearest to 31, Saturdays", "0 0 */31 * 6"),
     ("every special at once", "0 0 1W,15W,L-3,LW,L-5W * 1#1,2#2,5L"),
+    ("a part that never matches", "0 0 31 2 1"),
+    ("a special that never matches", "0 0 30W,31W 2 1#1"),
     ("the last day of the calendar", "59 59 23 31 12 ? 2199"),
     ("seconds of one minute a year", "*/7 59 23 29 2 *"),
 ];
@@ -60,18 +65,18 @@ fn clock() -> Instant {
 }
 
 impl Bench {
-    /// Nanoseconds per call, medians of interleaved rounds.
+    /// Nanoseconds per call, from interleaved rounds.
     fn pair(&self, mut one: impl FnMut(), mut other: impl FnMut()) -> (f64, f64) {
         let mut times = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             times.0.push(self.round(&mut one));
             times.1.push(self.round(&mut other));
         }
-        (median(times.0), median(times.1))
+        (undisturbed(times.0), undisturbed(times.1))
     }
 
     fn one(&self, mut call: impl FnMut()) -> f64 {
-        median((0..ROUNDS).map(|_| self.round(&mut call)).collect())
+        undisturbed((0..ROUNDS).map(|_| self.round(&mut call)).collect())
     }
 
     fn round(&self, call: &mut impl FnMut()) -> f64 {
@@ -87,9 +92,9 @@ impl Bench {
     }
 }
 
-fn median(mut times: Vec<f64>) -> f64 {
+fn undisturbed(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    times[times.len() / 10]
 }
 
 fn compile(expression: &str, zone: &str) -> Result<Schedule, Vec<ScheduleProblem>> {
@@ -171,7 +176,7 @@ fn extremes(bench: &Bench) {
 fn main() {
     let smoke = std::env::args().any(|argument| argument == "--smoke" || argument == "--test");
     let bench =
-        Bench { per_round: if smoke { Duration::from_micros(200) } else { Duration::from_millis(20) } };
+        Bench { per_round: if smoke { Duration::from_micros(5) } else { Duration::from_micros(300) } };
     println!("| step | ours | `cron` | ratio | `croner` |\n|---|---|---|---|---|");
     plain(&bench, Utc, "UTC");
     plain(&bench, chrono_tz::Europe::Berlin, "Europe/Berlin");

@@ -156,7 +156,7 @@ impl Month {
         // Rotate so that bit 0 is the first day's weekday, repeat for five weeks, and move day 1 to bit 1.
         let week = u64::from(weekdays) << 7 | u64::from(weekdays);
         let from_first = (week >> self.first) & u64::from(ALL_WEEKDAYS);
-        let weeks = from_first * 0x0010_2040_81; // bits 0, 7, 14, 21, 28
+        let weeks = from_first * 0x1020_4081; // bits 0, 7, 14, 21, 28
         u32::try_from(weeks << 1 & u64::from(ALL_DAYS)).unwrap_or(0)
     }
 

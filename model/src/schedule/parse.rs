@@ -1,7 +1,7 @@
 //! One parser for all dialects: text to sets of values, by the dialect's `Grammar`.
 
 use super::days::{ALL_DAYS, ALL_WEEKDAYS, Days, DaysOfMonth, DaysOfWeek};
-use super::dialect::{DayRule, Dialect, Grammar, QuestionMark, Weekdays};
+use super::dialect::{DayRule, Dialect, Grammar, QuestionMark, SundayIs};
 use super::expression::{Civil, Expression, FieldName, YEARS, Years};
 use super::hash::Stable;
 use super::policy::clip;
@@ -158,9 +158,9 @@ impl Reader {
             FieldName::DayOfMonth => (1, 31, 31),
             FieldName::Month => (1, 12, 12),
             FieldName::DayOfWeek => match self.grammar.weekdays {
-                Weekdays::SundayZeroOrSeven => (0, 7, 7),
-                Weekdays::SundayZero => (0, 6, 7),
-                Weekdays::SundayOne => (1, 7, 7),
+                SundayIs::ZeroOrSeven => (0, 7, 7),
+                SundayIs::Zero => (0, 6, 7),
+                SundayIs::One => (1, 7, 7),
             },
             FieldName::Year => (u32::from(YEARS.0), u32::from(YEARS.1), u32::MAX),
         };
@@ -240,7 +240,7 @@ impl Reader {
                 }
                 continue;
             }
-            let sunday_one = self.grammar.weekdays == Weekdays::SundayOne;
+            let sunday_one = self.grammar.weekdays == SundayIs::One;
             self.item(field, item, &mut |day| {
                 let from_sunday = if sunday_one { day - 1 } else { day % 7 };
                 days.weekly |= 1 << from_sunday;
@@ -277,7 +277,7 @@ impl Reader {
         let number =
             self.number(FieldName::DayOfWeek, text).filter(|n| (bounds.low..=bounds.high).contains(n));
         let number = number.ok_or_else(|| self.out_of_range(FieldName::DayOfWeek, item))?;
-        let from_sunday = if self.grammar.weekdays == Weekdays::SundayOne { number - 1 } else { number % 7 };
+        let from_sunday = if self.grammar.weekdays == SundayIs::One { number - 1 } else { number % 7 };
         Ok(1 << from_sunday)
     }
 
@@ -492,7 +492,7 @@ impl Reader {
     fn number(&self, field: FieldName, text: &str) -> Option<u32> {
         let (names, first): (&[&str], u32) = match field {
             FieldName::Month => (&MONTH_NAMES, 1),
-            FieldName::DayOfWeek => (&WEEKDAY_NAMES, u32::from(self.grammar.weekdays == Weekdays::SundayOne)),
+            FieldName::DayOfWeek => (&WEEKDAY_NAMES, u32::from(self.grammar.weekdays == SundayIs::One)),
             _ => return digits(text),
         };
         digits(text).or_else(|| {
