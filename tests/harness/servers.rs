@@ -3,7 +3,6 @@
 //! A server can be killed, stopped, started again on the same port and data, and paused, and is killed when dropped.
 //! Ready means that it has answered, never that time has passed.
 
-use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -63,7 +62,7 @@ impl Kind {
             return Ok(path.into());
         }
         let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ecron/bin");
-        let path = std::env::var_os("PATH").unwrap_or_else(OsString::new);
+        let path = std::env::var_os("PATH").unwrap_or_default();
         std::iter::once(installed)
             .chain(std::env::split_paths(&path))
             .map(|folder| folder.join(name))
