@@ -1,1 +1,48 @@
-fn main() {}
+//! `ecron`: the one binary. It parses, traces, and hands over; each command is a file of `commands`.
+
+mod args;
+mod commands;
+mod config;
+mod connect;
+mod executor;
+mod failure;
+mod import;
+mod output;
+mod up;
+mod yaml;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+
+fn main() -> ExitCode {
+    // Before anything else: the re-executed helper that becomes a child process must not start a runtime.
+    if let Some(code) = executor::child::run_if_asked() {
+        return code;
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(problem) => {
+            // Nothing can be done about a closed terminal.
+            let _closed = problem.print();
+            return ExitCode::from(if problem.use_stderr() { 2 } else { 0 });
+        }
+    };
+    output::trace(&cli.log, cli.log_json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(problem) => {
+            eprintln!("error: failed to start the runtime: {problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(commands::run(cli));
+    // A blocking read of standard input must not hold up the end.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

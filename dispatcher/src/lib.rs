@@ -1,1 +1,28 @@
-//! ecron: dispatcher.
+//! The dispatcher: due occurrences → runs, and reported outcomes → settlements.
+//!
+//! - `shard`: one pass over one shard: take → decide → publish → confirm;
+//! - `order`: a job's spec into the message of one run;
+//! - `barrier`: outcomes first, whenever it is unknown what was published;
+//! - `settle`: events into run records and history;
+//! - `reconcile`: published runs that nobody reports;
+//! - `checkpoint`: how far dispatching has come, for the day Redis is lost;
+//! - `service`: all of it, until it is told to stop.
+//!
+//! A dispatcher never computes when a job is due; it only asks whether a schedule still names an instant.
+
+pub mod barrier;
+pub mod checkpoint;
+pub mod jobs;
+pub mod order;
+pub mod reconcile;
+pub mod service;
+pub mod settle;
+pub mod shard;
+
+pub use service::{Dispatcher, DispatcherConfig};
+
+use bus::{Checkpoints, DeadLetters, EventReader, Nudge, RunStream, SpecStore};
+
+/// What a dispatcher needs from the bus.
+pub trait DispatcherBus: RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore {}
+impl<T: RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore> DispatcherBus for T {}

@@ -1,10 +1,14 @@
 //! ecron's words and rules. No async, no IO, no clock, no randomness: every decision is a function over data.
 
 pub mod bucket;
+pub mod declared;
+pub mod dispatch;
 pub mod id;
 pub mod limits;
+pub mod manifest;
 pub mod misfire;
 pub mod name;
+pub mod plan;
 pub mod retry;
 pub mod run;
 pub mod schedule;

@@ -76,6 +76,16 @@ pub struct CaughtUp {
 }
 
 impl CatchUp {
+    /// How many missed occurrences may run at most.
+    #[must_use]
+    pub fn runs_max(&self) -> u32 {
+        match self.policy {
+            CatchUpPolicy::None => 0,
+            CatchUpPolicy::Latest => 1,
+            CatchUpPolicy::All => self.max,
+        }
+    }
+
     /// Splits one job's missed occurrences (ascending) into those that run and those that don't.
     ///
     /// Applying it to parts and then to what is left gives the same as applying it at once, so that the planner may
@@ -83,11 +93,7 @@ impl CatchUp {
     #[must_use]
     pub fn resolve(&self, missed: &[Timestamp], now: Timestamp) -> CaughtUp {
         let oldest = now.plus_ms(-duration_ms(self.window));
-        let keep = match self.policy {
-            CatchUpPolicy::None => 0,
-            CatchUpPolicy::Latest => 1,
-            CatchUpPolicy::All => self.max as usize,
-        };
+        let keep = self.runs_max() as usize;
         let beyond = match self.policy {
             CatchUpPolicy::None => MissedReason::PolicyNone,
             CatchUpPolicy::Latest => MissedReason::SupersededByLatest,

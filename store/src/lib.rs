@@ -10,6 +10,7 @@ pub mod lease;
 pub mod ledger;
 pub mod memory;
 pub mod node;
+pub mod ownership;
 pub mod plan;
 pub mod record;
 pub mod redis;

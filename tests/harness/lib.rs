@@ -1,3 +1,4 @@
 //! Test harness.
 
 pub mod servers;
+pub mod world;

@@ -1,0 +1,388 @@
+//! The connection: every request goes through here, with a deadline, and every error is mapped here.
+//!
+//! What was never handed to a live connection is `Failed`; what may have been is `Unknown`. The client buffers while
+//! it is disconnected and sends later, so an unanswered request is `Unknown` even if the connection was lost before.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::client::{Request, RequestError, RequestErrorKind};
+use async_nats::connection::State;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::response::Response;
+use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, Message, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{REQUEST_TIMEOUT, lock};
+use crate::error::BusError;
+use crate::wire::headers::{Headers, REPEATED};
+
+/// A connection and what is known of it.
+#[derive(Clone)]
+pub(super) struct Link {
+    client: Client,
+    /// Counts connections made; changes after each reconnect.
+    connected: watch::Receiver<u64>,
+    /// Counts connections lost.
+    lost: watch::Receiver<u64>,
+    denials: Arc<Mutex<Denials>>,
+}
+
+/// Subjects that the server lately said we may not use. It says so to the connection and not to the request, which
+/// would otherwise look unanswered.
+#[derive(Default)]
+pub(super) struct Denials {
+    recent: VecDeque<(Instant, String)>,
+}
+
+const DENIALS_MAX: usize = 64;
+
+impl Denials {
+    /// Keeps the subject of `Permissions Violation for Publish to "ecron.run.a.b"`.
+    pub(super) fn note(&mut self, error: &str) {
+        if !error.to_ascii_lowercase().contains("permissions violation") {
+            return;
+        }
+        if let Some(subject) = error.split('"').nth(1) {
+            self.recent.push_back((Instant::now(), subject.to_owned()));
+        }
+        while self.recent.len() > DENIALS_MAX {
+            self.recent.pop_front();
+        }
+    }
+
+    fn denied_since(&self, since: Instant, subject: &str) -> bool {
+        self.recent.iter().any(|(at, denied)| *at >= since && denied == subject)
+    }
+}
+
+/// The server's ack of a stored message.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+pub(super) struct Stored {
+    #[serde(rename = "seq")]
+    pub(super) sequence: u64,
+    #[serde(default)]
+    pub(super) duplicate: bool,
+}
+
+/// A message to be stored by a stream.
+pub(super) struct Outgoing {
+    pub(super) subject: String,
+    pub(super) headers: Headers,
+    pub(super) payload: Bytes,
+}
+
+impl Link {
+    pub(super) fn new(
+        client: Client,
+        connected: watch::Receiver<u64>,
+        lost: watch::Receiver<u64>,
+        denials: Arc<Mutex<Denials>>,
+    ) -> Self {
+        Self { client, connected, lost, denials }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    pub(super) fn server_version(&self) -> String {
+        self.client.try_server_info().map(|info| info.version).unwrap_or_default()
+    }
+
+    pub(super) fn server_has_jetstream(&self) -> bool {
+        self.client.try_server_info().is_some_and(|info| info.jetstream)
+    }
+
+    /// Changes after each reconnect.
+    pub(super) fn reconnects(&self) -> watch::Receiver<u64> {
+        self.connected.clone()
+    }
+
+    /// Changes after each loss of the connection.
+    pub(super) fn losses(&self) -> watch::Receiver<u64> {
+        let mut lost = self.lost.clone();
+        lost.mark_unchanged();
+        lost
+    }
+
+    pub(super) fn check_connected(&self) -> Result<(), BusError> {
+        if self.is_connected() { Ok(()) } else { Err(BusError::Failed("not connected to NATS".into())) }
+    }
+
+    /// Sends a message and waits for one reply.
+    pub(super) async fn request(
+        &self,
+        subject: String,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Message, BusError> {
+        self.check_connected()?;
+        let since = Instant::now();
+        let mut lost = self.losses();
+        let reply = self.send(subject.clone(), headers, payload);
+        match race(reply, &mut lost, since + timeout).await {
+            Ok(reply) => reply,
+            Err(interruption) => Err(self.interrupted(interruption, &subject, since)),
+        }
+    }
+
+    fn send(
+        &self,
+        subject: String,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+    ) -> impl Future<Output = Result<Message, BusError>> + Send + use<> {
+        let mut request = Request::new().payload(payload).timeout(None);
+        if let Some(headers) = headers {
+            request = request.headers(headers);
+        }
+        let client = self.client.clone();
+        async move {
+            let reply = client.send_request(subject.clone(), request).await;
+            reply.map_err(|e| request_problem(&subject, &e))
+        }
+    }
+
+    /// Sends a message and waits for nothing: `Ok` means handed to a connection that was alive a moment ago.
+    pub(super) async fn publish(&self, subject: String, payload: Bytes) -> Result<(), BusError> {
+        self.publish_for(subject, None, payload).await
+    }
+
+    /// Like `publish`, with a subject for replies.
+    pub(super) async fn publish_for(
+        &self,
+        subject: String,
+        reply: Option<String>,
+        payload: Bytes,
+    ) -> Result<(), BusError> {
+        self.check_connected()?;
+        let sent = async {
+            match reply {
+                Some(reply) => self.client.publish_with_reply(subject.clone(), reply, payload).await,
+                None => self.client.publish(subject.clone(), payload).await,
+            }
+        };
+        match tokio::time::timeout(REQUEST_TIMEOUT, sent).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(BusError::Refused(format!("{subject}: {error}"))),
+            Err(_) => Err(BusError::Unknown(format!("{subject}: the connection takes nothing"))),
+        }
+    }
+
+    /// Messages on a subject, from now on, also after reconnects.
+    pub(super) async fn subscribe(
+        &self,
+        subject: String,
+        group: Option<&str>,
+    ) -> Result<Subscriber, BusError> {
+        self.check_connected()?;
+        let subscribed = match group {
+            Some(group) => self.client.queue_subscribe(subject.clone(), group.into()).await,
+            None => self.client.subscribe(subject.clone()).await,
+        };
+        subscribed.map_err(|e| BusError::Refused(format!("{subject}: {e}")))
+    }
+
+    pub(super) fn new_inbox(&self) -> String {
+        self.client.new_inbox()
+    }
+
+    /// One request of the JetStream API.
+    pub(super) async fn js<T: DeserializeOwned>(
+        &self,
+        verb: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, BusError> {
+        let body = serde_json::to_vec(body).map_err(|e| BusError::Refused(e.to_string()))?;
+        let reply = self.request(format!("$JS.API.{verb}"), None, body.into(), REQUEST_TIMEOUT).await?;
+        read_response(verb, &reply.payload)
+    }
+
+    /// Like `js`, with `None` for answers with one of these codes: the thing asked for doesn't exist.
+    pub(super) async fn js_maybe<T: DeserializeOwned>(
+        &self,
+        verb: &str,
+        body: &(impl Serialize + Sync),
+        absent: &[ErrorCode],
+    ) -> Result<Option<T>, BusError> {
+        let body = serde_json::to_vec(body).map_err(|e| BusError::Refused(e.to_string()))?;
+        let reply = self.request(format!("$JS.API.{verb}"), None, body.into(), REQUEST_TIMEOUT).await?;
+        match serde_json::from_slice::<Response<serde::de::IgnoredAny>>(&reply.payload) {
+            Ok(Response::Err { error }) if absent.contains(&error.error_code()) => Ok(None),
+            _ => read_response(verb, &reply.payload).map(Some),
+        }
+    }
+
+    /// Stores messages, all in flight at once; one result each, in order. All acks share one deadline.
+    pub(super) async fn store(
+        &self,
+        messages: Vec<Outgoing>,
+        timeout: Duration,
+    ) -> Vec<Result<Stored, BusError>> {
+        if let Err(failed) = self.check_connected() {
+            return vec![Err(failed); messages.len()];
+        }
+        let since = Instant::now();
+        let mut lost = self.losses();
+        let subjects: Vec<String> = messages.iter().map(|message| message.subject.clone()).collect();
+        let mut results: Vec<Option<Result<Stored, BusError>>> = vec![None; messages.len()];
+        let mut in_flight: FuturesUnordered<_> =
+            messages.into_iter().enumerate().map(|(index, message)| self.store_one(index, message)).collect();
+        let interrupted = loop {
+            match race(in_flight.next(), &mut lost, since + timeout).await {
+                Ok(Some((index, result))) => results[index] = Some(result),
+                Ok(None) => break Interruption::Late,
+                Err(interruption) => break interruption,
+            }
+        };
+        let open = |(subject, result): (&String, Option<_>)| {
+            result.unwrap_or_else(|| Err(self.interrupted(interrupted, subject, since)))
+        };
+        subjects.iter().zip(results).map(open).collect()
+    }
+
+    /// Stores one message.
+    pub(super) async fn store_only(&self, message: Outgoing, timeout: Duration) -> Result<Stored, BusError> {
+        let mut results = self.store(vec![message], timeout).await;
+        results.pop().unwrap_or_else(|| Err(BusError::Failed("nothing was sent".into())))
+    }
+
+    fn store_one(
+        &self,
+        index: usize,
+        message: Outgoing,
+    ) -> impl Future<Output = (usize, Result<Stored, BusError>)> + Send + use<> {
+        let reply = header_map(&message.headers)
+            .map(|headers| self.send(message.subject.clone(), Some(headers), message.payload));
+        async move {
+            let result = match reply {
+                Ok(reply) => reply.await.and_then(|reply| read_response(&message.subject, &reply.payload)),
+                Err(refused) => Err(refused),
+            };
+            (index, result)
+        }
+    }
+
+    fn interrupted(&self, interruption: Interruption, subject: &str, since: Instant) -> BusError {
+        match interruption {
+            Interruption::Lost => {
+                BusError::Unknown(format!("{subject}: the connection was lost before the reply"))
+            }
+            Interruption::Late if lock(&self.denials).denied_since(since, subject) => {
+                BusError::Refused(format!("{subject}: no permission"))
+            }
+            Interruption::Late => {
+                BusError::Unknown(format!("{subject}: no answer in {} ms", since.elapsed().as_millis()))
+            }
+        }
+    }
+}
+
+/// What kept a reply from being waited for.
+#[derive(Clone, Copy)]
+enum Interruption {
+    Lost,
+    Late,
+}
+
+async fn race<T>(
+    work: impl Future<Output = T>,
+    lost: &mut watch::Receiver<u64>,
+    deadline: Instant,
+) -> Result<T, Interruption> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        _ = lost.changed() => Err(Interruption::Lost),
+        () = tokio::time::sleep_until(deadline) => Err(Interruption::Late),
+    }
+}
+
+fn request_problem(subject: &str, error: &RequestError) -> BusError {
+    match error.kind() {
+        RequestErrorKind::NoResponders => BusError::Failed(format!("{subject}: nobody listens there")),
+        RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => {
+            BusError::Refused(format!("{subject}: {error}"))
+        }
+        RequestErrorKind::TimedOut | RequestErrorKind::Other => {
+            BusError::Unknown(format!("{subject}: {error}"))
+        }
+    }
+}
+
+/// An answer of JetStream, or its refusal in our classes.
+fn read_response<T: DeserializeOwned>(what: &str, payload: &[u8]) -> Result<T, BusError> {
+    match serde_json::from_slice::<Response<T>>(payload) {
+        Ok(Response::Ok(answer)) => Ok(answer),
+        Ok(Response::Err { error }) => Err(refusal(what, error.error_code(), &error.to_string())),
+        Err(error) => Err(BusError::Unknown(format!("{what}: unreadable answer: {error}"))),
+    }
+}
+
+/// JetStream's error codes in our classes. A leader that is changing may have stored what it can't confirm; whatever
+/// isn't listed was understood and refused.
+fn refusal(what: &str, code: ErrorCode, text: &str) -> BusError {
+    let text = format!("{what}: {text} (code {})", code.0);
+    match code {
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
+            BusError::Conflict
+        }
+        ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT
+        | ErrorCode::CLUSTER_NOT_AVAILABLE
+        | ErrorCode::CLUSTER_NOT_LEADER
+        | ErrorCode::CLUSTER_NOT_ACTIVE
+        | ErrorCode::CLUSTER_INCOMPLETE
+        | ErrorCode::RAFT_GENERAL => BusError::Unknown(text),
+        ErrorCode::STREAM_NOT_FOUND
+        | ErrorCode::CONSUMER_NOT_FOUND
+        | ErrorCode::STREAM_OFFLINE
+        | ErrorCode::STREAM_OFFLINE_REASON
+        | ErrorCode::CONSUMER_OFFLINE
+        | ErrorCode::CONSUMER_OFFLINE_REASON
+        | ErrorCode::STREAM_TOO_MANY_REQUESTS => BusError::Failed(text),
+        _ => BusError::Refused(text),
+    }
+}
+
+/// Our headers as the client wants them.
+pub(super) fn header_map(headers: &Headers) -> Result<HeaderMap, BusError> {
+    let refused = |name: &str| BusError::Refused(format!("header {name:?} can't be sent"));
+    let mut map = HeaderMap::new();
+    for (name, values) in headers {
+        let key: HeaderName = name.parse().map_err(|_| refused(name))?;
+        if name.is_empty() {
+            return Err(refused(name));
+        }
+        for value in values.split(REPEATED) {
+            let value: HeaderValue = value.parse().map_err(|_| refused(name))?;
+            map.append(key.clone(), value);
+        }
+    }
+    Ok(map)
+}
+
+/// A message's headers as we want them.
+pub(super) fn headers_of(message: &Message) -> Headers {
+    let Some(map) = &message.headers else { return Headers::new() };
+    let joined = |values: &Vec<HeaderValue>| {
+        let mut joined = String::new();
+        for (index, value) in values.iter().enumerate() {
+            if index > 0 {
+                joined.push(REPEATED);
+            }
+            joined.push_str(value.as_str());
+        }
+        joined
+    };
+    map.iter().map(|(name, values)| (name.to_string(), joined(values))).collect()
+}

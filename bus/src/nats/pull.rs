@@ -1,0 +1,461 @@
+//! Pulling from a consumer: the hot path of every executor.
+//!
+//! A fetch becomes one pull request with `no_wait` and `expires`: the server holds it until the first message comes,
+//! delivers what is there at that moment up to the limit, and ends it (status 408). So an idle executor has a message
+//! as soon as it is stored, no batch is waited for, and nothing is asked for that the caller has no room for.
+//!
+//! One task a consumer owns the subscription on which all its pulls are answered, so that no message is lost when a
+//! caller gives up: what its pull still brings goes to the next fetch or, if none comes within `SPARE_WAIT`, back to the
+//! server for somebody else. A pull that was asked for on a lost connection is asked for again on the new one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use async_nats::{Message, StatusCode, Subscriber};
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::link::Link;
+use super::message::{Delivered, nak_with};
+use super::streams::ConsumerSpec;
+use crate::error::BusError;
+
+/// The longest that one pull is left with the server; a fetch that waits longer asks again. Bounds for how long a pull
+/// outlives a caller who gave up.
+const PULL_EXPIRES_MAX: Duration = Duration::from_secs(5);
+/// How much later than the pull's end we stop waiting for the server to say that it ended.
+const PULL_SLACK: Duration = Duration::from_millis(500);
+/// How long a batch with messages in it waits for the server to say that there are no more.
+const GATHER_MAX: Duration = Duration::from_millis(20);
+/// How long a message that nobody took is kept for the next fetch.
+const SPARE_WAIT: Duration = Duration::from_millis(100);
+/// Before asking again when the server ended a pull for a reason of its own, or the consumer had to be created.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// The most messages that one pull asks for.
+const BATCH_MAX: usize = 1_000;
+
+/// The handle on a consumer's task, which ends when the last handle is gone.
+#[derive(Clone)]
+pub(super) struct Puller {
+    link: Link,
+    inputs: mpsc::UnboundedSender<Input>,
+}
+
+enum Input {
+    Fetch(Fetch),
+    /// A batch whose caller gave up at the last moment.
+    Returned(Vec<Message>),
+}
+
+type Batch = Result<Vec<Message>, BusError>;
+
+struct Fetch {
+    limit: usize,
+    deadline: Instant,
+    reply: oneshot::Sender<Batch>,
+}
+
+/// Waits for a batch; dropped with a batch in it, it gives the batch back.
+struct Ticket {
+    reply: oneshot::Receiver<Batch>,
+    inputs: mpsc::UnboundedSender<Input>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.reply.close();
+        if let Ok(Ok(batch)) = self.reply.try_recv() {
+            // If the task is gone too, so is the connection, and the ack wait decides.
+            let _ = self.inputs.send(Input::Returned(batch));
+        }
+    }
+}
+
+impl Puller {
+    pub(super) fn spawn(link: &Link, consumer: ConsumerSpec) -> Self {
+        let (inputs, received) = mpsc::unbounded_channel();
+        tokio::spawn(run(link.clone(), consumer, received));
+        Self { link: link.clone(), inputs }
+    }
+
+    /// Up to `limit` messages; waits up to `wait` for the first. Dropping the future loses none.
+    pub(super) async fn fetch(&self, limit: usize, wait: Duration) -> Result<Vec<Delivered>, BusError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let (reply, received) = oneshot::channel();
+        let fetch = Fetch { limit: limit.min(BATCH_MAX), deadline: Instant::now() + wait, reply };
+        let gone = || BusError::Failed("the reader of this consumer is gone".into());
+        self.inputs.send(Input::Fetch(fetch)).map_err(|_| gone())?;
+        let mut ticket = Ticket { reply: received, inputs: self.inputs.clone() };
+        let batch = (&mut ticket.reply).await.map_err(|_| gone())??;
+        Ok(batch.into_iter().filter_map(|message| Delivered::new(&self.link, message)).collect())
+    }
+}
+
+/// A fetch that waits, and the pull that was made for it.
+struct Waiting {
+    fetch: Fetch,
+    got: Vec<Message>,
+    /// When the first message of `got` came.
+    got_since: Option<Instant>,
+    pull: Pull,
+}
+
+/// A pull that the server holds for us.
+#[derive(Clone, Copy)]
+struct Pull {
+    remaining: usize,
+    /// When to ask again if the server hasn't said that it ended.
+    ends_at: Instant,
+}
+
+struct Pulls {
+    link: Link,
+    consumer: ConsumerSpec,
+    /// Pulls are answered on `<inbox>.<number>`.
+    inbox: String,
+    last_pull: u64,
+    /// By the number of their pull.
+    waiting: BTreeMap<u64, Waiting>,
+    /// Pulls whose fetch is over but which the server may still answer.
+    orphans: BTreeMap<u64, Pull>,
+    /// Messages that nobody waits for, and since when.
+    spare: VecDeque<(Instant, Message)>,
+    /// Whether the consumer has been seen since the last doubt.
+    ensured: bool,
+}
+
+enum Woken {
+    Message(Option<Message>),
+    Input(Option<Input>),
+    Reconnected,
+    Tick,
+}
+
+async fn run(link: Link, consumer: ConsumerSpec, mut inputs: mpsc::UnboundedReceiver<Input>) {
+    let mut reconnects = link.reconnects();
+    // Nothing to do before the first fetch; a connection that is down then is waited for.
+    let Some(mut first) = inputs.recv().await else { return };
+    let inbox = link.new_inbox();
+    let mut subscription = loop {
+        match link.subscribe(format!("{inbox}.*"), None).await {
+            Ok(subscription) => break subscription,
+            Err(error) => {
+                if let Input::Fetch(fetch) = first {
+                    tokio::time::sleep_until((Instant::now() + RETRY_DELAY).min(fetch.deadline)).await;
+                    let _ = fetch.reply.send(Err(error));
+                }
+                match inputs.recv().await {
+                    Some(next) => first = next,
+                    None => return,
+                }
+            }
+        }
+    };
+    let mut pulls = Pulls::new(link, consumer, inbox);
+    pulls.handle(Woken::Input(Some(first))).await;
+    reconnects.mark_unchanged();
+    loop {
+        let tick = pulls.next_tick();
+        let woken = wait(&mut subscription, &mut inputs, &mut reconnects, tick).await;
+        if !pulls.handle(woken).await {
+            break;
+        }
+    }
+    pulls.give_back_all().await;
+}
+
+async fn wait(
+    subscription: &mut Subscriber,
+    inputs: &mut mpsc::UnboundedReceiver<Input>,
+    reconnects: &mut watch::Receiver<u64>,
+    tick: Instant,
+) -> Woken {
+    tokio::select! {
+        biased;
+        message = subscription.next() => Woken::Message(message),
+        input = inputs.recv() => Woken::Input(input),
+        Ok(()) = reconnects.changed() => Woken::Reconnected,
+        () = tokio::time::sleep_until(tick) => Woken::Tick,
+    }
+}
+
+impl Pulls {
+    fn new(link: Link, consumer: ConsumerSpec, inbox: String) -> Self {
+        Self {
+            link,
+            consumer,
+            inbox,
+            last_pull: 0,
+            waiting: BTreeMap::new(),
+            orphans: BTreeMap::new(),
+            spare: VecDeque::new(),
+            ensured: false,
+        }
+    }
+
+    /// `false`: nobody is left to fetch for.
+    async fn handle(&mut self, woken: Woken) -> bool {
+        match woken {
+            Woken::Message(None) | Woken::Input(None) => return false,
+            Woken::Message(Some(message)) => self.on_message(message).await,
+            Woken::Input(Some(Input::Fetch(fetch))) => self.on_fetch(fetch).await,
+            Woken::Input(Some(Input::Returned(batch))) => self.keep_spare(batch),
+            Woken::Reconnected => self.on_reconnected().await,
+            Woken::Tick => self.on_tick().await,
+        }
+        true
+    }
+
+    async fn on_fetch(&mut self, fetch: Fetch) {
+        self.sweep_abandoned();
+        if !self.spare.is_empty() {
+            let count = self.spare.len().min(fetch.limit);
+            let batch = self.spare.drain(..count).map(|(_, message)| message).collect();
+            self.answer(fetch.reply, batch);
+            return;
+        }
+        let adopted = self.orphans.iter().find(|(_, pull)| pull.remaining <= fetch.limit).map(|(id, _)| *id);
+        match adopted.and_then(|id| self.orphans.remove(&id).map(|pull| (id, pull))) {
+            Some((id, pull)) => {
+                self.waiting.insert(id, Waiting { fetch, got: Vec::new(), got_since: None, pull });
+            }
+            None => self.pull_for(fetch).await,
+        }
+    }
+
+    /// Asks the server for a fetch, which then waits.
+    async fn pull_for(&mut self, fetch: Fetch) {
+        let now = Instant::now();
+        if !self.ensured
+            && let Err(error) = self.ensure().await
+        {
+            return self.fail(fetch, error).await;
+        }
+        let expires = fetch.deadline.saturating_duration_since(now).clamp(PULL_EXPIRES_MIN, PULL_EXPIRES_MAX);
+        self.last_pull += 1;
+        let id = self.last_pull;
+        let remaining = fetch.limit;
+        let expires_ns = u64::try_from(expires.as_nanos()).unwrap_or(u64::MAX);
+        let request = json!({"batch": remaining, "expires": expires_ns, "no_wait": true});
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.consumer.stream, self.consumer.name);
+        let reply = format!("{}.{id}", self.inbox);
+        // Without a connection the pull is asked for when there is one again.
+        let _ = self.link.publish_for(subject, Some(reply), request.to_string().into()).await;
+        let pull = Pull { remaining, ends_at: now + expires + PULL_SLACK };
+        self.waiting.insert(id, Waiting { fetch, got: Vec::new(), got_since: None, pull });
+    }
+
+    async fn ensure(&mut self) -> Result<(), BusError> {
+        self.consumer.ensure(&self.link).await?;
+        self.ensured = true;
+        Ok(())
+    }
+
+    /// A fetch that can't be served: told at once, unless the connection is down and may come back in time.
+    async fn fail(&mut self, fetch: Fetch, error: BusError) {
+        if self.link.is_connected() || Instant::now() >= fetch.deadline {
+            let _ = fetch.reply.send(Err(error));
+            return;
+        }
+        self.last_pull += 1;
+        let pull = Pull { remaining: 0, ends_at: fetch.deadline };
+        self.waiting.insert(self.last_pull, Waiting { fetch, got: Vec::new(), got_since: None, pull });
+    }
+
+    async fn on_message(&mut self, message: Message) {
+        let Some(id) = message.subject.rsplit('.').next().and_then(|token| token.parse::<u64>().ok()) else {
+            return;
+        };
+        // Only the server's own statuses come without a subject for the answer; a publisher can imitate the rest.
+        if message.reply.is_none() {
+            let status = message.status.unwrap_or(StatusCode::OK);
+            return self.on_status(id, status, message.description.as_deref()).await;
+        }
+        if let Some(waiting) = self.waiting.get_mut(&id) {
+            waiting.pull.remaining = waiting.pull.remaining.saturating_sub(1);
+            waiting.got_since.get_or_insert_with(Instant::now);
+            waiting.got.push(message);
+            if waiting.pull.remaining == 0 {
+                self.finish(id);
+            }
+            return;
+        }
+        if let Some(orphan) = self.orphans.get_mut(&id) {
+            orphan.remaining = orphan.remaining.saturating_sub(1);
+            if orphan.remaining == 0 {
+                self.orphans.remove(&id);
+            }
+        }
+        self.keep_spare(vec![message]);
+    }
+
+    async fn on_status(&mut self, id: u64, status: StatusCode, description: Option<&str>) {
+        if status == StatusCode::IDLE_HEARTBEAT {
+            return;
+        }
+        self.orphans.remove(&id);
+        let Some(waiting) = self.waiting.get_mut(&id) else { return };
+        if !waiting.got.is_empty() {
+            return self.finish(id);
+        }
+        waiting.pull.remaining = 0;
+        let timed_out = status == StatusCode::TIMEOUT || status == StatusCode::NOT_FOUND;
+        if !timed_out {
+            // No consumer (any more), a server that is shutting down, a change of leader, too many pulls.
+            tracing::debug!(consumer = %self.consumer.name, %status, description, "pull ended");
+            self.ensured = false;
+            waiting.pull.ends_at = Instant::now() + RETRY_DELAY;
+            return;
+        }
+        self.ask_again(id).await;
+    }
+
+    /// The pull of a fetch ended without a message: asks again if there is time left.
+    async fn ask_again(&mut self, id: u64) {
+        let Some(waiting) = self.waiting.remove(&id) else { return };
+        if waiting.fetch.reply.is_closed() {
+            return;
+        }
+        if Instant::now() < waiting.fetch.deadline {
+            return self.pull_for(waiting.fetch).await;
+        }
+        let empty = if self.link.is_connected() { Ok(Vec::new()) } else { Err(disconnected()) };
+        let _ = waiting.fetch.reply.send(empty);
+    }
+
+    /// Hands a fetch what it got. Its pull, if the server may still hold it, is an orphan.
+    fn finish(&mut self, id: u64) {
+        let Some(waiting) = self.waiting.remove(&id) else { return };
+        if waiting.pull.remaining > 0 {
+            self.orphans.insert(id, waiting.pull);
+        }
+        self.answer(waiting.fetch.reply, waiting.got);
+    }
+
+    fn answer(&mut self, reply: oneshot::Sender<Batch>, batch: Vec<Message>) {
+        if let Err(Ok(batch)) = reply.send(Ok(batch)) {
+            self.keep_spare(batch);
+        }
+    }
+
+    fn keep_spare(&mut self, batch: Vec<Message>) {
+        let now = Instant::now();
+        self.spare.extend(batch.into_iter().map(|message| (now, message)));
+        self.serve_from_spare();
+    }
+
+    /// Spare messages go to whoever waits, the oldest fetch first.
+    fn serve_from_spare(&mut self) {
+        self.sweep_abandoned();
+        while !self.spare.is_empty() {
+            let Some(id) = self.waiting.iter().find(|(_, waiting)| waiting.got.is_empty()).map(|(id, _)| *id)
+            else {
+                return;
+            };
+            let Some(mut waiting) = self.waiting.remove(&id) else { return };
+            let count = self.spare.len().min(waiting.fetch.limit);
+            waiting.got.extend(self.spare.drain(..count).map(|(_, message)| message));
+            if waiting.pull.remaining > 0 {
+                self.orphans.insert(id, waiting.pull);
+            }
+            if let Err(Ok(batch)) = waiting.fetch.reply.send(Ok(waiting.got)) {
+                let now = Instant::now();
+                self.spare.extend(batch.into_iter().map(|message| (now, message)));
+            }
+        }
+    }
+
+    /// Callers who gave up leave their pull as an orphan and their messages as spare.
+    fn sweep_abandoned(&mut self) {
+        let gone: Vec<u64> =
+            self.waiting.iter().filter(|(_, w)| w.fetch.reply.is_closed()).map(|(id, _)| *id).collect();
+        let now = Instant::now();
+        for id in gone {
+            let Some(waiting) = self.waiting.remove(&id) else { continue };
+            self.spare.extend(waiting.got.into_iter().map(|message| (now, message)));
+            if waiting.pull.remaining > 0 {
+                self.orphans.insert(id, waiting.pull);
+            }
+        }
+    }
+
+    /// The server has forgotten every pull, and may have lost the consumer.
+    async fn on_reconnected(&mut self) {
+        self.orphans.clear();
+        self.ensured = false;
+        for (id, waiting) in &mut self.waiting {
+            waiting.pull.remaining = 0;
+            tracing::debug!(pull = id, consumer = %self.consumer.name, "asking again after a reconnect");
+        }
+        let ids: Vec<u64> = self.waiting.keys().copied().collect();
+        for id in ids {
+            if self.waiting.get(&id).is_some_and(|waiting| !waiting.got.is_empty()) {
+                self.finish(id);
+            } else {
+                self.ask_again(id).await;
+            }
+        }
+    }
+
+    async fn on_tick(&mut self) {
+        let now = Instant::now();
+        self.sweep_abandoned();
+        self.orphans.retain(|_, pull| pull.ends_at > now);
+        while self.spare.front().is_some_and(|(since, _)| now >= *since + SPARE_WAIT) {
+            if let Some((_, message)) = self.spare.pop_front() {
+                self.give_back(message).await;
+            }
+        }
+        let due: Vec<u64> =
+            self.waiting.iter().filter(|(_, waiting)| now >= waiting.acts_at()).map(|(id, _)| *id).collect();
+        for id in due {
+            if self.waiting.get(&id).is_some_and(|waiting| !waiting.got.is_empty()) {
+                self.finish(id);
+            } else {
+                self.ask_again(id).await;
+            }
+        }
+    }
+
+    fn next_tick(&self) -> Instant {
+        let far = Instant::now() + PULL_EXPIRES_MAX;
+        let waiting = self.waiting.values().map(Waiting::acts_at).min();
+        let spare = self.spare.front().map(|(since, _)| *since + SPARE_WAIT);
+        let orphan = self.orphans.values().map(|pull| pull.ends_at).min();
+        [waiting, spare, orphan].into_iter().flatten().min().map_or(far, |soonest| soonest.min(far))
+    }
+
+    async fn give_back(&self, message: Message) {
+        if let Some(reply) = message.reply {
+            let _ = self.link.publish(reply.to_string(), nak_with(Duration::ZERO)).await;
+        }
+    }
+
+    async fn give_back_all(&mut self) {
+        self.sweep_abandoned();
+        while let Some((_, message)) = self.spare.pop_front() {
+            self.give_back(message).await;
+        }
+    }
+}
+
+/// The server refuses shorter ones.
+const PULL_EXPIRES_MIN: Duration = Duration::from_millis(1);
+
+fn disconnected() -> BusError {
+    BusError::Failed("not connected to NATS".into())
+}
+
+impl Waiting {
+    /// When to act if nothing comes.
+    fn acts_at(&self) -> Instant {
+        match self.got_since {
+            Some(since) => since + GATHER_MAX,
+            None => self.pull.ends_at,
+        }
+    }
+}

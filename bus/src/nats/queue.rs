@@ -1,0 +1,116 @@
+//! Queues as executors read them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::name::QueueId;
+
+use super::message::Delivered;
+use super::pull::Puller;
+use super::streams::ConsumerSpec;
+use super::{NatsBus, lock};
+use crate::error::BusError;
+use crate::order::{Order, OrderProblem};
+use crate::queue::{Delivery, QueueReader};
+use crate::wire::order::{RawRun, decode_order};
+
+/// A run's message in hand.
+pub struct NatsDelivery {
+    message: Delivered,
+    order: Result<Order, OrderProblem>,
+}
+
+impl std::fmt::Debug for NatsDelivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NatsDelivery").field("order", &self.order).finish_non_exhaustive()
+    }
+}
+
+impl NatsDelivery {
+    fn new(message: Delivered) -> Self {
+        let order = decode_order(RawRun {
+            subject: &message.subject,
+            headers: &message.headers,
+            payload: &message.payload,
+            sequence: message.position.sequence,
+            stored_at: message.position.stored_at,
+        });
+        Self { message, order }
+    }
+}
+
+impl Delivery for NatsDelivery {
+    fn order(&self) -> &Result<Order, OrderProblem> {
+        &self.order
+    }
+
+    fn payload(&self) -> &Bytes {
+        &self.message.payload
+    }
+
+    fn raw_headers(&self) -> &BTreeMap<String, String> {
+        &self.message.headers
+    }
+
+    fn subject(&self) -> &str {
+        &self.message.subject
+    }
+
+    fn sequence(&self) -> u64 {
+        self.message.position.sequence
+    }
+
+    fn delivered(&self) -> u32 {
+        self.message.position.delivered
+    }
+
+    async fn ack(&self) -> Result<(), BusError> {
+        self.message.ack().await
+    }
+
+    async fn ack_unconfirmed(&self) -> Result<(), BusError> {
+        self.message.ack_unconfirmed().await
+    }
+
+    async fn nak(&self, delay: Duration) -> Result<(), BusError> {
+        self.message.nak(delay).await
+    }
+
+    async fn term(&self, reason: &str) -> Result<(), BusError> {
+        self.message.term(reason).await
+    }
+
+    async fn in_progress(&self) -> Result<(), BusError> {
+        self.message.in_progress().await
+    }
+}
+
+impl NatsBus {
+    fn queue_puller(&self, queue: &QueueId) -> Puller {
+        let mut queues = lock(&self.shared.queues);
+        let new = || {
+            let consumer = ConsumerSpec::of_queue(queue, self.shared.options.ack_wait);
+            Puller::spawn(self.link(), consumer)
+        };
+        queues.entry(queue.clone()).or_insert_with(new).clone()
+    }
+}
+
+impl QueueReader for NatsBus {
+    type Delivery = NatsDelivery;
+
+    async fn fetch(
+        &self,
+        queue: &QueueId,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<NatsDelivery>, BusError> {
+        let messages = self.queue_puller(queue).fetch(limit, wait).await?;
+        Ok(messages.into_iter().map(NatsDelivery::new).collect())
+    }
+
+    fn ack_wait(&self) -> Duration {
+        self.shared.options.ack_wait
+    }
+}

@@ -1,0 +1,60 @@
+//! An order: one run as it is published to its queue, and as an executor reads it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::id::{Revision, RunId};
+use model::name::QueueId;
+use model::retry::RetryPolicy;
+use model::run::Generation;
+use model::time::Timestamp;
+
+/// What the payload is, so that only the built-in executor runs commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WorkKind {
+    /// The user's own bytes, for the user's handler.
+    Payload,
+    /// An `ExecSpec` in JSON. Believed only on `ecron.run.…`, where nobody but dispatchers may publish.
+    Exec,
+    /// An `HttpSpec` in JSON. Likewise.
+    Http,
+}
+
+/// Everything that the headers of a run message say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Order {
+    pub run_id: RunId,
+    pub queue: QueueId,
+    pub kind: WorkKind,
+    /// The spec's revision; `Revision(0)` for ad-hoc work.
+    pub revision: Revision,
+    pub generation: Generation,
+    /// The instant from which lateness counts: due, or published (ad hoc).
+    pub due_at: Timestamp,
+    /// Attempts that were made before this message was published.
+    pub attempt_base: u32,
+    pub timeout: Duration,
+    pub retry: RetryPolicy,
+    /// Not started by then: skipped.
+    pub start_by: Option<Timestamp>,
+    /// The user's own headers.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// An order ready to be published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Publication {
+    pub order: Order,
+    /// `Nats-Msg-Id`: see `wire::message_id`.
+    pub message_id: String,
+    pub payload: Bytes,
+}
+
+/// Why the headers of a message on a run or submit subject are no order. Reads after "failed to".
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("read header {header}: {problem}")]
+pub struct OrderProblem {
+    pub header: String,
+    pub problem: String,
+}

@@ -1,0 +1,58 @@
+//! A queue as an executor reads it: deliveries, and the answers to them.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::name::QueueId;
+
+use crate::error::BusError;
+use crate::order::{Order, OrderProblem};
+
+/// A run's message in the hands of an executor. Exactly one of `ack`, `nak` and `term` ends it; `in_progress` extends
+/// the time to do so. A delivery that is dropped unanswered is delivered again after the ack wait.
+pub trait Delivery: Send + Sync + 'static {
+    /// What the headers say; a problem means that the message can't be carried out, ever.
+    fn order(&self) -> &Result<Order, OrderProblem>;
+    fn payload(&self) -> &Bytes;
+    /// All headers as they came, for quarantine.
+    fn raw_headers(&self) -> &BTreeMap<String, String>;
+    fn subject(&self) -> &str;
+    /// The message's sequence in the run stream.
+    fn sequence(&self) -> u64;
+    /// How often this message has been delivered, this time included.
+    fn delivered(&self) -> u32;
+
+    /// Done. `Ok` once the server confirmed it.
+    fn ack(&self) -> impl Future<Output = Result<(), BusError>> + Send;
+    /// Done, without waiting for the server to confirm it: a round trip less for each message. If it is lost (the
+    /// connection breaks in that moment), the message is delivered again after the ack wait, as if the executor had
+    /// died right before `ack`; so it suits work whose outcome has been reported already.
+    fn ack_unconfirmed(&self) -> impl Future<Output = Result<(), BusError>> + Send {
+        self.ack()
+    }
+    /// Deliver again after `delay`.
+    fn nak(&self, delay: Duration) -> impl Future<Output = Result<(), BusError>> + Send;
+    /// Never deliver again (after it was parked in the dead-letter stream).
+    fn term(&self, reason: &str) -> impl Future<Output = Result<(), BusError>> + Send;
+    /// Still at it: restarts the ack wait.
+    fn in_progress(&self) -> impl Future<Output = Result<(), BusError>> + Send;
+}
+
+pub trait QueueReader: Send + Sync + 'static {
+    type Delivery: Delivery;
+
+    /// Up to `limit` deliveries; waits up to `wait` for the first, then returns what there is. Creates the queue's
+    /// consumer if it isn't there, and finds it again after a reconnect or a lost stream. The pull asks for no more
+    /// than `limit`, so that messages aren't parked in a busy executor.
+    fn fetch(
+        &self,
+        queue: &QueueId,
+        limit: usize,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Vec<Self::Delivery>, BusError>> + Send;
+
+    /// The queue's ack wait: how long a silent executor keeps a message from the others.
+    fn ack_wait(&self) -> Duration;
+}

@@ -1,0 +1,52 @@
+//! The run stream: where dispatchers publish, and look whether something arrived.
+
+use std::future::Future;
+
+use model::name::QueueId;
+use model::time::Timestamp;
+
+use crate::error::BusError;
+use crate::order::Publication;
+
+/// The stream's acknowledgement of one publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    pub sequence: u64,
+    /// The stream knew this message id already; `sequence` is that of the first.
+    pub duplicate: bool,
+}
+
+/// The run stream's identity and extent: a stream that was created after a run was published, or that ends before
+/// its sequence, has lost it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamExtent {
+    pub created_at: Timestamp,
+    pub last_sequence: u64,
+    pub messages: u64,
+}
+
+/// Publications in one call of `publish`: the bound on acks in flight for one batch.
+pub const PUBLISH_BATCH_MAX: usize = 500;
+
+pub trait RunStream: Send + Sync + 'static {
+    /// Publishes orders, many in flight, and waits for the acks; one result each, in order.
+    fn publish(
+        &self,
+        publications: Vec<Publication>,
+    ) -> impl Future<Output = Vec<Result<Published, BusError>>> + Send;
+
+    /// The message id of the message stored at a sequence, or `None` if it is gone.
+    fn stored_message_id(
+        &self,
+        sequence: u64,
+    ) -> impl Future<Output = Result<Option<String>, BusError>> + Send;
+
+    /// The stream as it is now.
+    fn extent(&self) -> impl Future<Output = Result<StreamExtent, BusError>> + Send;
+
+    /// Creates the queue's durable consumer if it isn't there, so that any client may pull from it.
+    fn ensure_queue(&self, queue: &QueueId) -> impl Future<Output = Result<(), BusError>> + Send;
+
+    /// Whether the server is reachable at this moment.
+    fn connected(&self) -> bool;
+}

@@ -1,0 +1,216 @@
+//! Dead letters as messages: the original's payload and headers as they were, and why it is dead beside them.
+
+use bytes::Bytes;
+use model::id::RunId;
+use model::limits::ERROR_BYTES_MAX;
+use model::name::QueueId;
+use model::run::Generation;
+use model::time::Timestamp;
+
+use super::event::bounded;
+use super::headers::{GENERATION, Headers};
+use super::order::{RawRun, decode_order};
+use crate::dead::{DeadLetter, DeadReason};
+use crate::order::{Order, OrderProblem};
+use crate::subjects::parse_queue_subject;
+
+pub const DEAD_ID: &str = "Ecron-Dead-Id";
+pub const DEAD_SUBJECT: &str = "Ecron-Dead-Subject";
+pub const DEAD_REASON: &str = "Ecron-Dead-Reason";
+pub const DEAD_ERROR: &str = "Ecron-Dead-Error";
+pub const DEAD_ATTEMPTS: &str = "Ecron-Dead-Attempts";
+pub const DEAD_AT: &str = "Ecron-Dead-At";
+
+/// Goes before the name of an original header that would mean something in the dead-letter stream itself.
+const ORIGINAL: &str = "Ecron-Original-";
+
+impl DeadReason {
+    /// The word of `Ecron-Dead-Reason`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AttemptsExhausted => "attempts-exhausted",
+            Self::Poison => "poison",
+            Self::Undecodable => "undecodable",
+            Self::MalformedHeaders => "malformed-headers",
+            Self::Terminated => "terminated",
+        }
+    }
+
+    /// The reason of that word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::AttemptsExhausted, Self::Poison, Self::Undecodable, Self::MalformedHeaders, Self::Terminated]
+            .into_iter()
+            .find(|reason| reason.as_str() == word)
+    }
+}
+
+fn means_something(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["nats-", "ecron-dead-", "ecron-original-"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// One line for a header: backslash, line feed and carriage return are written `\\`, `\n` and `\r`.
+fn one_line(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r")
+}
+
+fn many_lines(text: &str) -> String {
+    let mut lines = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, if c == '\\' { chars.next() } else { None }) {
+            ('\\', Some('n')) => lines.push('\n'),
+            ('\\', Some('r')) => lines.push('\r'),
+            ('\\', Some(other)) => lines.push(other),
+            (c, _) => lines.push(c),
+        }
+    }
+    lines
+}
+
+/// The queue that a letter's message was for.
+#[must_use]
+pub fn queue_of(letter: &DeadLetter) -> Option<QueueId> {
+    parse_queue_subject(&letter.subject).map(|(_, queue)| queue)
+}
+
+/// The message id of a letter: parking the same end of the same message twice is harmless.
+#[must_use]
+pub fn letter_id(letter: &DeadLetter) -> String {
+    let generation = letter.original_headers.get(GENERATION).map_or("0", String::as_str);
+    one_line(&format!("{}/{generation}/{}", letter.id, letter.reason.as_str()))
+}
+
+#[must_use]
+pub fn encode_letter(letter: &DeadLetter) -> Headers {
+    let mut headers: Headers = letter
+        .original_headers
+        .iter()
+        .map(|(name, value)| {
+            let name = if means_something(name) { format!("{ORIGINAL}{name}") } else { name.clone() };
+            (name, value.clone())
+        })
+        .collect();
+    let mut set = |name: &str, value: String| headers.insert(name.into(), value);
+    set(DEAD_ID, one_line(&letter.id));
+    set(DEAD_SUBJECT, one_line(&letter.subject));
+    set(DEAD_REASON, letter.reason.as_str().into());
+    set(DEAD_ERROR, one_line(bounded(&letter.error, ERROR_BYTES_MAX)));
+    set(DEAD_ATTEMPTS, letter.attempts.to_string());
+    set(DEAD_AT, letter.died_at.to_string());
+    headers
+}
+
+/// A letter as the stream holds it. One that somebody else put there is still shown, as undecodable.
+#[must_use]
+pub fn decode_letter(subject: &str, all: &Headers, payload: Bytes, stored_at: Timestamp) -> DeadLetter {
+    let text = |name: &str| all.get(name).map(|value| many_lines(value));
+    let original = |(name, value): (&String, &String)| {
+        if let Some(name) = name.strip_prefix(ORIGINAL) {
+            Some((name.to_owned(), value.clone()))
+        } else {
+            (!means_something(name)).then(|| (name.clone(), value.clone()))
+        }
+    };
+    let reason = all.get(DEAD_REASON).and_then(|word| DeadReason::from_word(word));
+    DeadLetter {
+        id: text(DEAD_ID).unwrap_or_default(),
+        subject: text(DEAD_SUBJECT).unwrap_or_else(|| subject.to_owned()),
+        reason: reason.unwrap_or(DeadReason::Undecodable),
+        error: text(DEAD_ERROR).unwrap_or_default(),
+        attempts: all.get(DEAD_ATTEMPTS).and_then(|number| number.parse().ok()).unwrap_or(0),
+        died_at: all.get(DEAD_AT).and_then(|at| at.parse().ok()).unwrap_or(stored_at),
+        original_headers: all.iter().filter_map(original).collect(),
+        payload,
+    }
+}
+
+/// The order with which a letter's message goes to its queue again: the same run, of the next generation, with all
+/// attempts before it. The operator's word overrides the deadline to start by.
+pub fn redrive_order(letter: &DeadLetter) -> Result<Order, OrderProblem> {
+    let raw = RawRun {
+        subject: &letter.subject,
+        headers: &letter.original_headers,
+        payload: &letter.payload,
+        sequence: 0,
+        stored_at: letter.died_at,
+    };
+    let mut order = decode_order(raw)?;
+    // An ad-hoc message without a key is named by its sequence, which only the letter's id still knows.
+    if let Ok(RunId::AdHoc { queue, key }) = letter.id.parse()
+        && queue == order.queue
+    {
+        order.run_id = RunId::AdHoc { queue, key };
+    }
+    order.generation = Generation(order.generation.0.saturating_add(1));
+    order.attempt_base = 0;
+    order.start_by = None;
+    Ok(order)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn letter() -> DeadLetter {
+        let original_headers = [
+            ("Ecron-Key", "k1"),
+            ("Nats-Msg-Id", "m1"),
+            ("Ecron-Dead-Reason", "a publisher's nonsense"),
+            ("traceparent", "00"),
+        ];
+        DeadLetter {
+            id: "billing/reports~k1".into(),
+            subject: "ecron.submit.billing.reports".into(),
+            reason: DeadReason::AttemptsExhausted,
+            error: "line one\nC:\\new".into(),
+            attempts: 3,
+            died_at: "2026-11-22T06:45:00Z".parse().unwrap(),
+            original_headers: original_headers.map(|(n, v)| (n.to_owned(), v.to_owned())).into(),
+            payload: Bytes::from_static(b"x"),
+        }
+    }
+
+    #[test]
+    fn the_headers_of_a_letter_never_change() {
+        let text: Vec<String> =
+            encode_letter(&letter()).iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let expected = r"Ecron-Dead-At: 2026-11-22T06:45:00Z|Ecron-Dead-Attempts: 3|Ecron-Dead-Error: line one\nC:\\new|Ecron-Dead-Id: billing/reports~k1|Ecron-Dead-Reason: attempts-exhausted|Ecron-Dead-Subject: ecron.submit.billing.reports|Ecron-Key: k1|Ecron-Original-Ecron-Dead-Reason: a publisher's nonsense|Ecron-Original-Nats-Msg-Id: m1|traceparent: 00";
+        assert_eq!(text.join("|"), expected);
+        assert_eq!(letter_id(&letter()), "billing/reports~k1/0/attempts-exhausted");
+    }
+
+    #[test]
+    fn a_strangers_message_is_still_a_letter() {
+        let read = decode_letter("ecron.dead.x.y", &Headers::new(), Bytes::new(), Timestamp::from_ms(5));
+        assert_eq!((read.reason, read.died_at), (DeadReason::Undecodable, Timestamp::from_ms(5)));
+        assert!(redrive_order(&read).is_err());
+    }
+
+    #[test]
+    fn a_redriven_run_keeps_its_id_and_gets_the_next_generation() {
+        let mut letter = letter();
+        letter.original_headers.remove("Ecron-Dead-Reason");
+        letter.original_headers.remove("Ecron-Key");
+        letter.original_headers.remove("Nats-Msg-Id");
+        letter.id = "billing/reports~seq-42".into();
+        let order = redrive_order(&letter).unwrap();
+        assert_eq!(order.run_id.to_string(), "billing/reports~seq-42");
+        assert_eq!((order.generation, order.attempt_base), (Generation(1), 0));
+    }
+
+    proptest! {
+        #[test]
+        fn letters_round_trip(id in "\\PC{0,20}", error in "[\\\\\\n\\rna-z]{0,30}", attempts in any::<u32>(),
+            original_headers in proptest::collection::btree_map("(Ecron-Dead-|Ecron-Original-|Nats-|nats-|X)[A-Za-z-]{1,12}",
+                "[ -~]{0,20}", 0..5)) {
+            let letter = DeadLetter { id, error, attempts, original_headers, ..letter() };
+            let read = decode_letter("s", &encode_letter(&letter), letter.payload.clone(), Timestamp::from_ms(0));
+            prop_assert_eq!(read, letter);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The forms that cross NATS: headers of runs and ad-hoc work, JSON of events and settings, dead letters, message ids.
+//!
+//! Versioned types of their own, apart from those of `model`; pure functions, no IO and no clock. Whatever arrives was
+//! written by somebody else: nothing here panics on it, and a problem names the header.
+
+pub mod cluster;
+pub mod dead;
+pub mod event;
+pub mod headers;
+pub mod order;
+pub mod publisher;
+
+pub use headers::Headers;
+pub use order::{encode_publication, message_id};
+pub use publisher::{Deferred, defer_request};

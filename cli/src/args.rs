@@ -1,0 +1,352 @@
+//! The command line. Names follow kubectl's habits; every command says what it does, with an example.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Exit codes, said in `--help`.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the input was wrong.";
+
+/// A distributed job scheduler driven by a message queue.
+#[derive(Debug, Parser)]
+#[command(name = "ecron", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) servers: Servers,
+    /// What to log on standard error: a level, or directives such as `info,ecron_dispatcher=debug`.
+    #[arg(
+        long,
+        global = true,
+        env = "ECRON_LOG",
+        default_value = "warn",
+        value_name = "FILTER",
+        help_heading = "Logging"
+    )]
+    pub(crate) log: String,
+    /// Log lines as JSON.
+    #[arg(long, global = true, env = "ECRON_LOG_JSON", help_heading = "Logging")]
+    pub(crate) log_json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the servers are. Given nothing: `ecron.toml`, else a running `ecron up`.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Servers {
+    /// Redis, e.g. redis://127.0.0.1:6379
+    #[arg(long, global = true, env = "ECRON_REDIS_URL", value_name = "URL", help_heading = "Servers")]
+    pub(crate) redis_url: Option<String>,
+    /// NATS, e.g. nats://127.0.0.1:4222
+    #[arg(long, global = true, env = "ECRON_NATS_URL", value_name = "URL", help_heading = "Servers")]
+    pub(crate) nats_url: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything on this machine: private servers, planner, dispatcher and the built-in executor
+    #[command(
+        after_help = "Example:\n  ecron up --data .ecron/data --allow-exec --apply examples/heartbeat.yaml\n\nCtrl-C stops everything cleanly; the data is kept, and the next start goes on where it was."
+    )]
+    Up(UpArgs),
+    /// Run a planner against given servers
+    #[command(
+        after_help = "Example:\n  ecron planner --redis-url redis://10.0.0.5:6379 --nats-url nats://10.0.0.6:4222"
+    )]
+    Planner(RoleArgs),
+    /// Run a dispatcher against given servers
+    #[command(
+        after_help = "Example:\n  ecron dispatcher --redis-url redis://10.0.0.5:6379 --nats-url nats://10.0.0.6:4222"
+    )]
+    Dispatcher(RoleArgs),
+    /// Run the built-in executor for exec and http jobs
+    #[command(
+        after_help = "Examples:\n  ecron executor --allow-exec                         # every queue that has exec or http jobs\n  ecron executor --queue billing/http --concurrency 4\n\nNeeds NATS only."
+    )]
+    Executor(ExecutorArgs),
+    /// Declare jobs
+    #[command(
+        after_help = "Examples:\n  ecron apply -f examples/heartbeat.yaml --wait\n  ecron apply -f jobs/ -f extra.yaml\n  generate | ecron apply -f -"
+    )]
+    Apply(ApplyArgs),
+    /// List jobs or runs
+    #[command(
+        after_help = "Examples:\n  ecron get jobs                     # of every namespace\n  ecron get jobs -n billing -l team=finance\n  ecron get job billing/nightly-report -o yaml\n  ecron get runs billing/nightly-report\n  ecron get run billing/nightly-report@2026-11-22T01:30:00Z -o json"
+    )]
+    Get(GetArgs),
+    /// Show everything about a job
+    #[command(after_help = "Example:\n  ecron describe billing/nightly-report")]
+    Describe(OneJobArgs),
+    /// Delete jobs
+    #[command(
+        after_help = "Examples:\n  ecron delete billing/nightly-report\n  ecron delete -f examples/heartbeat.yaml"
+    )]
+    Delete(DeleteArgs),
+    /// Run a job now, besides its schedule
+    #[command(after_help = "Example:\n  ecron trigger billing/nightly-report --wait")]
+    Trigger(TriggerArgs),
+    /// Check manifests: every problem at once, with line and field; needs no server
+    #[command(after_help = "Example:\n  ecron validate examples/*.yaml")]
+    Validate(ValidateArgs),
+    /// Print the next instants of a cron expression; needs no server
+    Next(crate::commands::next::NextArgs),
+    /// Show the plan as Redis holds it
+    #[command(
+        after_help = "Examples:\n  ecron inspect buckets\n  ecron inspect leases -o json\n  ecron inspect sent"
+    )]
+    Inspect(InspectArgs),
+    /// List, show, redrive or purge dead letters
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ecron dead list\n  ecron dead show 3\n  ecron dead redrive 3"
+    )]
+    Dead(DeadCommand),
+    /// Import jobs from elsewhere
+    #[command(subcommand)]
+    Import(ImportCommand),
+    /// Print a shell's completions
+    #[command(after_help = "Example:\n  ecron completions bash > /etc/bash_completion.d/ecron")]
+    Completions { shell: clap_complete::Shell },
+    /// Print the versions of ecron and of its time zone database
+    Version,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Table,
+    Json,
+    Yaml,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Where Redis and NATS keep their files
+    #[arg(long, value_name = "DIR", default_value = ".ecron/data")]
+    pub(crate) data: PathBuf,
+    /// Redis listens on N, NATS on N+1; N+2 is reserved for the console
+    #[arg(long, value_name = "N", default_value_t = 17600, value_parser = clap::value_parser!(u16).range(1024..=65_533))]
+    pub(crate) port_base: u16,
+    /// Let the built-in executor run commands (exec jobs)
+    #[arg(long)]
+    pub(crate) allow_exec: bool,
+    /// Apply these manifests (files or folders) once everything runs
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) apply: Vec<PathBuf>,
+    /// Runs of exec and http jobs at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) concurrency: u16,
+    /// Shards of a new cluster
+    #[arg(long, value_name = "N", default_value_t = model::shard::SHARDS_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) shards: u16,
+    /// Don't print runs as they happen
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// This node's share of the shards, relative to the others; 0 owns none
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) weight: u32,
+    /// Shards, if the cluster is new
+    #[arg(long, value_name = "N", default_value_t = model::shard::SHARDS_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) shards: u16,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ExecutorArgs {
+    /// Serve this queue; may be repeated. Unless given: every queue that has exec or http jobs
+    #[arg(long = "queue", value_name = "NS/QUEUE")]
+    pub(crate) queues: Vec<String>,
+    /// Run commands (exec jobs). Whoever may declare jobs may then run commands as this user
+    #[arg(long)]
+    pub(crate) allow_exec: bool,
+    /// Runs at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) concurrency: u16,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// A manifest, a folder of manifests, or `-` for standard input; may be repeated
+    #[arg(short = 'f', long = "filename", value_name = "FILE", required = true, num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Wait until the planner has installed every job
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::config::duration)]
+    pub(crate) timeout: std::time::Duration,
+    /// Validate at the server, change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GetArgs {
+    /// jobs, job, runs or run
+    #[arg(value_enum)]
+    pub(crate) kind: Kind,
+    /// A job (NAME or NS/NAME), or a run id
+    pub(crate) name: Option<String>,
+    /// Only this namespace; also the namespace of a bare NAME
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// Only jobs with this label; may be repeated
+    #[arg(short = 'l', long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Runs to show, newest first
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Jobs,
+    Job,
+    Runs,
+    Run,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OneJobArgs {
+    /// NAME or NS/NAME (the word `job` may stand before it)
+    #[arg(required = true, num_args = 1..=2, value_name = "JOB")]
+    pub(crate) job: Vec<String>,
+    /// The namespace of a bare NAME
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// Jobs: NAME or NS/NAME (the word `job` may stand before them)
+    #[arg(value_name = "JOB", required_unless_present = "files")]
+    pub(crate) jobs: Vec<String>,
+    /// Delete the jobs that these manifests declare
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The namespace of a bare NAME
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// A job that isn't there is no failure
+    #[arg(long)]
+    pub(crate) ignore_not_found: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TriggerArgs {
+    #[command(flatten)]
+    pub(crate) job: OneJobArgs,
+    /// Wait for the run's end and show it; exit code 1 unless it succeeded
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::config::duration)]
+    pub(crate) timeout: std::time::Duration,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// Manifests, folders of manifests, or `-`
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InspectArgs {
+    #[arg(value_enum)]
+    pub(crate) what: Inspected,
+    /// Entries shown of each bucket, or rows of `sent` for each shard
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) first: u16,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Inspected {
+    /// The tiers of the plan, as sorted sets
+    Buckets,
+    /// Who owns which shard
+    Leases,
+    /// Live nodes
+    Nodes,
+    /// Published runs without an outcome
+    Sent,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum DeadCommand {
+    /// List dead letters, oldest first
+    List {
+        /// Start at this number
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Show one: headers, payload, what happened
+    Show {
+        number: u64,
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Send letters to their queues again, with all attempts before them
+    Redrive {
+        #[arg(required = true)]
+        numbers: Vec<u64>,
+    },
+    /// Remove letters for good
+    Purge {
+        #[arg(required = true)]
+        numbers: Vec<u64>,
+    },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum ImportCommand {
+    /// Turn a crontab into manifests
+    #[command(
+        after_help = "Examples:\n  crontab -l | ecron import crontab - > jobs.yaml\n  ecron import crontab /etc/crontab --out jobs.yaml && ecron apply -f jobs.yaml\n\nLines that can't be imported are named on standard error, one by one."
+    )]
+    Crontab(CrontabArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CrontabArgs {
+    /// The crontab, or `-`
+    pub(crate) file: PathBuf,
+    /// Write the manifests here instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Whether lines have a user column: guessed from the file's place and contents unless given
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: CrontabFormat,
+    /// The namespace of the jobs
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// The zone of lines before any CRON_TZ
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) time_zone: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CrontabFormat {
+    #[default]
+    Auto,
+    /// `crontab -l`: no user column
+    User,
+    /// /etc/crontab, /etc/cron.d/*: with a user column
+    System,
+}

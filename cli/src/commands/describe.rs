@@ -1,0 +1,115 @@
+//! `ecron describe`: a job with its status, its spec and its last runs, for people.
+
+use planner::api::types::{JobRequest, JobView, RunView, RunsReply, RunsRequest};
+
+use crate::args::{OneJobArgs, Servers};
+use crate::commands::job_name;
+use crate::connect::{ask, nats};
+use crate::failure::Failure;
+use crate::output::{self, brief};
+
+/// Runs shown.
+const RUNS_SHOWN: usize = 10;
+
+pub(crate) async fn run(servers: &Servers, args: &OneJobArgs) -> Result<(), Failure> {
+    let job = job_name(&args.job, &args.namespace)?;
+    let bus = nats(servers).await?;
+    let view: JobView = ask(&bus, "get", &JobRequest { job: job.clone() }).await?;
+    let runs: RunsReply = ask(&bus, "runs", &RunsRequest { job, limit: Some(RUNS_SHOWN) }).await?;
+    if output::structured(&serde_json::json!({ "job": view, "runs": runs.runs }), args.output)? {
+        return Ok(());
+    }
+    print_job(&view, &runs.runs)
+}
+
+pub(crate) fn print_job(view: &JobView, runs: &[RunView]) -> Result<(), Failure> {
+    let status = &view.status;
+    output::line(format_args!("Job:        {}", view.job))?;
+    output::line(format_args!("Schedule:   {}", status.schedule))?;
+    let next = match (&status.next_due_at, status.suspended) {
+        (_, true) => "never: the job is suspended".to_owned(),
+        (Some(at), false) => at.clone(),
+        (None, false) => "never again".to_owned(),
+    };
+    output::line(format_args!("Next due:   {next}"))?;
+    output::line(format_args!("Created:    {}", status.created_at))?;
+    let observed = if status.observed_revision == status.revision { "in force" } else { "not installed yet" };
+    output::line(format_args!("Revision:   {} ({observed})", status.revision))?;
+    if let Some(condition) = &status.condition {
+        output::line(format_args!("Condition:  {condition}"))?;
+    }
+    let spec = view.manifest.get("spec").unwrap_or(&serde_json::Value::Null);
+    output::line("Spec:")?;
+    for line in crate::yaml::to_text(spec).trim_end().lines() {
+        output::line(format_args!("  {line}"))?;
+    }
+    if !runs.is_empty() {
+        output::line("Last runs:")?;
+    }
+    for run in runs {
+        let note =
+            run.reason.as_deref().or(run.error.as_deref()).map(|note| format!(": {}", brief(note, 80)));
+        let attempts =
+            if run.attempts > 1 { format!(" after {} attempts", run.attempts) } else { String::new() };
+        let late = run.lateness_ms.map(|ms| format!(", {ms} ms late")).unwrap_or_default();
+        let took = Some(took(run)).filter(|took| !took.is_empty()).map(|took| format!(", took {took}"));
+        output::line(format_args!(
+            "  {}  {}{attempts}{late}{}{}",
+            run.due_at,
+            run.state,
+            took.unwrap_or_default(),
+            note.unwrap_or_default()
+        ))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn print_run(run: &RunView) -> Result<(), Failure> {
+    let rows = [
+        ("Run", Some(run.run.clone())),
+        ("State", Some(run.state.clone())),
+        ("Reason", run.reason.clone()),
+        ("Due", Some(run.due_at.clone())),
+        ("Published", run.published_at.clone()),
+        ("Started", run.started_at.clone()),
+        ("Ended", run.ended_at.clone()),
+        ("Late", run.lateness_ms.map(|ms| format!("{ms} ms"))),
+        ("Attempts", (run.attempts > 0).then(|| run.attempts.to_string())),
+        ("Outcome", run.last_outcome.clone()),
+        ("Error", run.error.clone()),
+        ("Executor", run.executor.clone()),
+        ("Revision", Some(run.revision.to_string())),
+        ("Redriven", (run.generation > 0).then(|| format!("{} time(s)", run.generation))),
+    ];
+    for (name, value) in rows {
+        if let Some(value) = value {
+            output::line(format_args!("{:<11} {value}", format!("{name}:")))?;
+        }
+    }
+    if let Some(text) = &run.output {
+        output::line("Output:")?;
+        for line in text.lines() {
+            output::line(format_args!("  {line}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// How long the newest attempt took; empty if it didn't end.
+pub(crate) fn took(run: &RunView) -> String {
+    let instant =
+        |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<model::time::Timestamp>().ok());
+    match (instant(&run.started_at), instant(&run.ended_at)) {
+        (Some(started), Some(ended)) => milliseconds(ended.ms_since(started)),
+        _ => String::new(),
+    }
+}
+
+/// A duration for people: `12 ms`, `3.4 s`, `5m 20s`.
+pub(crate) fn milliseconds(ms: i64) -> String {
+    match ms {
+        ..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{:.1} s", ms as f64 / 1_000.0),
+        _ => format!("{}m {}s", ms / 60_000, ms % 60_000 / 1_000),
+    }
+}

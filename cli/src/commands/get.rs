@@ -1,0 +1,109 @@
+//! `ecron get`: jobs and runs.
+
+use std::collections::BTreeMap;
+
+use bus::nats::NatsBus;
+use planner::api::types::{
+    JobRequest, JobView, ListReply, ListRequest, RunRequest, RunView, RunsReply, RunsRequest,
+};
+
+use crate::args::{Format, GetArgs, Kind, Servers};
+use crate::commands::{describe, job_name};
+use crate::connect::{ask, nats};
+use crate::failure::Failure;
+use crate::output::{self, Table, brief};
+
+pub(crate) async fn run(servers: &Servers, args: &GetArgs) -> Result<(), Failure> {
+    let namespace = args.namespace.as_deref().unwrap_or("default");
+    let named = |what: &str| args.name.clone().ok_or_else(|| Failure::input(format!("name {what}")));
+    match args.kind {
+        Kind::Jobs | Kind::Job if args.name.is_some() => {
+            let job = job_name(&[named("a job")?], namespace)?;
+            let view: JobView = ask(&nats(servers).await?, "get", &JobRequest { job }).await?;
+            show_job(&view, args.output)
+        }
+        Kind::Job => Err(Failure::input("name a job: ecron get job NAME")),
+        Kind::Jobs => list(&nats(servers).await?, args).await,
+        Kind::Runs => {
+            let job = job_name(&[named("a job: ecron get runs NAME")?], namespace)?;
+            let request = RunsRequest { job, limit: Some(usize::from(args.limit)) };
+            let reply: RunsReply = ask(&nats(servers).await?, "runs", &request).await?;
+            show_runs(&reply, args.output)
+        }
+        Kind::Run => {
+            let request = RunRequest { run: named("a run: ecron get run ID")? };
+            let view: RunView = ask(&nats(servers).await?, "run", &request).await?;
+            if output::structured(&view, args.output)? { Ok(()) } else { describe::print_run(&view) }
+        }
+    }
+}
+
+async fn list(bus: &NatsBus, args: &GetArgs) -> Result<(), Failure> {
+    let mut labels = BTreeMap::new();
+    for label in &args.labels {
+        let (key, value) = label
+            .split_once('=')
+            .ok_or_else(|| Failure::input(format!("failed to read label {label:?}: expected KEY=VALUE")))?;
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    let mut jobs = Vec::new();
+    let mut after = None;
+    loop {
+        let request = ListRequest {
+            namespace: args.namespace.clone(),
+            labels: labels.clone(),
+            after: after.take(),
+            limit: None,
+        };
+        let reply: ListReply = ask(bus, "list", &request).await?;
+        jobs.extend(reply.jobs);
+        after = reply.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if output::structured(&jobs, args.output)? {
+        return Ok(());
+    }
+    let mut table = Table::new(&["JOB", "SCHEDULE", "NEXT DUE", "LAST RUN", "LAST DUE", "REVISION"]);
+    for view in jobs {
+        let status = view.status;
+        let state = match (&status.condition, status.suspended) {
+            (Some(_), _) => "(invalid, see describe)".to_owned(),
+            (None, true) => "(suspended)".to_owned(),
+            (None, false) => status.next_due_at.unwrap_or_default(),
+        };
+        let (last_state, last_due) = status.last_run.map(|run| (run.state, run.due_at)).unwrap_or_default();
+        let revision = if status.observed_revision == status.revision {
+            status.revision.to_string()
+        } else {
+            format!("{} (installing)", status.revision)
+        };
+        table.row([view.job, brief(&status.schedule, 48), state, last_state, last_due, revision]);
+    }
+    table.print("no jobs; declare some with `ecron apply -f FILE`")
+}
+
+fn show_job(view: &JobView, format: Format) -> Result<(), Failure> {
+    if output::structured(view, format)? { Ok(()) } else { describe::print_job(view, &[]) }
+}
+
+fn show_runs(reply: &RunsReply, format: Format) -> Result<(), Failure> {
+    if output::structured(reply, format)? {
+        return Ok(());
+    }
+    let mut table = Table::new(&["DUE", "STATE", "ATTEMPTS", "LATE", "TOOK", "NOTE"]);
+    for run in &reply.runs {
+        let late = run.lateness_ms.map(|ms| format!("{ms} ms")).unwrap_or_default();
+        let note = run.reason.as_deref().or(run.error.as_deref()).unwrap_or_default();
+        table.row([
+            run.due_at.clone(),
+            run.state.clone(),
+            if run.attempts == 0 { String::new() } else { run.attempts.to_string() },
+            late,
+            describe::took(run),
+            brief(note, 70),
+        ]);
+    }
+    table.print("no runs are remembered of this job")
+}

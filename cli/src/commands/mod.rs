@@ -1,0 +1,77 @@
+//! One file a command; this one only hands over.
+
+pub(crate) mod apply;
+pub(crate) mod dead;
+pub(crate) mod delete;
+pub(crate) mod describe;
+pub(crate) mod get;
+pub(crate) mod import;
+pub(crate) mod inspect;
+pub(crate) mod next;
+pub(crate) mod roles;
+pub(crate) mod trigger;
+pub(crate) mod validate;
+
+use ambient::Clock;
+use clap::CommandFactory;
+
+use crate::args::{Cli, Command};
+use crate::failure::Failure;
+use crate::{output, up};
+
+pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+    let servers = cli.servers;
+    match cli.command {
+        Command::Up(args) => Box::pin(up::run(args)).await,
+        Command::Planner(args) => roles::planner(&servers, &args).await,
+        Command::Dispatcher(args) => roles::dispatcher(&servers, &args).await,
+        Command::Executor(args) => roles::executor(&servers, &args).await,
+        Command::Apply(args) => apply::run(&servers, &args).await,
+        Command::Get(args) => get::run(&servers, &args).await,
+        Command::Describe(args) => describe::run(&servers, &args).await,
+        Command::Delete(args) => delete::run(&servers, &args).await,
+        Command::Trigger(args) => trigger::run(&servers, &args).await,
+        Command::Validate(args) => validate::run(&args),
+        Command::Next(args) => next_instants(args),
+        Command::Inspect(args) => inspect::run(&servers, &args).await,
+        Command::Dead(command) => dead::run(&servers, command).await,
+        Command::Import(command) => import::run(command),
+        Command::Completions { shell } => completions(shell),
+        Command::Version => version(),
+    }
+}
+
+fn next_instants(args: next::NextArgs) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    let outcome = next::run(&args, Clock::system().now(), &mut text);
+    output::print(&String::from_utf8_lossy(&text))?;
+    outcome.map_err(|refused| Failure::input(refused.to_string()))
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ecron", &mut text);
+    output::print(&String::from_utf8_lossy(&text))
+}
+
+fn version() -> Result<(), Failure> {
+    output::line(format_args!(
+        "ecron {}\ntzdata {}",
+        env!("CARGO_PKG_VERSION"),
+        model::schedule::tzdata_version()
+    ))
+}
+
+/// The full name of a job from `NAME` or `NS/NAME`; the word `job` may stand before it.
+pub(crate) fn job_name(words: &[String], namespace: &str) -> Result<String, Failure> {
+    let name = match words {
+        [name] => name,
+        [kind, name] if ["job", "jobs"].contains(&kind.as_str()) => name,
+        [kind, _] => return Err(Failure::input(format!("there is no kind {kind:?} here; only `job`"))),
+        _ => return Err(Failure::input("name one job: NAME or NS/NAME")),
+    };
+    let full = if name.contains('/') { name.clone() } else { format!("{namespace}/{name}") };
+    full.parse::<model::name::JobId>()
+        .map_err(|problem| Failure::input(format!("failed to read job {full:?}: {problem}")))?;
+    Ok(full)
+}

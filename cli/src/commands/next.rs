@@ -1,0 +1,209 @@
+//! `ecron next`: when an expression is due. Pure: no server, no host zone files, and the clock is an argument.
+//!
+//! Standard output is a contract: one RFC 3339 instant a line, with the zone's offset, `Z` for UTC; `--explain` adds a
+//! tab and the reason to each. Everything else goes to standard error.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use model::schedule::{Dialect, Fold, Gap, Identity, Schedule, ScheduleSpec, no_calendars};
+use model::time::Timestamp;
+
+/// The most lines that one call prints.
+const COUNT_MAX: u64 = 100_000;
+
+const EXAMPLES: &str = "\
+Examples:
+  ecron next '30 2 * * 1-5' --time-zone Europe/Berlin
+  ecron next '0 15 10 ? * 6#3' --dialect quartz --from 2026-01-01T00:00:00Z --count 3
+  ecron next '@every 15m' --dialect kubernetes
+  ecron next '30 2 * * *' --time-zone America/New_York --gap shift --fold both --explain
+  ecron next '0 0 L * *' --previous";
+
+/// Print when an expression is due; no server needed
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct NextArgs {
+    /// Cron expression, or a descriptor such as @daily or '@every 15m'
+    #[arg(value_name = "EXPR", allow_hyphen_values = true)]
+    pub expression: String,
+    /// Whose rules to read it by: unix, kubernetes, quartz or ecron
+    #[arg(long, default_value_t, value_name = "DIALECT")]
+    pub dialect: Dialect,
+    /// IANA time zone whose civil time the expression means
+    #[arg(long, default_value = "UTC", value_name = "ZONE")]
+    pub time_zone: String,
+    /// Instant to start from, itself not printed (RFC 3339) [default: now]
+    #[arg(long, value_name = "INSTANT")]
+    pub from: Option<Timestamp>,
+    /// How many instants to print
+    #[arg(long, short = 'n', default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=COUNT_MAX))]
+    pub count: u64,
+    /// Go back in time instead of forward
+    #[arg(long)]
+    pub previous: bool,
+    /// For times that don't exist: skip, next or shift [default: the dialect's]
+    #[arg(long, value_name = "POLICY")]
+    pub gap: Option<Gap>,
+    /// For times that occur twice: first, second or both [default: the dialect's]
+    #[arg(long, value_name = "POLICY")]
+    pub fold: Option<Fold>,
+    /// Job (namespace/name) that H and ~ choose their value for
+    #[arg(long, default_value = "default/next", value_name = "JOB")]
+    pub job: String,
+    /// Say on each line why the instant is where it is, and put the expression into words on standard error
+    #[arg(long)]
+    pub explain: bool,
+}
+
+/// Why nothing, or not everything, was printed.
+#[derive(Debug, thiserror::Error)]
+pub enum NextError {
+    /// The input was wrong; every problem, one a line.
+    #[error("{}", .0.join("\n"))]
+    Refused(Vec<String>),
+    /// Standard output couldn't be written.
+    #[error("write the instants: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl NextError {
+    /// The process's exit code: 2 for wrong input, 1 for a failure. A reader that left (`ecron next … | head -1`) is
+    /// neither.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused(_) => 2,
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Output(_) => 1,
+        }
+    }
+}
+
+/// Prints the instants to `out`. `now` counts if `--from` isn't given.
+///
+/// # Errors
+/// Refuses expressions, zones and instants that can't be read, and expressions that never occur.
+pub fn run(args: &NextArgs, now: Timestamp, out: &mut dyn Write) -> Result<(), NextError> {
+    let from = args.from.unwrap_or(now);
+    let schedule = compile(args, from)?;
+    if args.explain {
+        #[expect(clippy::print_stderr, reason = "stdout is for instants only")]
+        {
+            eprintln!("{}", describe(args, &schedule));
+        }
+    }
+    let mut at = from;
+    for _ in 0..args.count {
+        let step = if args.previous { schedule.previous_before(at) } else { schedule.next_after(at) };
+        let Some(due) = step else { break };
+        let instant = schedule.zone().show(due);
+        if args.explain {
+            writeln!(out, "{instant}\t{}", why(&schedule, due))?;
+        } else {
+            writeln!(out, "{instant}")?;
+        }
+        at = due;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn compile(args: &NextArgs, from: Timestamp) -> Result<Schedule, NextError> {
+    let spec = ScheduleSpec {
+        cron: vec![args.expression.clone()],
+        dialect: Some(args.dialect),
+        time_zone: Some(args.time_zone.clone()),
+        gap: args.gap,
+        fold: args.fold,
+        ..ScheduleSpec::default()
+    };
+    // `@every` counts from its anchor, and here that is the instant that was asked about.
+    let identity = Identity { job: &args.job, created_at: from };
+    Schedule::compile(&spec, &identity, &no_calendars).map_err(|problems| {
+        NextError::Refused(problems.into_iter().map(|problem| problem.to_string()).collect())
+    })
+}
+
+fn describe(args: &NextArgs, schedule: &Schedule) -> String {
+    let gap = args.gap.unwrap_or(args.dialect.default_gap());
+    let fold = args.fold.unwrap_or(args.dialect.default_fold());
+    format!("{} (dialect {}, gap {gap}, fold {fold})", schedule.describe(), args.dialect)
+}
+
+fn why(schedule: &Schedule, due: Timestamp) -> String {
+    let reasons: Vec<String> = schedule.reasons(due).iter().map(ToString::to_string).collect();
+    if reasons.is_empty() { "as written".to_owned() } else { reasons.join("; ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        next: NextArgs,
+    }
+
+    fn next(line: &[&str]) -> Result<String, NextError> {
+        let args = Line::try_parse_from([&["next"], line].concat()).expect("clap accepts it").next;
+        let mut out = Vec::new();
+        run(&args, "2026-01-01T00:00:00Z".parse().unwrap(), &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn one_instant_a_line_and_nothing_else() {
+        assert_eq!(
+            next(&[
+                "30 2 * * *",
+                "--time-zone",
+                "Europe/Berlin",
+                "--from",
+                "2026-03-28T12:00:00+01:00",
+                "--count",
+                "2"
+            ])
+            .unwrap(),
+            "2026-03-29T03:00:00+02:00\n2026-03-30T02:30:00+02:00\n"
+        );
+        assert_eq!(
+            next(&["@every 15m", "--dialect", "kubernetes", "-n1"]).unwrap(),
+            "2026-01-01T00:15:00Z\n"
+        );
+    }
+
+    #[test]
+    fn previous_goes_back() {
+        assert_eq!(next(&["0 0 L * *", "--previous", "-n", "1"]).unwrap(), "2025-12-31T00:00:00Z\n");
+    }
+
+    #[test]
+    fn explain_says_why() {
+        let from =
+            ["--from", "2026-03-28T12:00:00+01:00", "--time-zone", "Europe/Berlin", "-n2", "--explain"];
+        assert_eq!(
+            next(&[&["30 2 * * *"], from.as_slice()].concat()).unwrap(),
+            "2026-03-29T03:00:00+02:00\tgap next: 2026-03-29 02:30:00 doesn't exist\n\
+             2026-03-30T02:30:00+02:00\tas written\n"
+        );
+    }
+
+    #[test]
+    fn wrong_input_exits_with_two() {
+        for line in [
+            ["0 0 31 2 *", "--dialect", "unix"],
+            ["0 0 * * 7", "--dialect", "kubernetes"],
+            ["0 0 * * *", "--time-zone", "Mars/Olympus"],
+        ] {
+            assert_eq!(next(&line).unwrap_err().exit_code(), 2, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_no_failure() {
+        assert_eq!(next(&["0 0 0 1 1 ? 2027"]).unwrap(), "2027-01-01T00:00:00Z\n");
+    }
+}

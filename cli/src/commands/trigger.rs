@@ -1,0 +1,52 @@
+//! `ecron trigger`: one run now, besides the schedule.
+
+use std::time::Duration;
+
+use ambient::Clock;
+use planner::api::types::{ErrorKind, JobRequest, RunRequest, RunView, TriggerReply};
+
+use crate::args::{Servers, TriggerArgs};
+use crate::commands::{describe, job_name};
+use crate::connect::{ask, nats};
+use crate::failure::Failure;
+use crate::output;
+
+/// How often the run is looked at.
+const WAIT_POLL: Duration = Duration::from_millis(100);
+
+pub(crate) async fn run(servers: &Servers, args: &TriggerArgs) -> Result<(), Failure> {
+    let job = job_name(&args.job.job, &args.job.namespace)?;
+    let bus = nats(servers).await?;
+    let reply: TriggerReply = ask(&bus, "trigger", &JobRequest { job }).await?;
+    if !args.wait {
+        if !output::structured(&reply, args.job.output)? {
+            output::line(format_args!("run {} started", reply.run))?;
+        }
+        return Ok(());
+    }
+    let clock = Clock::system();
+    let give_up_at = clock.monotonic() + args.timeout;
+    loop {
+        let found: Result<RunView, _> = ask(&bus, "run", &RunRequest { run: reply.run.clone() }).await;
+        match found {
+            Ok(view) if view.ended_at.is_some() => {
+                if !output::structured(&view, args.job.output)? {
+                    describe::print_run(&view)?;
+                }
+                let state = view.state;
+                return if state == "succeeded" {
+                    Ok(())
+                } else {
+                    Err(Failure::failed(format!("the run is {state}")))
+                };
+            }
+            Ok(_) => {}
+            Err(problem) if problem.kind == ErrorKind::NotFound => {}
+            Err(problem) => return Err(problem.into()),
+        }
+        if clock.monotonic() >= give_up_at {
+            return Err(Failure::failed(format!("run {} hasn't ended in time; it goes on", reply.run)));
+        }
+        clock.sleep(WAIT_POLL).await;
+    }
+}

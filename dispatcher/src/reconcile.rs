@@ -1,0 +1,208 @@
+//! Reconciling: published runs that nobody has reported for a while.
+//!
+//! Still in the stream → leave it. Gone with an outcome → settled by then. Gone without:
+//! - the stream is younger than the publication, or ends before it → it was lost: publish again, under a new id;
+//! - otherwise an executor took it off the stream. Our SDK never does that before its report is stored, so it was a
+//!   bare client: `ack` means succeeded, `term` means a dead letter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambient::Clock;
+use bus::dead::{DeadLetter, DeadReason};
+use bus::subjects::QueueSubject;
+use bus::wire::{encode_publication, message_id};
+use bus::{BusError, DeadLetters, EventReader, RunStream};
+use model::id::{Entry, RunId};
+use model::run::{AttemptEnd, Outcome, RunState};
+use model::time::Timestamp;
+use store::StoreError;
+use store::ledger::{LedgerStore, Sent, SentRun, Settlement};
+use store::ownership::Lease;
+use store::plan::PlanStore;
+
+use crate::barrier::outcomes_caught_up;
+use crate::jobs::Jobs;
+use crate::order::publication;
+use crate::shard::{PassError, WORRY_AFTER};
+
+/// How often a shard's overdue runs are looked at.
+pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(5);
+/// Overdue runs in one pass.
+const RECONCILE_BATCH_MAX: usize = 100;
+/// The longest time between two looks at a run that is still in the stream.
+const WORRY_MAX: Duration = Duration::from_secs(300);
+/// Who is said to have carried out a run that a bare client acknowledged.
+pub const BARE_CLIENT: &str = "(a client that doesn't report)";
+
+/// What is known of an overdue run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    InStream,
+    Lost,
+    Acknowledged,
+    Terminated { reason: String },
+}
+
+#[derive(Debug)]
+pub struct Reconciler<S, B> {
+    pub store: Arc<S>,
+    pub bus: Arc<B>,
+    pub clock: Clock,
+    pub jobs: Jobs,
+    pub message_id_key: [u8; 16],
+}
+
+impl<S, B> Reconciler<S, B>
+where
+    S: PlanStore + LedgerStore,
+    B: RunStream + EventReader + DeadLetters,
+{
+    /// One pass over one shard; answers with how many runs it changed.
+    pub async fn run_once(&self, lease: &Lease, now: Timestamp) -> Result<usize, PassError> {
+        let overdue = self.store.overdue(lease.shard, now, RECONCILE_BATCH_MAX).await?;
+        let mut gone = Vec::new();
+        for run in overdue {
+            if self.in_stream(&run).await? {
+                let age = now.ms_since(run.published_at).max(0).unsigned_abs();
+                let patience = Duration::from_millis(age / 2).clamp(WORRY_AFTER, WORRY_MAX);
+                self.store.worry_later(lease.shard, lease.epoch, &run.occurrence, now.plus(patience)).await?;
+            } else {
+                gone.push(run);
+            }
+        }
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        // Its outcome may be stored already, and only wait to be settled.
+        if !outcomes_caught_up(&*self.bus, &self.clock).await? {
+            return Err(PassError::OutcomesBehind);
+        }
+        let mut changed = 0;
+        for run in gone {
+            changed += usize::from(self.resolve(lease, run, now).await?);
+        }
+        Ok(changed)
+    }
+
+    async fn in_stream(&self, run: &SentRun) -> Result<bool, BusError> {
+        let stored = self.bus.stored_message_id(run.sequence).await?;
+        Ok(stored.is_some_and(|id| id == self.message_id(run) || run.generation.0 > 0))
+    }
+
+    fn message_id(&self, run: &SentRun) -> String {
+        let run_id = RunId::Occurrence(run.occurrence.clone());
+        message_id(&self.message_id_key, &run_id, run.generation, run.republished)
+    }
+
+    async fn resolve(&self, lease: &Lease, run: SentRun, now: Timestamp) -> Result<bool, PassError> {
+        let record = self.store.run(lease.shard, &run.occurrence).await?;
+        if record.is_some_and(|record| record.state != RunState::Dispatched) {
+            return Ok(false);
+        }
+        match self.fate(&run).await? {
+            Fate::InStream => Ok(false),
+            Fate::Lost => self.publish_again(lease, &run, now).await,
+            Fate::Acknowledged => {
+                self.end(lease, &run, RunState::Succeeded, Outcome::Succeeded, None, now).await
+            }
+            Fate::Terminated { reason } => {
+                self.park(lease, &run, &reason, now).await?;
+                self.end(lease, &run, RunState::DeadLettered, Outcome::Failed, Some(reason), now).await
+            }
+        }
+    }
+
+    async fn fate(&self, run: &SentRun) -> Result<Fate, PassError> {
+        let extent = self.bus.extent().await?;
+        if extent.created_at > run.published_at || extent.last_sequence < run.sequence {
+            return Ok(Fate::Lost);
+        }
+        let reason = self.store.terminated(run.sequence).await?;
+        Ok(reason.map_or(Fate::Acknowledged, |reason| Fate::Terminated { reason }))
+    }
+
+    async fn publish_again(&self, lease: &Lease, run: &SentRun, now: Timestamp) -> Result<bool, PassError> {
+        let Some(job) = self.present_job(lease, run).await? else {
+            let reason = Some("its message was lost, and its job is deleted".to_owned());
+            return self.end(lease, run, RunState::Cancelled, Outcome::Lost, reason, now).await;
+        };
+        let republished = run.republished + 1;
+        let again =
+            publication(run.occurrence.clone(), &job, &self.message_id_key, run.generation, republished);
+        self.bus.ensure_queue(&job.spec.queue).await?;
+        let answer = self.bus.publish(vec![again]).await.pop();
+        let published = answer.ok_or_else(|| BusError::Unknown("no answer to a publication".into()))??;
+        tracing::warn!(run = %run.occurrence, "the run stream lost this run; it is published again");
+        let sent = Sent {
+            entry: Entry { occurrence: run.occurrence.clone(), revision: run.revision },
+            sequence: published.sequence,
+            published_at: now,
+            worry_at: now.plus(WORRY_AFTER),
+            republished,
+        };
+        self.store.confirm(lease.shard, lease.epoch, &[sent]).await?;
+        Ok(true)
+    }
+
+    async fn present_job(
+        &self,
+        lease: &Lease,
+        run: &SentRun,
+    ) -> Result<Option<Arc<crate::jobs::KnownJob>>, StoreError> {
+        let job = &run.occurrence.job;
+        let Some(record) = self.store.jobs(lease.shard, std::slice::from_ref(job)).await?.pop().flatten()
+        else {
+            return Ok(None);
+        };
+        Ok(self.jobs.at(&*self.store, lease.shard, &[(job.clone(), record.revision)]).await?.pop().flatten())
+    }
+
+    /// A bare client gave up on it: the message is gone, so its letter is written from the job as it is now.
+    async fn park(
+        &self,
+        lease: &Lease,
+        run: &SentRun,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), PassError> {
+        let Some(job) = self.present_job(lease, run).await? else { return Ok(()) };
+        let original =
+            publication(run.occurrence.clone(), &job, &self.message_id_key, run.generation, run.republished);
+        let letter = DeadLetter {
+            id: run.occurrence.to_string(),
+            subject: QueueSubject::Run.of(&job.spec.queue),
+            reason: DeadReason::Terminated,
+            error: reason.to_owned(),
+            attempts: 1,
+            died_at: now,
+            original_headers: encode_publication(&original),
+            payload: original.payload,
+        };
+        self.bus.park(&letter).await?;
+        Ok(())
+    }
+
+    async fn end(
+        &self,
+        lease: &Lease,
+        run: &SentRun,
+        state: RunState,
+        outcome: Outcome,
+        error: Option<String>,
+        now: Timestamp,
+    ) -> Result<bool, PassError> {
+        let settlement = Settlement {
+            occurrence: run.occurrence.clone(),
+            revision: run.revision,
+            generation: run.generation,
+            state,
+            last: AttemptEnd { attempt: 1, outcome, error, started_at: run.published_at, ended_at: now },
+            executor: BARE_CLIENT.into(),
+            output: None,
+            settled_at: now,
+        };
+        self.store.settle(lease.shard, &settlement).await?;
+        Ok(true)
+    }
+}

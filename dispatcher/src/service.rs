@@ -1,0 +1,277 @@
+//! A dispatcher at work: leases, a loop for each owned shard, settling and checkpoints, until it is told to stop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambient::{Clock, Shutdown};
+use futures_util::StreamExt;
+use model::shard::{ShardCount, ShardId};
+use model::time::Timestamp;
+use store::lease::Role;
+use store::node::Node;
+use store::ownership::{Lease, Ownership, RENEW_INTERVAL};
+use store::{Store, StoreError};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::DispatcherBus;
+use crate::checkpoint::{self, Progress};
+use crate::jobs::Jobs;
+use crate::reconcile::{RECONCILE_INTERVAL, Reconciler};
+use crate::settle::Settler;
+use crate::shard::{POLL_INTERVAL, PassError, ShardDispatch, ShardReport, TAKE_AHEAD};
+
+/// The wait before a pass is tried again after a server failed or something stayed unpublished.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+
+/// Who this dispatcher is.
+#[derive(Clone, Debug)]
+pub struct DispatcherConfig {
+    pub node: Node,
+    pub shards: ShardCount,
+    pub message_id_key: [u8; 16],
+}
+
+#[derive(Debug)]
+pub struct Dispatcher<S, B> {
+    store: Arc<S>,
+    bus: Arc<B>,
+    clock: Clock,
+    config: DispatcherConfig,
+    jobs: Jobs,
+    progress: Progress,
+}
+
+/// A shard's loop, and how to wake or end it.
+#[derive(Debug)]
+struct ShardLoop {
+    lease: Lease,
+    wake: Arc<Notify>,
+    stop: Shutdown,
+    task: JoinHandle<()>,
+}
+
+impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
+    #[must_use]
+    pub fn new(store: Arc<S>, bus: Arc<B>, clock: Clock, config: DispatcherConfig) -> Self {
+        Self { store, bus, clock, config, jobs: Jobs::default(), progress: Progress::default() }
+    }
+
+    /// Works until shutdown; then finishes the passes under way and gives its leases back.
+    pub async fn run(self, shutdown: Shutdown) {
+        let settler = Settler::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.bus),
+            self.clock.clone(),
+            self.config.shards,
+        );
+        tokio::join!(
+            self.own(&shutdown),
+            settler.run(&shutdown),
+            checkpoint::run(&*self.bus, &self.config.node.id, &self.progress, &self.clock, &shutdown),
+        );
+    }
+
+    async fn own(&self, shutdown: &Shutdown) {
+        let mut ownership = Ownership::new(Role::Dispatcher, &self.config.node.id, self.config.shards);
+        let mut loops: BTreeMap<ShardId, ShardLoop> = BTreeMap::new();
+        let mut nudges = futures_util::stream::empty().boxed();
+        let mut ailing = false;
+        let mut nudged = false;
+        while !shutdown.stopping() {
+            if !nudged {
+                // Without nudges, near work waits for the poll: so subscribing may fail and be tried again.
+                match self.bus.nudges().await {
+                    Ok(stream) => (nudges, nudged) = (stream, true),
+                    Err(problem) => tracing::debug!(%problem, "no nudges yet"),
+                }
+            }
+            match self.beat(&mut ownership, &mut loops).await {
+                Ok(()) => ailing = false,
+                Err(problem) => {
+                    if !ailing {
+                        tracing::warn!(%problem, "dispatching waits for the store");
+                    }
+                    ailing = true;
+                }
+            }
+            let next_beat = self.clock.sleep(RENEW_INTERVAL);
+            tokio::pin!(next_beat);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = shutdown.stopped() => break,
+                    () = &mut next_beat => break,
+                    nudge = nudges.next(), if nudged => match nudge {
+                        Some(shard) => if let Some(known) = loops.get(&shard) { known.wake.notify_one() },
+                        None => nudged = false,
+                    },
+                }
+            }
+        }
+        self.farewell(ownership, loops).await;
+    }
+
+    async fn beat(
+        &self,
+        ownership: &mut Ownership,
+        loops: &mut BTreeMap<ShardId, ShardLoop>,
+    ) -> Result<(), StoreError> {
+        let (change, sample) =
+            ownership.beat(&*self.store, &self.config.node, || self.clock.local_now()).await?;
+        self.clock.set_offset_ms(sample.offset_ms);
+        for shard in change.lost {
+            self.end_loop(loops, shard).await;
+        }
+        for lease in change.gained {
+            self.end_loop(loops, lease.shard).await;
+            loops.insert(lease.shard, self.begin_loop(lease));
+        }
+        if !change.surplus.is_empty() {
+            for shard in &change.surplus {
+                self.end_loop(loops, *shard).await;
+            }
+            ownership.give_back(&*self.store, &change.surplus).await?;
+        }
+        // A loop that ended by itself (fenced) while its lease is still ours begins anew.
+        for lease in ownership.held().values() {
+            if loops.get(&lease.shard).is_none_or(|known| known.task.is_finished()) {
+                loops.insert(lease.shard, self.begin_loop(lease.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_loop(&self, lease: Lease) -> ShardLoop {
+        let wake = Arc::new(Notify::new());
+        let stop = Shutdown::new();
+        let shard = ShardDispatch::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.bus),
+            self.clock.clone(),
+            self.jobs.clone(),
+            self.config.message_id_key,
+            lease.clone(),
+        );
+        let reconciler = Reconciler {
+            store: Arc::clone(&self.store),
+            bus: Arc::clone(&self.bus),
+            clock: self.clock.clone(),
+            jobs: self.jobs.clone(),
+            message_id_key: self.config.message_id_key,
+        };
+        let loop_ = run_shard(shard, reconciler, self.progress.clone(), Arc::clone(&wake), stop.clone());
+        ShardLoop { lease, wake, stop, task: tokio::spawn(loop_) }
+    }
+
+    async fn end_loop(&self, loops: &mut BTreeMap<ShardId, ShardLoop>, shard: ShardId) {
+        let Some(known) = loops.remove(&shard) else { return };
+        known.stop.stop();
+        known.wake.notify_one();
+        if let Err(problem) = known.task.await {
+            tracing::error!(%shard, epoch = known.lease.epoch.0, %problem, "a shard's loop broke");
+        }
+        self.progress.forget(shard);
+    }
+
+    async fn farewell(&self, mut ownership: Ownership, mut loops: BTreeMap<ShardId, ShardLoop>) {
+        for known in loops.values() {
+            known.stop.stop();
+            known.wake.notify_one();
+        }
+        while let Some((_, known)) = loops.pop_first() {
+            if let Err(problem) = known.task.await {
+                tracing::error!(%problem, "a shard's loop broke");
+            }
+        }
+        let held: Vec<ShardId> = ownership.held().keys().copied().collect();
+        let leave = async {
+            ownership.give_back(&*self.store, &held).await?;
+            self.store.forget(&self.config.node.id).await
+        };
+        if let Err(problem) = leave.await {
+            tracing::warn!(%problem, "the dispatcher's leases run out by themselves");
+        }
+    }
+}
+
+/// One shard's loop: passes at every due instant, nudge or poll; the reconciler now and then.
+async fn run_shard<S: Store, B: DispatcherBus>(
+    mut shard: ShardDispatch<S, B>,
+    reconciler: Reconciler<S, B>,
+    progress: Progress,
+    wake: Arc<Notify>,
+    stop: Shutdown,
+) {
+    let clock = shard.clock.clone();
+    let lease = shard.lease.clone();
+    let mut ailing = false;
+    let mut reconcile_at = clock.now().plus(RECONCILE_INTERVAL);
+    while !stop.stopping() {
+        if !lease.is_valid() {
+            return;
+        }
+        let now = clock.now();
+        let wait_until = match shard.run_once(now).await {
+            Ok(report) => {
+                ailing = false;
+                if let Some(until) = report.dispatched_until {
+                    progress.note(lease.shard, until);
+                }
+                next_pass_at(&report, clock.now())
+            }
+            Err(PassError::Store(StoreError::Fenced)) => return,
+            Err(problem) => {
+                if !ailing {
+                    tracing::warn!(shard = %lease.shard, %problem, "dispatching waits for the servers");
+                }
+                ailing = true;
+                clock.now().plus(RETRY_DELAY)
+            }
+        };
+        if !ailing && clock.now() >= reconcile_at {
+            reconcile_at = clock.now().plus(RECONCILE_INTERVAL);
+            match reconciler.run_once(&lease, clock.now()).await {
+                Ok(_) => {}
+                Err(PassError::Store(StoreError::Fenced)) => return,
+                Err(problem) => {
+                    tracing::warn!(shard = %lease.shard, %problem, "reconciling is tried again later")
+                }
+            }
+        }
+        tokio::select! {
+            biased;
+            () = wake.notified() => {}
+            () = clock.sleep_until(wait_until) => {}
+        }
+    }
+}
+
+/// When a shard should be looked at again.
+fn next_pass_at(report: &ShardReport, now: Timestamp) -> Timestamp {
+    if report.unpublished > 0 {
+        return now.plus(RETRY_DELAY);
+    }
+    if report.more {
+        return now;
+    }
+    let poll_at = now.plus(POLL_INTERVAL);
+    let ahead_ms = model::time::duration_ms(TAKE_AHEAD);
+    report.next_due.map_or(poll_at, |due_at| poll_at.min(due_at.plus_ms(1 - ahead_ms)))
+}
+
+/// After a failed step of a loop: says why, and waits a little or until shutdown.
+pub(crate) async fn pause_after(
+    problem: &dyn std::fmt::Display,
+    what: &str,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) {
+    tracing::warn!(%problem, "{what} waits for the servers");
+    tokio::select! {
+        biased;
+        () = shutdown.stopped() => {}
+        () = clock.sleep(RETRY_DELAY) => {}
+    }
+}

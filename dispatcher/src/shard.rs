@@ -1,0 +1,309 @@
+//! One pass over one shard: take → decide → publish → confirm.
+//!
+//! Nothing leaves the minute tier before its fate is certain, so a crash after any step is repaired by taking again:
+//! the same ids are published and JetStream drops the copies.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambient::Clock;
+use bus::order::Publication;
+use bus::runs::PUBLISH_BATCH_MAX;
+use bus::{BusError, EventReader, RunStream};
+use model::dispatch::{JobNow, Verdict, decide, skip_missed};
+use model::id::{Entry, Revision};
+use model::misfire::Interruption;
+use model::name::JobId;
+use model::run::Generation;
+use model::time::Timestamp;
+use store::StoreError;
+use store::ledger::{LedgerStore, Sent, Skip, TakenEntry};
+use store::ownership::Lease;
+use store::plan::PlanStore;
+
+use crate::barrier::outcomes_caught_up;
+use crate::jobs::{Jobs, KnownJob};
+use crate::order::publication;
+
+/// Entries are taken this long before they are due, so that the store is off the critical path.
+pub const TAKE_AHEAD: Duration = Duration::from_millis(8);
+/// A shard is looked at this often even if nothing seems due: the back-up of nudges.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// When to start worrying about a published run: by then a healthy executor has usually reported.
+pub const WORRY_AFTER: Duration = Duration::from_secs(15);
+
+/// What a pass did, and when the next one should come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ShardReport {
+    pub published: usize,
+    pub skipped: usize,
+    /// Publishes that must be tried again: refused, failed or unknown.
+    pub unpublished: usize,
+    /// More is due already.
+    pub more: bool,
+    /// The earliest due instant that is known, if any.
+    pub next_due: Option<Timestamp>,
+    /// Everything due up to here is published or skipped.
+    pub dispatched_until: Option<Timestamp>,
+}
+
+/// Why a pass couldn't go through. Every step is safe to repeat.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    #[error("settle the outcomes that came before: the settlers haven't caught up yet")]
+    OutcomesBehind,
+}
+
+/// A shard in this dispatcher's hands.
+#[derive(Debug)]
+pub struct ShardDispatch<S, B> {
+    pub(crate) store: Arc<S>,
+    pub(crate) bus: Arc<B>,
+    pub(crate) clock: Clock,
+    pub(crate) jobs: Jobs,
+    pub(crate) message_id_key: [u8; 16],
+    pub(crate) lease: Lease,
+    /// How far the shard is taken; unknown until the first pass.
+    taken_until: Option<Timestamp>,
+    /// Entries due up to here may have been published by somebody who couldn't tell us.
+    unresolved: bool,
+}
+
+impl<S, B> ShardDispatch<S, B>
+where
+    S: PlanStore + LedgerStore,
+    B: RunStream + EventReader,
+{
+    #[must_use]
+    pub fn new(
+        store: Arc<S>,
+        bus: Arc<B>,
+        clock: Clock,
+        jobs: Jobs,
+        message_id_key: [u8; 16],
+        lease: Lease,
+    ) -> Self {
+        Self { store, bus, clock, jobs, message_id_key, lease, taken_until: None, unresolved: true }
+    }
+
+    /// One pass at `now`.
+    pub async fn run_once(&mut self, now: Timestamp) -> Result<ShardReport, PassError> {
+        if !self.bus.connected() {
+            // Nothing is taken while nothing can be published: the interruption is then what nobody took.
+            self.unresolved = true;
+            return Err(BusError::Failed("not connected".into()).into());
+        }
+        if self.unresolved {
+            if !outcomes_caught_up(&*self.bus, &self.clock).await? {
+                return Err(PassError::OutcomesBehind);
+            }
+            self.unresolved = false;
+        }
+        let mut report = ShardReport::default();
+        if !self.recover_interruption(now, &mut report).await? {
+            return Ok(report);
+        }
+        let until = now.plus(TAKE_AHEAD);
+        let taken = self.store.take(self.lease.shard, self.lease.epoch, until, PUBLISH_BATCH_MAX).await?;
+        self.taken_until = Some(taken.taken_until);
+        report.next_due = taken.next_due;
+        report.more = taken.entries.len() >= PUBLISH_BATCH_MAX;
+        if !taken.entries.is_empty() {
+            self.dispatch(taken.entries, taken.taken_before, now, &mut report).await?;
+        }
+        if report.unpublished == 0 {
+            report.dispatched_until = Some(taken.taken_until);
+        }
+        Ok(report)
+    }
+
+    /// If nobody took this shard for long, each job's catch-up decides about what was missed, before any of it is
+    /// taken. `false`: the planner has yet to plan the time that was missed.
+    async fn recover_interruption(
+        &mut self,
+        now: Timestamp,
+        report: &mut ShardReport,
+    ) -> Result<bool, PassError> {
+        let shard = self.lease.shard;
+        let known = match self.taken_until {
+            Some(until) if Interruption::between(until, now).is_none() => return Ok(true),
+            Some(_) | None => self.store.cursor(shard).await?.ok_or(StoreError::Fenced)?,
+        };
+        self.taken_until = Some(known.taken_until);
+        let Some(interruption) = Interruption::between(known.taken_until, now) else { return Ok(true) };
+        if known.planned_until <= now {
+            return Ok(false);
+        }
+        let missed = self.missed(interruption).await?;
+        let skips = self.missed_skips(&missed, interruption).await?;
+        if !missed.is_empty() {
+            tracing::info!(
+                %shard, since = %interruption.since, missed = missed.len(), skipped = skips.len(),
+                "catching up after an interruption"
+            );
+        }
+        report.skipped += skips.len();
+        for batch in skips.chunks(PUBLISH_BATCH_MAX) {
+            self.store.skip(shard, self.lease.epoch, batch).await?;
+        }
+        Ok(true)
+    }
+
+    async fn missed(&self, interruption: Interruption) -> Result<Vec<Entry>, PassError> {
+        let mut missed: Vec<Entry> = Vec::new();
+        let mut after = interruption.since;
+        loop {
+            let (shard, epoch) = (self.lease.shard, self.lease.epoch);
+            let page = self.store.missed(shard, epoch, after, interruption.until, PUBLISH_BATCH_MAX).await?;
+            let full = page.len() >= PUBLISH_BATCH_MAX;
+            // An entry of another revision than its job's is the business of `decide`.
+            let current = |taken: &TakenEntry| taken.job_revision == Some(taken.entry.revision);
+            if let Some(last) = page.last() {
+                after = last.entry.occurrence.due_at;
+            }
+            missed.extend(page.into_iter().filter(current).map(|taken| taken.entry));
+            if !full {
+                return Ok(missed);
+            }
+        }
+    }
+
+    async fn missed_skips(
+        &self,
+        missed: &[Entry],
+        interruption: Interruption,
+    ) -> Result<Vec<Skip>, PassError> {
+        let wanted: Vec<(JobId, Revision)> =
+            missed.iter().map(|entry| (entry.occurrence.job.clone(), entry.revision)).collect();
+        let known = self.jobs.at(&*self.store, self.lease.shard, &wanted).await?;
+        let rules: std::collections::HashMap<&JobId, Arc<KnownJob>> = wanted
+            .iter()
+            .zip(known)
+            .filter_map(|((job, _), known)| known.map(|known| (job, known)))
+            .collect();
+        let due: Vec<(JobId, Timestamp)> =
+            missed.iter().map(|entry| (entry.occurrence.job.clone(), entry.occurrence.due_at)).collect();
+        let skips = skip_missed(&due, interruption, &|job| rules.get(job).map(|known| &known.spec.catch_up));
+        let at = interruption.until;
+        Ok(skips
+            .into_iter()
+            .map(|(index, reason)| Skip { entry: missed[index].clone(), reason, at })
+            .collect())
+    }
+
+    async fn dispatch(
+        &mut self,
+        entries: Vec<TakenEntry>,
+        taken_before: Timestamp,
+        now: Timestamp,
+        report: &mut ShardReport,
+    ) -> Result<(), PassError> {
+        let shard = self.lease.shard;
+        let wanted: Vec<(JobId, Revision)> = entries
+            .iter()
+            .map(|taken| (taken.entry.occurrence.job.clone(), taken.job_revision.unwrap_or_default()))
+            .collect();
+        let known = self.jobs.at(&*self.store, shard, &wanted).await?;
+        let mut publish: Vec<(Entry, Arc<KnownJob>)> = Vec::new();
+        let mut skips = Vec::new();
+        let mut drops = Vec::new();
+        for (taken, job) in entries.into_iter().zip(known) {
+            if job.is_none() && taken.job_revision.is_some() {
+                // It changed between the two reads (or can't be read): the next pass sees it as it is.
+                report.unpublished += 1;
+                continue;
+            }
+            match verdict(&taken.entry, job.as_deref(), taken_before, now) {
+                Verdict::Publish { .. } => {
+                    if let Some(job) = job {
+                        publish.push((taken.entry, job));
+                    }
+                }
+                Verdict::Skip(reason) => skips.push(Skip { entry: taken.entry, reason, at: now }),
+                Verdict::Drop => drops.push(taken.entry),
+            }
+        }
+        report.skipped += skips.len();
+        if !skips.is_empty() {
+            self.store.skip(shard, self.lease.epoch, &skips).await?;
+        }
+        if !drops.is_empty() {
+            self.store.drop_entries(shard, self.lease.epoch, &drops).await?;
+        }
+        self.publish(publish, report).await
+    }
+
+    /// Publishes each entry at its due instant and confirms what arrived.
+    async fn publish(
+        &mut self,
+        entries: Vec<(Entry, Arc<KnownJob>)>,
+        report: &mut ShardReport,
+    ) -> Result<(), PassError> {
+        let mut rest = entries.as_slice();
+        while let Some((first, _)) = rest.first() {
+            // Entries of the same instant, or whose instant has passed, go out together.
+            self.clock.sleep_until(first.occurrence.due_at).await;
+            let now = self.clock.now();
+            let due = rest.iter().take_while(|(entry, _)| entry.occurrence.due_at <= now).count().max(1);
+            let (batch, later) = rest.split_at(due);
+            rest = later;
+            if !self.lease.is_valid() {
+                return Err(StoreError::Fenced.into());
+            }
+            self.publish_batch(batch, report).await?;
+        }
+        Ok(())
+    }
+
+    async fn publish_batch(
+        &mut self,
+        batch: &[(Entry, Arc<KnownJob>)],
+        report: &mut ShardReport,
+    ) -> Result<(), PassError> {
+        let publications: Vec<Publication> = batch
+            .iter()
+            .map(|(entry, job)| {
+                publication(entry.occurrence.clone(), job, &self.message_id_key, Generation(0), 0)
+            })
+            .collect();
+        let answers = self.bus.publish(publications).await;
+        let published_at = self.clock.now();
+        let mut sent = Vec::with_capacity(batch.len());
+        for ((entry, _), answer) in batch.iter().zip(answers) {
+            match answer {
+                Ok(published) => sent.push(Sent {
+                    entry: entry.clone(),
+                    sequence: published.sequence,
+                    published_at,
+                    worry_at: published_at.plus(WORRY_AFTER),
+                    republished: 0,
+                }),
+                Err(problem) => {
+                    report.unpublished += 1;
+                    self.unresolved |= matches!(problem, BusError::Unknown(_));
+                    tracing::warn!(run = %entry.occurrence, %problem, "a run isn't published yet; it is tried again");
+                }
+            }
+        }
+        report.published += sent.len();
+        if !sent.is_empty() {
+            self.store.confirm(self.lease.shard, self.lease.epoch, &sent).await?;
+        }
+        Ok(())
+    }
+}
+
+fn verdict(entry: &Entry, job: Option<&KnownJob>, taken_before: Timestamp, now: Timestamp) -> Verdict {
+    let names = |due_at: Timestamp| job.is_some_and(|job| job.schedule.names(due_at));
+    let job_now = job.map(|job| JobNow {
+        revision: job.revision,
+        suspended: job.spec.suspend,
+        starting_deadline: job.spec.starting_deadline,
+        names: &names,
+    });
+    decide(entry.occurrence.due_at, entry.revision, job_now, taken_before, now)
+}

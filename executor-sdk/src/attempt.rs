@@ -1,0 +1,268 @@
+//! One attempt, from delivery to answer: a method for each state.
+//!
+//! ```text
+//! received ─┬─ quarantining ──────────────── park, term
+//!           ├─ poisoned ──────────────────── park, report, term
+//!           ├─ too late ──────────────────── report, ack
+//!           └─ running ─┬─ succeeding ────── report, ack
+//!                       ├─ retrying ──────── report, nak with delay
+//!                       ├─ giving up ─────── park, report, term
+//!                       └─ handing back ──── report if it's quick, nak
+//! ```
+//! Each answer is stored before the next is sent, and the message is ended last: a crash anywhere brings it back. An
+//! acknowledgement without an outcome can therefore only come from a client that isn't ours.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambient::Clock;
+use bus::dead::{DeadLetter, DeadReason};
+use bus::events::AttemptReport;
+use bus::order::{Order, OrderProblem};
+use bus::queue::Delivery;
+use bus::subjects::{QueueSubject, STREAM_RUNS, parse_queue_subject};
+use model::limits::{ERROR_BYTES_MAX, OUTPUT_BYTES_MAX};
+use model::run::{AttemptEnd, Outcome, RunState, SkipReason};
+use model::time::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::answer::{Unanswered, insist};
+use crate::context::Context;
+use crate::decide::{Sequel, Step, Verdict, examine, follow};
+use crate::excerpt::clip;
+use crate::executor::Bus;
+use crate::handler::Handler;
+use crate::heartbeat::while_beating;
+use crate::running;
+
+/// What all attempts of an executor share.
+pub(crate) struct Host<B> {
+    pub(crate) bus: Arc<B>,
+    pub(crate) clock: Clock,
+    /// The executor's name, in reports.
+    pub(crate) name: String,
+    /// Fires when the time to drain is over.
+    pub(crate) drained: CancellationToken,
+}
+
+/// How a delivery left our hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Succeeded,
+    Retried {
+        delay: Duration,
+    },
+    DeadLettered {
+        reason: DeadReason,
+    },
+    Skipped,
+    HandedBack,
+    /// The bus didn't take our answer: it will be delivered again.
+    Unanswered,
+}
+
+/// A message in the hands of an executor.
+pub(crate) struct Attempt<B: Bus> {
+    pub(crate) host: Arc<Host<B>>,
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) delivery: B::Delivery,
+}
+
+/// An attempt that a report can speak of.
+#[derive(Clone, Copy)]
+struct Numbered<'a> {
+    order: &'a Order,
+    attempt: u32,
+    started_at: Timestamp,
+}
+
+impl<B: Bus> Attempt<B> {
+    /// Carries the delivery to its end.
+    pub(crate) async fn carry_out(self) -> Ending {
+        let ack_wait = self.host.bus.ack_wait();
+        let ending = while_beating(&self.delivery, ack_wait, &self.host.clock, self.received()).await;
+        ending.unwrap_or(Ending::Unanswered)
+    }
+
+    async fn received(&self) -> Result<Ending, Unanswered> {
+        let started_at = self.host.clock.now();
+        match examine(self.delivery.order(), self.delivery.delivered(), started_at) {
+            Verdict::Quarantine { problem } => self.quarantining(problem).await,
+            Verdict::Poison { order, attempt } => {
+                self.poisoned(Numbered { order, attempt, started_at }).await
+            }
+            Verdict::TooLate { order, attempt } => {
+                self.too_late(Numbered { order, attempt, started_at }).await
+            }
+            Verdict::Start { order, attempt } => self.running(Numbered { order, attempt, started_at }).await,
+        }
+    }
+
+    async fn quarantining(&self, problem: &OrderProblem) -> Result<Ending, Unanswered> {
+        let reason = quarantine_reason(self.delivery.subject());
+        let id = self.label();
+        let error = format!("failed to {problem}");
+        tracing::warn!(id, subject = self.delivery.subject(), error, "quarantined a message");
+        self.park(self.letter(id, reason, error, self.delivery.delivered())).await?;
+        self.term("quarantined").await?;
+        Ok(Ending::DeadLettered { reason })
+    }
+
+    async fn poisoned(&self, numbered: Numbered<'_>) -> Result<Ending, Unanswered> {
+        let (reason, made) = (DeadReason::Poison, numbered.attempt.saturating_sub(1));
+        let error = format!("{made} attempts were made, and too many of them ended with their executor");
+        self.park(self.letter(numbered.order.run_id.to_string(), reason, error.clone(), made)).await?;
+        let report = self.report_of(numbered, Outcome::Lost, Some(RunState::DeadLettered));
+        self.report(AttemptReport { end: AttemptEnd { error: Some(error), ..report.end }, ..report }).await?;
+        self.term("poison").await?;
+        Ok(Ending::DeadLettered { reason })
+    }
+
+    async fn too_late(&self, numbered: Numbered<'_>) -> Result<Ending, Unanswered> {
+        let report = self.report_of(numbered, Outcome::Cancelled, Some(RunState::Skipped));
+        let reason = Some(SkipReason::StartingDeadline.describe().into());
+        self.report(AttemptReport { reason, ..report }).await?;
+        self.ack().await?;
+        Ok(Ending::Skipped)
+    }
+
+    async fn running(&self, numbered: Numbered<'_>) -> Result<Ending, Unanswered> {
+        let Numbered { order, attempt, started_at } = numbered;
+        let Host { clock, drained, .. } = &*self.host;
+        let ctx = Context::new(order.clone(), attempt, started_at, clock.clone());
+        tracing::debug!(run = %order.run_id, attempt, lateness = ?ctx.lateness(), "starting an attempt");
+        let handler = Arc::clone(&self.handler);
+        let payload = self.delivery.payload().clone();
+        let end = running::run(handler, &ctx, payload, order.timeout, clock, drained).await;
+        let Sequel { outcome, error, output, step } = follow(order, attempt, end);
+        tracing::debug!(run = %order.run_id, attempt, outcome = outcome.as_str(), error, "ended an attempt");
+
+        let error = error.map(|error| clip(&error, ERROR_BYTES_MAX));
+        let report = self.report_of(numbered, outcome, step.ends_run());
+        let report = AttemptReport {
+            end: AttemptEnd { error: error.clone(), ..report.end },
+            output: output.map(|output| clip(&output, OUTPUT_BYTES_MAX)),
+            ..report
+        };
+        match step {
+            Step::Succeed => self.succeeding(report).await,
+            Step::Retry { delay } => self.retrying(report, delay).await,
+            Step::GiveUp { reason } => {
+                let error = error.unwrap_or_default();
+                self.giving_up(report, self.letter(order.run_id.to_string(), reason, error, attempt)).await
+            }
+            Step::HandBack => self.handing_back(report).await,
+        }
+    }
+
+    async fn succeeding(&self, report: AttemptReport) -> Result<Ending, Unanswered> {
+        self.report(report).await?;
+        self.ack().await?;
+        Ok(Ending::Succeeded)
+    }
+
+    async fn retrying(&self, report: AttemptReport, delay: Duration) -> Result<Ending, Unanswered> {
+        self.report(report).await?;
+        self.nak(delay).await?;
+        Ok(Ending::Retried { delay })
+    }
+
+    async fn giving_up(&self, report: AttemptReport, letter: DeadLetter) -> Result<Ending, Unanswered> {
+        let reason = letter.reason;
+        tracing::warn!(run = %report.run_id, attempt = report.end.attempt, error = letter.error, "dead-lettered a run");
+        self.park(letter).await?;
+        self.report(report).await?;
+        self.term("dead-lettered").await?;
+        Ok(Ending::DeadLettered { reason })
+    }
+
+    /// The run goes on elsewhere, so this report only explains: one try, then the message.
+    async fn handing_back(&self, report: AttemptReport) -> Result<Ending, Unanswered> {
+        if let Err(error) = self.host.bus.report(&report).await {
+            tracing::debug!(run = %report.run_id, %error, "failed to report an interrupted attempt");
+        }
+        self.nak(Duration::ZERO).await?;
+        Ok(Ending::HandedBack)
+    }
+
+    /// A report of this attempt that has just ended, without error, reason and output.
+    fn report_of(
+        &self,
+        numbered: Numbered<'_>,
+        outcome: Outcome,
+        ends_run: Option<RunState>,
+    ) -> AttemptReport {
+        let Numbered { order, attempt, started_at } = numbered;
+        // The wall may have been stepped back meanwhile; nobody should have to cope with an end before the start.
+        let ended_at = self.host.clock.now().max(started_at);
+        AttemptReport {
+            run_id: order.run_id.clone(),
+            queue: order.queue.clone(),
+            revision: order.revision,
+            generation: order.generation,
+            end: AttemptEnd { attempt, outcome, error: None, started_at, ended_at },
+            ends_run,
+            reason: None,
+            due_at: order.due_at,
+            executor: self.host.name.clone(),
+            output: None,
+        }
+    }
+
+    fn letter(&self, id: String, reason: DeadReason, error: String, attempts: u32) -> DeadLetter {
+        DeadLetter {
+            id,
+            subject: self.delivery.subject().into(),
+            reason,
+            error: clip(&error, ERROR_BYTES_MAX),
+            attempts,
+            died_at: self.host.clock.now(),
+            original_headers: self.delivery.raw_headers().clone(),
+            payload: self.delivery.payload().clone(),
+        }
+    }
+
+    async fn report(&self, report: AttemptReport) -> Result<(), Unanswered> {
+        let Host { bus, clock, drained, .. } = &*self.host;
+        insist("store an outcome", &self.label(), clock, drained, || bus.report(&report)).await
+    }
+
+    async fn park(&self, letter: DeadLetter) -> Result<(), Unanswered> {
+        let Host { bus, clock, drained, .. } = &*self.host;
+        insist("park a dead letter", &self.label(), clock, drained, || bus.park(&letter)).await.map(|_| ())
+    }
+
+    async fn ack(&self) -> Result<(), Unanswered> {
+        let Host { clock, drained, .. } = &*self.host;
+        insist("acknowledge a message", &self.label(), clock, drained, || self.delivery.ack()).await
+    }
+
+    async fn nak(&self, delay: Duration) -> Result<(), Unanswered> {
+        let Host { clock, drained, .. } = &*self.host;
+        insist("put back a message", &self.label(), clock, drained, || self.delivery.nak(delay)).await
+    }
+
+    async fn term(&self, reason: &str) -> Result<(), Unanswered> {
+        let Host { clock, drained, .. } = &*self.host;
+        insist("terminate a message", &self.label(), clock, drained, || self.delivery.term(reason)).await
+    }
+
+    /// The delivery's name: its run's id, or, if that can't be read, its place in the run stream.
+    fn label(&self) -> String {
+        match self.delivery.order() {
+            Ok(order) => order.run_id.to_string(),
+            Err(_) => format!("{STREAM_RUNS}/{}", self.delivery.sequence()),
+        }
+    }
+}
+
+/// On a submit subject the publisher is to blame, on a run subject something of ours.
+fn quarantine_reason(subject: &str) -> DeadReason {
+    match parse_queue_subject(subject) {
+        Some((QueueSubject::Submit, _)) => DeadReason::MalformedHeaders,
+        Some((QueueSubject::Run | QueueSubject::Defer, _)) | None => DeadReason::Undecodable,
+    }
+}
+
+#[cfg(test)]
+mod tests;

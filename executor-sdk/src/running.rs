@@ -1,0 +1,137 @@
+//! The handler at work: in a task of its own, with a deadline, and with an end whatever it does.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambient::Clock;
+use bytes::Bytes;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::handler::{Handler, HandlerError, Output};
+
+/// How long a handler may go on after it was cancelled; then it is aborted at its next `await`.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
+
+/// How long an aborted handler may take to reach that `await`. One that blocks its thread can't be ended from outside.
+const ABORT_WAIT: Duration = Duration::from_secs(1);
+
+/// How a handler came to its end.
+#[derive(Debug, PartialEq)]
+pub(crate) enum HandlerEnd {
+    Returned(Result<Output, HandlerError>),
+    Panicked(String),
+    TimedOut {
+        output: Option<String>,
+    },
+    /// The executor stopped before the handler was done.
+    Interrupted {
+        output: Option<String>,
+    },
+}
+
+type Returned = Result<Result<Output, HandlerError>, JoinError>;
+
+/// Why a handler is told to stop.
+enum Cause {
+    Deadline,
+    Drained,
+}
+
+/// Runs a handler until it ends, its timeout is over, or `drained` fires; then cancels, and in the end aborts it.
+pub(crate) async fn run(
+    handler: Arc<dyn Handler>,
+    ctx: &Context,
+    payload: Bytes,
+    timeout: Duration,
+    clock: &Clock,
+    drained: &CancellationToken,
+) -> HandlerEnd {
+    let deadline = clock.sleep(timeout);
+    let mut task = {
+        let ctx = ctx.clone();
+        // The call itself is inside the task, so that a panic in it is caught as well.
+        tokio::spawn(async move { handler.handle(ctx, payload).await })
+    };
+    let cause = match ended(&mut task, deadline, drained.cancelled()).await {
+        Ended::Handler(returned) => return by_itself(returned),
+        Ended::Deadline => Cause::Deadline,
+        Ended::Drained => Cause::Drained,
+    };
+    ctx.cancellation().cancel();
+    match stopping(&mut task, ctx, clock).await {
+        // `Ok` is the handler's word that the run is carried out. After the deadline it comes too late.
+        Some(Ok(Ok(output))) if matches!(cause, Cause::Drained) => HandlerEnd::Returned(Ok(output)),
+        returned => cut_off(cause, returned),
+    }
+}
+
+/// Waits for a cancelled handler, then aborts it. `None` if it had to be aborted.
+async fn stopping(
+    task: &mut JoinHandle<Result<Output, HandlerError>>,
+    ctx: &Context,
+    clock: &Clock,
+) -> Option<Returned> {
+    if let Ended::Handler(returned) = ended(task, clock.sleep(CANCEL_GRACE), std::future::pending()).await {
+        return Some(returned);
+    }
+    task.abort();
+    if !matches!(ended(task, clock.sleep(ABORT_WAIT), std::future::pending()).await, Ended::Handler(_)) {
+        tracing::error!(run_id = %ctx.run_id(), "a cancelled handler blocks its thread and can't be aborted");
+    }
+    None
+}
+
+enum Ended {
+    Handler(Returned),
+    Deadline,
+    Drained,
+}
+
+async fn ended(
+    task: &mut JoinHandle<Result<Output, HandlerError>>,
+    deadline: impl Future<Output = ()>,
+    drained: impl Future<Output = ()>,
+) -> Ended {
+    tokio::select! {
+        biased;
+        returned = task => Ended::Handler(returned),
+        () = deadline => Ended::Deadline,
+        () = drained => Ended::Drained,
+    }
+}
+
+fn by_itself(returned: Returned) -> HandlerEnd {
+    match returned {
+        Ok(result) => HandlerEnd::Returned(result),
+        Err(error) if error.is_panic() => HandlerEnd::Panicked(panic_text(error)),
+        // Nobody but us aborts the task, so the runtime is going down.
+        Err(_) => HandlerEnd::Interrupted { output: None },
+    }
+}
+
+fn cut_off(cause: Cause, returned: Option<Returned>) -> HandlerEnd {
+    let output = match returned {
+        Some(Ok(Ok(Output(output)))) | Some(Ok(Err(HandlerError { output, .. }))) => output,
+        Some(Err(_)) | None => None,
+    };
+    match cause {
+        Cause::Deadline => HandlerEnd::TimedOut { output },
+        Cause::Drained => HandlerEnd::Interrupted { output },
+    }
+}
+
+fn panic_text(error: JoinError) -> String {
+    let payload = match error.try_into_panic() {
+        Ok(payload) => payload,
+        Err(error) => return error.to_string(),
+    };
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => {
+            payload.downcast::<&str>().map_or_else(|_| "no message".into(), |text| (*text).into())
+        }
+    }
+}

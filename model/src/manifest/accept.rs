@@ -1,0 +1,44 @@
+//! Acceptance: what a new version of a job keeps from the old one.
+
+use super::node::Node;
+use super::problem::Problem;
+use super::{Object, decode_accepted};
+use crate::spec::{Acceptance, JobSpec};
+use crate::time::Timestamp;
+
+/// The acceptance of a job that replaces `old`, if there is one.
+///
+/// `created_at` survives every edit. `schedule_since` moves to now when the schedule changes, and when a suspended
+/// job is resumed: what would have occurred meanwhile was not missed, it was never planned. Any other edit leaves it,
+/// so that changing a timeout doesn't forget an occurrence that is being caught up on.
+#[must_use]
+pub fn accept(new: &JobSpec, old: Option<(&JobSpec, &Acceptance)>, now: Timestamp) -> Acceptance {
+    let Some((old, accepted)) = old else {
+        return Acceptance { created_at: now, schedule_since: now };
+    };
+    let counts_anew = new.schedule != old.schedule || (old.suspend && !new.suspend);
+    let schedule_since = if counts_anew { now } else { accepted.schedule_since };
+    Acceptance { created_at: accepted.created_at, schedule_since }
+}
+
+/// Decodes a document that is to replace `old` (found by `job_id`) and accepts it.
+///
+/// A schedule must still have an occurrence from the instant on from which it counts. So a one-shot job that has run
+/// may be applied again unchanged, as GitOps tools do, but not with another schedule that has already passed.
+///
+/// # Errors
+/// All problems of the document.
+pub fn admit(
+    document: &Node,
+    old: Option<(&JobSpec, &Acceptance)>,
+    now: Timestamp,
+) -> Result<(JobSpec, Acceptance), Vec<Problem>> {
+    let fresh = Acceptance { created_at: now, schedule_since: now };
+    let before = old.map_or(fresh, |(_, accepted)| *accepted);
+    let Object::Job(job) = decode_accepted(document, &before)?;
+    let acceptance = accept(&job, old, now);
+    if acceptance != before {
+        decode_accepted(document, &acceptance)?;
+    }
+    Ok((job, acceptance))
+}

@@ -1,0 +1,75 @@
+//! From a `JobSpec` back to its manifest. Every field is written, defaults too: what is stored must not change its
+//! meaning when a later version has other defaults.
+
+use serde_json::{Map, Value, json};
+
+use super::API_VERSION;
+use super::policy::CATCH_UP_POLICIES;
+use super::scalar::duration_text;
+use crate::misfire::CatchUpPolicy;
+use crate::spec::{JobSpec, Work};
+
+/// The manifest of a job: `decode` gives the same job back.
+///
+/// `Work::Bytes` and `delete_when_done` belong to deferred ad-hoc work and have no place in a manifest: the stored
+/// form keeps them beside it.
+#[must_use]
+pub fn encode(job: &JobSpec) -> Value {
+    let mut metadata = Map::new();
+    metadata.insert("name".into(), job.id.name.as_str().into());
+    metadata.insert("namespace".into(), job.id.namespace.as_str().into());
+    if !job.labels.is_empty() {
+        metadata.insert("labels".into(), json!(job.labels));
+    }
+    json!({"apiVersion": API_VERSION, "kind": "Job", "metadata": metadata, "spec": spec(job)})
+}
+
+fn spec(job: &JobSpec) -> Value {
+    let mut spec = Map::new();
+    let mut put = |key: &str, value: Value| {
+        spec.insert(key.into(), value);
+    };
+    put("schedule", json!(job.schedule));
+    put("queue", job.queue.name.as_str().into());
+    match &job.work {
+        Work::Payload(payload) if payload.is_null() => {}
+        Work::Payload(payload) => put("payload", payload.clone()),
+        Work::Exec(exec) => put("exec", json!(exec)),
+        Work::Http(http) => put("http", json!(http)),
+        Work::Bytes(_) => {}
+    }
+    if !job.headers.is_empty() {
+        put("headers", json!(job.headers));
+    }
+    put("overlap", "allow".into());
+    put("catchUp", {
+        let catch_up = &job.catch_up;
+        json!({"policy": policy_word(catch_up.policy), "window": duration_text(catch_up.window), "max": catch_up.max})
+    });
+    if let Some(deadline) = job.starting_deadline {
+        put("startingDeadline", duration_text(deadline).into());
+    }
+    put("timeout", duration_text(job.timeout).into());
+    put("retry", {
+        let retry = &job.retry;
+        json!({
+            "attempts": retry.attempts,
+            "initial": duration_text(retry.initial),
+            "factor": retry.factor,
+            "max": duration_text(retry.max),
+            "jitter": retry.jitter,
+        })
+    });
+    put("priority", "normal".into());
+    put("suspend", job.suspend.into());
+    put("history", {
+        let history = &job.history;
+        json!({"succeeded": history.succeeded, "failed": history.failed, "skipped": history.skipped})
+    });
+    Value::Object(spec)
+}
+
+fn policy_word(policy: CatchUpPolicy) -> &'static str {
+    // The table has every policy: a test encodes and decodes each.
+    CATCH_UP_POLICIES.iter().find(|(_, known)| *known == policy).map_or("none", |(word, _)| *word)
+}

@@ -1,0 +1,123 @@
+//! `kind: Job`: from the tree to a `JobSpec`.
+
+use std::collections::BTreeMap;
+
+use super::fields::{Field, Fields};
+use super::policy;
+use super::problem::Problems;
+use super::{schedule, work};
+use crate::limits::{LABEL_CHARS_MAX, LABELS_MAX};
+use crate::name::{JobId, Name, QueueId};
+use crate::spec::{Acceptance, JobSpec};
+
+/// The fields of a job's `spec`, in the order of the documentation.
+const SPEC_FIELDS: &[&str] = &[
+    "schedule",
+    "queue",
+    "payload",
+    "exec",
+    "http",
+    "headers",
+    "overlap",
+    "catchUp",
+    "startingDeadline",
+    "timeout",
+    "retry",
+    "priority",
+    "suspend",
+    "history",
+];
+
+/// `None` always comes with a problem; the reverse isn't so, hence the caller looks at the problems.
+pub(super) fn job(document: &Fields<'_>, accepted: &Acceptance, problems: &mut Problems) -> Option<JobSpec> {
+    let metadata = document.require("metadata", problems, "it holds the job's name");
+    let metadata = metadata.and_then(|field| metadata_of(&field, problems));
+    let spec = document.require("spec", problems, "it says when the job runs, and what");
+    let (id, labels) = metadata.unwrap_or_else(placeholder);
+    spec_of(&spec?, id, labels, accepted, problems)
+}
+
+/// Stands in for a broken `metadata`, so that the mistakes of `spec` are found in the same pass.
+fn placeholder() -> (JobId, BTreeMap<String, String>) {
+    (JobId { namespace: Name::default_name(), name: Name::default_name() }, BTreeMap::new())
+}
+
+fn metadata_of(field: &Field<'_>, problems: &mut Problems) -> Option<(JobId, BTreeMap<String, String>)> {
+    let fields = field.fields(problems, &["name", "namespace", "labels"])?;
+    let name =
+        fields.require("name", problems, "what the job is called").and_then(|field| field.name(problems));
+    let namespace = fields.get("namespace").map(|field| field.name(problems));
+    let labels = fields.get("labels").and_then(|field| labels(&field, problems)).unwrap_or_default();
+    let namespace = namespace.unwrap_or_else(|| Some(Name::default_name()));
+    Some((JobId { namespace: namespace?, name: name? }, labels))
+}
+
+fn labels(field: &Field<'_>, problems: &mut Problems) -> Option<BTreeMap<String, String>> {
+    let labels = field.texts(problems, |key, value| {
+        if key.is_empty() || key.chars().count() > LABEL_CHARS_MAX || !key.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(format!(
+                "the key of a label must be 1 to {LABEL_CHARS_MAX} (LABEL_CHARS_MAX) printable ASCII characters \
+                 without spaces"
+            ));
+        }
+        let chars = value.chars().count();
+        if chars > LABEL_CHARS_MAX {
+            return Err(format!("has {chars} characters; the limit is {LABEL_CHARS_MAX} (LABEL_CHARS_MAX)"));
+        }
+        if value.chars().any(char::is_control) {
+            return Err("must not hold control characters".into());
+        }
+        Ok(())
+    })?;
+    if labels.len() > LABELS_MAX {
+        return field.refuse(
+            problems,
+            format!("has {} labels; the limit is {LABELS_MAX} (LABELS_MAX)", labels.len()),
+        );
+    }
+    Some(labels)
+}
+
+fn spec_of(
+    field: &Field<'_>,
+    id: JobId,
+    labels: BTreeMap<String, String>,
+    accepted: &Acceptance,
+    problems: &mut Problems,
+) -> Option<JobSpec> {
+    let spec = field.fields(problems, SPEC_FIELDS)?;
+    let schedule = spec.require("schedule", problems, "when the job runs: cron, every or at");
+    let schedule = schedule.and_then(|field| schedule::schedule(&field, &id, accepted, problems));
+    let (work, default_queue) = work::work(&spec, problems);
+    let queue = spec.get("queue").and_then(|field| field.name(problems)).unwrap_or(default_queue);
+    let headers = spec.get("headers").and_then(|field| work::headers(&field, problems));
+    unsupported_yet(&spec, problems);
+    let retry = spec.get("retry").and_then(|field| policy::retry(&field, problems));
+    let catch_up = spec.get("catchUp").and_then(|field| policy::catch_up(&field, problems));
+    let history = spec.get("history").and_then(|field| policy::history(&field, problems));
+    let suspend = spec.get("suspend").and_then(|field| field.flag(problems));
+    Some(JobSpec {
+        queue: QueueId { namespace: id.namespace.clone(), name: queue },
+        id,
+        labels,
+        work,
+        headers: headers.unwrap_or_default(),
+        catch_up: catch_up.unwrap_or_default(),
+        starting_deadline: policy::starting_deadline(&spec, problems),
+        timeout: policy::timeout(&spec, problems),
+        retry: retry.unwrap_or_default(),
+        suspend: suspend.unwrap_or(false),
+        history: history.unwrap_or_default(),
+        delete_when_done: false,
+        schedule: schedule?,
+    })
+}
+
+fn unsupported_yet(spec: &Fields<'_>, problems: &mut Problems) {
+    if let Some(field) = spec.get("overlap") {
+        policy::only(&field, problems, "allow", &["skip", "queue-one", "queue-all", "replace"]);
+    }
+    if let Some(field) = spec.get("priority") {
+        policy::only(&field, problems, "normal", &["low", "high"]);
+    }
+}

@@ -1,0 +1,165 @@
+//! `spec.schedule`: each field read on its own, then the whole compiled, so that an expression, a zone or a rule that
+//! can never occur is refused here and not when it is due.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::fields::{Field, Fields};
+use super::node::NodeValue;
+use super::problem::{Problem, Problems};
+use crate::name::JobId;
+use crate::schedule::{
+    Exclusion, Identity, Schedule, ScheduleSpec, no_calendars, parse_duration, parse_interval,
+};
+use crate::spec::Acceptance;
+use crate::time::Timestamp;
+
+const FIELDS: &[&str] = &[
+    "cron", "every", "at", "after", "dialect", "timeZone", "gap", "fold", "start", "end", "count", "exclude",
+    "jitter", "spread",
+];
+
+/// Reads and compiles the schedule of a job with this acceptance.
+pub(super) fn schedule(
+    field: &Field<'_>,
+    job: &JobId,
+    accepted: &Acceptance,
+    problems: &mut Problems,
+) -> Option<ScheduleSpec> {
+    let mut own = Problems::default();
+    let spec = read(field, &mut own);
+    // Compiled even if a field was refused: an unknown zone and a bad expression are two mistakes, to be told at once.
+    if let Some(spec) = &spec {
+        for problem in compiled(field, spec, job, accepted) {
+            if !own.concern(&problem) {
+                own.add(problem);
+            }
+        }
+    }
+    let is_sound = own.is_empty();
+    problems.append(own);
+    spec.filter(|_| is_sound)
+}
+
+fn read(field: &Field<'_>, problems: &mut Problems) -> Option<ScheduleSpec> {
+    if let NodeValue::String(_) = field.node.value {
+        return field
+            .refuse(problems, "expected a map, found one text; a cron expression goes into schedule.cron");
+    }
+    let fields = field.fields(problems, FIELDS)?;
+    if let Some(after) = fields.get("after") {
+        after.refuse::<()>(problems, "is not supported yet; this version knows cron, every and at");
+    }
+    let dialect = parsed(&fields, "dialect", problems);
+    let mut cron = many(&fields, "cron", problems, |text| Ok::<_, String>(text.to_owned()));
+    if dialect.is_none() && fields.get("dialect").is_some() {
+        // By another dialect's rules a good expression could look bad.
+        cron.clear();
+    }
+    Some(ScheduleSpec {
+        cron,
+        every: duration(&fields, "every", problems, parse_interval),
+        at: many(&fields, "at", problems, Timestamp::from_str),
+        after: None,
+        dialect,
+        time_zone: fields.get("timeZone").and_then(|field| field.text(problems)).map(str::to_owned),
+        gap: parsed(&fields, "gap", problems),
+        fold: parsed(&fields, "fold", problems),
+        start: parsed(&fields, "start", problems),
+        end: parsed(&fields, "end", problems),
+        count: fields.get("count").and_then(|field| field.int(problems, 1..=u32::MAX, "")).map(u64::from),
+        exclude: fields.get("exclude").map(|field| exclusions(&field, problems)).unwrap_or_default(),
+        jitter: duration(&fields, "jitter", problems, parse_duration),
+        spread: duration(&fields, "spread", problems, parse_duration),
+    })
+}
+
+/// A field of one text, by its type's own parser.
+fn parsed<T: FromStr<Err: Display>>(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Option<T> {
+    let field = fields.get(key)?;
+    let text = field.text(problems)?;
+    text.parse().map_or_else(|error| field.refuse(problems, format!("{error}")), Some)
+}
+
+/// A field of one text or a list of them.
+fn many<T, E: Display>(
+    fields: &Fields<'_>,
+    key: &str,
+    problems: &mut Problems,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Vec<T> {
+    let Some(field) = fields.get(key) else { return Vec::new() };
+    let items = field.one_or_many();
+    if items.is_empty() {
+        field.refuse::<()>(problems, "must not be an empty list");
+    }
+    let mut values = Vec::new();
+    for item in items {
+        let Some(text) = item.text(problems) else { continue };
+        match parse(text) {
+            Ok(value) => values.push(value),
+            Err(error) => {
+                item.refuse::<()>(problems, error.to_string());
+            }
+        }
+    }
+    values
+}
+
+fn duration<E: Display>(
+    fields: &Fields<'_>,
+    key: &str,
+    problems: &mut Problems,
+    parse: impl Fn(&str) -> Result<Duration, E>,
+) -> Option<Duration> {
+    let field = fields.get(key)?;
+    let text = field.duration_words(problems)?;
+    parse(text).map_or_else(|error| field.refuse(problems, format!("{error}")), Some)
+}
+
+/// Dates and ranges as text; expressions and calendars as a map with one key, so that none is taken for another.
+fn exclusions(field: &Field<'_>, problems: &mut Problems) -> Vec<Exclusion> {
+    field.one_or_many().iter().filter_map(|item| exclusion(item, problems)).collect()
+}
+
+fn exclusion(item: &Field<'_>, problems: &mut Problems) -> Option<Exclusion> {
+    let parsed = |text: &str, problems: &mut Problems| match text.parse() {
+        Ok(exclusion) => Some(exclusion),
+        Err(error) => item.refuse(problems, format!("{error}")),
+    };
+    if let NodeValue::String(text) = &item.node.value {
+        return parsed(text, problems);
+    }
+    let fields = item.fields(problems, &["date", "cron", "calendar"])?;
+    if let Some(calendar) = fields.get("calendar") {
+        return calendar.refuse(problems, "is not supported yet; this version knows dates, ranges and cron");
+    }
+    match (fields.get("date"), fields.get("cron")) {
+        (Some(date), None) => parsed(date.text(problems)?, problems),
+        (None, Some(cron)) => cron.text(problems).map(|text| Exclusion::Cron(text.to_owned())),
+        _ => item.refuse(problems, "expected one of date and cron"),
+    }
+}
+
+/// What the schedule as a whole is refused for.
+fn compiled(field: &Field<'_>, spec: &ScheduleSpec, job: &JobId, accepted: &Acceptance) -> Vec<Problem> {
+    let job = job.to_string();
+    let identity = Identity { job: &job, created_at: accepted.created_at };
+    let schedule = match Schedule::compile(spec, &identity, &no_calendars) {
+        Ok(schedule) => schedule,
+        Err(refused) => {
+            return refused
+                .into_iter()
+                .map(|problem| field.problem_below(&problem.field, problem.message))
+                .collect();
+        }
+    };
+    let since = accepted.schedule_since;
+    if schedule.next_after(since).is_some() {
+        return Vec::new();
+    }
+    // Each instant of `at` may have passed; of anything else, only the whole can be said to be over.
+    let only_at = spec.cron.is_empty() && spec.every.is_none();
+    vec![field.problem_below(if only_at { "at" } else { "" }, format!("never occurs after {since}"))]
+}

@@ -1,0 +1,116 @@
+//! The stored form of a job in the spec store: its manifest in an envelope with what acceptance adds.
+//!
+//! ```json
+//! {"v": 1, "createdAt": "…", "scheduleSince": "…", "manifest": {"apiVersion": "ecron/v1", …}}
+//! ```
+//!
+//! The store may be written by others too (GitOps, another tool): a bare manifest is read as accepted when it was
+//! written. Whatever else is found there is a list of problems, never a panic.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+
+use super::fields::{Field, Fields};
+use super::node::Node;
+use super::problem::{Problem, Problems};
+use super::{Object, encode, json, object};
+use crate::limits::{MANIFEST_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::spec::{Acceptance, JobSpec, Work};
+use crate::time::Timestamp;
+
+/// The version of the envelope.
+pub const STORED_VERSION: u32 = 1;
+/// Bytes of a stored job: a manifest and a payload in Base64, both at their limits, and the envelope.
+const STORED_BYTES_MAX: usize = MANIFEST_BYTES_MAX + PAYLOAD_BYTES_MAX / 3 * 4 + 1024;
+
+/// The stored form of a job.
+#[must_use]
+pub fn to_bytes(job: &JobSpec, acceptance: &Acceptance) -> Vec<u8> {
+    let mut envelope = Map::new();
+    envelope.insert("v".into(), STORED_VERSION.into());
+    envelope.insert("createdAt".into(), acceptance.created_at.to_string().into());
+    envelope.insert("scheduleSince".into(), acceptance.schedule_since.to_string().into());
+    if job.delete_when_done {
+        envelope.insert("deleteWhenDone".into(), true.into());
+    }
+    if let Work::Bytes(bytes) = &job.work {
+        envelope.insert("payloadBase64".into(), STANDARD.encode(bytes).into());
+    }
+    envelope.insert("manifest".into(), encode(job));
+    Value::Object(envelope).to_string().into_bytes()
+}
+
+/// Reads a stored job. `written_at` is when the store got it: the acceptance of a bare manifest.
+///
+/// # Errors
+/// All problems of the document, by their fields.
+pub fn from_bytes(text: &[u8], written_at: Timestamp) -> Result<(JobSpec, Acceptance), Vec<Problem>> {
+    if text.len() > STORED_BYTES_MAX {
+        return Err(vec![json::too_large(text.len())]);
+    }
+    let document = Node::from_json_text(text)?;
+    let mut problems = Problems::default();
+    let job = if document.get("v").is_some() {
+        enveloped(&document, written_at, &mut problems)
+    } else {
+        let acceptance = Acceptance { created_at: written_at, schedule_since: written_at };
+        object(&document, &acceptance, &mut problems).map(|Object::Job(job)| (job, acceptance))
+    };
+    match job {
+        Some(job) if problems.is_empty() => Ok(job),
+        _ => Err(problems.into_vec()),
+    }
+}
+
+fn enveloped(
+    document: &Node,
+    written_at: Timestamp,
+    problems: &mut Problems,
+) -> Option<(JobSpec, Acceptance)> {
+    let root = Field::root(document);
+    // First the version: of the fields of another one nothing is known.
+    let version = document.get("v").map(|node| Field { place: root.place.key("v", None), node })?;
+    let found = version.int(problems, 0..=u32::MAX, "")?;
+    if found != STORED_VERSION {
+        return version.refuse(problems, format!("is {found}; this version knows only {STORED_VERSION}"));
+    }
+    const FIELDS: &[&str] =
+        &["v", "createdAt", "scheduleSince", "deleteWhenDone", "payloadBase64", "manifest"];
+    let fields = root.fields(problems, FIELDS)?;
+    let created_at = instant(&fields, "createdAt", problems).unwrap_or(written_at);
+    let schedule_since = instant(&fields, "scheduleSince", problems).unwrap_or(created_at);
+    let delete_when_done =
+        fields.get("deleteWhenDone").and_then(|field| field.flag(problems)).unwrap_or(false);
+    let bytes = fields.get("payloadBase64").map(|field| payload(&field, problems));
+    let manifest = fields.require("manifest", problems, "the job itself")?;
+    let acceptance = Acceptance { created_at, schedule_since };
+    let Object::Job(mut job) = object(manifest.node, &acceptance, problems)?;
+    job.delete_when_done = delete_when_done;
+    if let Some(bytes) = bytes {
+        job.work = Work::Bytes(bytes?);
+    }
+    Some((job, acceptance))
+}
+
+fn instant(fields: &Fields<'_>, key: &'static str, problems: &mut Problems) -> Option<Timestamp> {
+    let field = fields.require(key, problems, "when the job was accepted")?;
+    match field.text(problems)?.parse() {
+        Ok(at) => Some(at),
+        Err(error) => field.refuse(problems, format!("{error}")),
+    }
+}
+
+fn payload(field: &Field<'_>, problems: &mut Problems) -> Option<Vec<u8>> {
+    match STANDARD.decode(field.text(problems)?) {
+        Ok(bytes) if bytes.len() <= PAYLOAD_BYTES_MAX => Some(bytes),
+        Ok(bytes) => {
+            let found = bytes.len();
+            field.refuse(
+                problems,
+                format!("has {found} bytes; the limit is {PAYLOAD_BYTES_MAX} (PAYLOAD_BYTES_MAX)"),
+            )
+        }
+        Err(error) => field.refuse(problems, format!("is not Base64: {error}")),
+    }
+}

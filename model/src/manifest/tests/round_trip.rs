@@ -1,0 +1,178 @@
+//! `decode(encode(job)) == job`, for jobs of every shape.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+use crate::manifest::{encode, from_bytes, to_bytes};
+use crate::misfire::{CatchUp, CatchUpPolicy};
+use crate::name::{JobId, Name, QueueId};
+use crate::retry::RetryPolicy;
+use crate::schedule::{Dialect, Fold, Gap, ScheduleSpec};
+use crate::spec::{Acceptance, ExecSpec, HistoryLimits, HttpSpec, Work};
+
+fn name() -> impl Strategy<Value = Name> {
+    "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?".prop_map(|text| Name::new(&text).unwrap())
+}
+
+fn millis(range: std::ops::RangeInclusive<u64>) -> impl Strategy<Value = Duration> {
+    range.prop_map(Duration::from_millis)
+}
+
+fn payload() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        (-1e300f64..1e300).prop_map(Value::from),
+        any::<f64>().prop_map(|float| serde_json::Number::from_f64(float).map_or(Value::Null, Value::Number)),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Value::from),
+            btree_map(any::<String>(), inner, 0..4).prop_map(|map| json!(map)),
+        ]
+    })
+}
+
+fn schedule() -> impl Strategy<Value = ScheduleSpec> {
+    let cron = vec(prop_oneof![Just("30 2 * * 1-5"), Just("*/5 * * * *"), Just("@daily")], 0..3);
+    let policies = (
+        option::of(prop_oneof![Just(Dialect::Unix), Just(Dialect::Ecron)]),
+        option::of(prop_oneof![Just(Gap::Skip), Just(Gap::Next), Just(Gap::Shift)]),
+        option::of(prop_oneof![Just(Fold::First), Just(Fold::Second), Just(Fold::Both)]),
+        option::of(Just("Europe/Berlin".to_owned())),
+    );
+    let instants = vec(1_900_000_000_000i64..4_000_000_000_000, 0..3);
+    let bounds = (option::of(0i64..1_000_000_000_000), option::of(5_000_000_000_000i64..7_000_000_000_000));
+    let moves =
+        (option::of(millis(0..=86_400_000)), option::of(millis(0..=86_400_000)), option::of(20u64..500));
+    let every = || millis(100..=300_000_000);
+    (cron, option::of(every()), every(), policies, instants, bounds, moves, any::<bool>()).prop_map(
+        |(cron, every, otherwise, (dialect, gap, fold, time_zone), at, (start, end), moves, excludes)| {
+            let has_rule = !cron.is_empty() || every.is_some() || !at.is_empty();
+            ScheduleSpec {
+                cron: cron.into_iter().map(str::to_owned).collect(),
+                every: every.or((!has_rule).then_some(otherwise)),
+                at: at.into_iter().map(Timestamp::from_ms).collect(),
+                after: None,
+                dialect,
+                time_zone,
+                gap,
+                fold,
+                start: start.map(Timestamp::from_ms),
+                end: end.map(Timestamp::from_ms),
+                count: moves.2.filter(|_| start.is_none()),
+                exclude: if excludes {
+                    vec!["2026-12-25".parse().unwrap(), "2026-12-24/2027-01-01".parse().unwrap()]
+                } else {
+                    Vec::new()
+                },
+                jitter: moves.0,
+                spread: moves.1,
+            }
+        },
+    )
+}
+
+fn texts(key: &'static str, value: &'static str) -> impl Strategy<Value = BTreeMap<String, String>> {
+    btree_map(key, value, 0..4)
+}
+
+fn work() -> impl Strategy<Value = Work> {
+    let filled = "[^\\x00]{1,20}";
+    let command = prop_oneof![
+        (filled, vec("[^\\x00]{0,9}", 0..3))
+            .prop_map(|(program, words)| { (std::iter::once(program).chain(words).collect(), None) }),
+        filled.prop_map(|line| (Vec::new(), Some(line))),
+    ];
+    let exec =
+        (command, texts("[A-Z_]{1,9}", "[^\\x00]{0,9}"), option::of(any::<String>()), option::of(filled))
+            .prop_map(|((command, shell), env, stdin, other)| ExecSpec {
+                command,
+                shell,
+                env,
+                stdin,
+                working_dir: other.clone(),
+                user: other,
+            });
+    let http = (
+        prop_oneof![Just("GET"), Just("POST")],
+        texts("[A-Za-z-]{1,9}", "[!-~]{0,9}"),
+        option::of(any::<String>()),
+    )
+        .prop_map(|(method, headers, body)| HttpSpec {
+            method: method.into(),
+            url: "https://example.org/x?y".into(),
+            headers,
+            body,
+        });
+    prop_oneof![payload().prop_map(Work::Payload), exec.prop_map(Work::Exec), http.prop_map(Work::Http)]
+}
+
+pub(super) fn jobs() -> impl Strategy<Value = JobSpec> {
+    let rules = (
+        (1u32..=100, 0u64..=1000, 1.0f64..=100.0, 1000u64..=86_400_000, 0.0f64..=1.0),
+        (0usize..3, millis(0..=31_622_400_000), 1u32..=10_000),
+        (option::of(millis(1..=31_622_400_000)), millis(1..=604_800_000), any::<bool>()),
+        (0u32..=1000, 0u32..=1000, 0u32..=1000),
+    );
+    let names = (name(), name(), name());
+    let labels = texts("[!-~]{1,20}", "[^\\p{Cc}]{0,20}");
+    let headers = texts("x-[a-z]{1,9}", "[!-~]{0,20}");
+    (names, labels, schedule(), work(), headers, rules).prop_map(
+        |((namespace, name, queue), labels, schedule, work, headers, (retry, catch_up, times, history))| {
+            JobSpec {
+                id: JobId { namespace: namespace.clone(), name },
+                labels,
+                schedule,
+                queue: QueueId { namespace, name: queue },
+                work,
+                headers,
+                catch_up: CatchUp {
+                    policy: [CatchUpPolicy::None, CatchUpPolicy::Latest, CatchUpPolicy::All][catch_up.0],
+                    window: catch_up.1,
+                    max: catch_up.2,
+                },
+                starting_deadline: times.0,
+                timeout: times.1,
+                retry: RetryPolicy {
+                    attempts: retry.0,
+                    initial: Duration::from_millis(retry.1),
+                    factor: retry.2,
+                    max: Duration::from_millis(retry.3),
+                    jitter: retry.4,
+                },
+                suspend: times.2,
+                history: HistoryLimits { succeeded: history.0, failed: history.1, skipped: history.2 },
+                delete_when_done: false,
+            }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_manifest_says_the_whole_job(job in jobs()) {
+        let Object::Job(read) = decode(&Node::from_json(encode(&job)), now())
+            .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
+        prop_assert_eq!(read, job);
+    }
+
+    #[test]
+    fn the_stored_form_says_the_whole_job(
+        job in jobs(), bytes in option::of(vec(any::<u8>(), 0..50)), delete_when_done: bool, since in 0i64..1000,
+    ) {
+        let job = JobSpec { work: bytes.map_or(job.work, Work::Bytes), delete_when_done, ..job };
+        let acceptance = Acceptance { created_at: now(), schedule_since: now().plus_ms(since) };
+        let read = from_bytes(&to_bytes(&job, &acceptance), Timestamp::from_ms(0))
+            .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
+        prop_assert_eq!(read, (job, acceptance));
+    }
+}

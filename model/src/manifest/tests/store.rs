@@ -1,0 +1,113 @@
+//! The stored form, and what a new version of a job keeps from the old one.
+
+use super::*;
+use crate::manifest::{accept, admit, from_bytes, to_bytes};
+use crate::spec::{Acceptance, Work};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn accepted(created: &str, since: &str) -> Acceptance {
+    Acceptance { created_at: at(created), schedule_since: at(since) }
+}
+
+#[test]
+fn the_envelope_reads_as_documented() {
+    let mut job = job(json!({"exec": {"shell": "true"}}));
+    let acceptance = accepted("2026-11-22T06:45:00Z", "2026-11-23T00:00:00Z");
+    let stored: Value = serde_json::from_slice(&to_bytes(&job, &acceptance)).unwrap();
+    assert_eq!(stored["v"], 1);
+    assert_eq!(stored["createdAt"], "2026-11-22T06:45:00Z");
+    assert_eq!(stored["scheduleSince"], "2026-11-23T00:00:00Z");
+    assert_eq!(stored["manifest"]["spec"]["exec"]["shell"], "true");
+    assert!(stored.get("deleteWhenDone").is_none() && stored.get("payloadBase64").is_none());
+    job.delete_when_done = true;
+    job.work = Work::Bytes(vec![0, 255]);
+    let stored: Value = serde_json::from_slice(&to_bytes(&job, &acceptance)).unwrap();
+    assert_eq!((&stored["deleteWhenDone"], &stored["payloadBase64"]), (&json!(true), &json!("AP8=")));
+}
+
+#[test]
+fn a_bare_manifest_counts_from_when_it_was_written() {
+    let written = at("2026-12-01T00:00:00Z");
+    let text = document(json!({})).to_string();
+    let (job, acceptance) = from_bytes(text.as_bytes(), written).unwrap();
+    assert_eq!(job.id.to_string(), "default/a");
+    assert_eq!(acceptance, Acceptance { created_at: written, schedule_since: written });
+}
+
+#[test]
+fn a_stored_job_whose_only_instant_has_passed_is_still_read() {
+    let once = job(json!({"schedule": {"at": "2026-11-22T07:00:00Z"}}));
+    let acceptance = Acceptance { created_at: now(), schedule_since: now() };
+    assert!(from_bytes(&to_bytes(&once, &acceptance), at("2027-01-01T00:00:00Z")).is_ok());
+}
+
+#[test]
+fn what_is_no_stored_job_is_problems() {
+    let manifest = document(json!({}));
+    let instant = "2026-11-22T06:45:00Z";
+    let whole = |change: Value| {
+        let mut envelope =
+            json!({"v": 1, "createdAt": instant, "scheduleSince": instant, "manifest": manifest});
+        envelope.as_object_mut().unwrap().append(change.clone().as_object_mut().unwrap());
+        envelope.to_string()
+    };
+    for (text, words) in [
+        (String::new(), "is not JSON"),
+        ("null".into(), "expected a map"),
+        ("{}".into(), "apiVersion: must be given"),
+        (whole(json!({"v": 2})), "v: is 2; this version knows only 1"),
+        (whole(json!({"v": "1"})), "v: expected an integer"),
+        (whole(json!({"extra": 1})), "extra: unknown field"),
+        (whole(json!({"createdAt": "then"})), "createdAt: "),
+        (whole(json!({"scheduleSince": null})), "scheduleSince: must be given"),
+        (whole(json!({"payloadBase64": "*"})), "payloadBase64: is not Base64"),
+        (whole(json!({"deleteWhenDone": 1})), "deleteWhenDone: expected true or false"),
+        (whole(json!({"manifest": null})), "manifest: must be given"),
+        (whole(json!({"manifest": {"kind": "Job"}})), "apiVersion: must be given"),
+        (" ".repeat(2_000_000), "MANIFEST_BYTES_MAX"),
+    ] {
+        let problems = from_bytes(text.as_bytes(), now()).unwrap_err();
+        let found = problems[0].to_string();
+        assert!(found.contains(words), "{words}: {problems:?}");
+    }
+}
+
+#[test]
+fn only_a_new_schedule_or_a_resume_counts_anew() {
+    let later = at("2026-12-24T00:00:00Z");
+    let before = accepted("2026-11-22T06:45:00Z", "2026-11-23T00:00:00Z");
+    let running = job(json!({}));
+    let suspended = job(json!({"suspend": true}));
+    let edited = job(json!({"timeout": "1h", "retry": {"attempts": 9}}));
+    let moved = job(json!({"schedule": {"every": "16s"}}));
+    for (new, old, anew) in [
+        (&running, &running, false),
+        (&edited, &running, false),
+        (&suspended, &running, false),
+        (&suspended, &suspended, false),
+        (&running, &suspended, true),
+        (&moved, &running, true),
+    ] {
+        let after = accept(new, Some((old, &before)), later);
+        assert_eq!(after.created_at, before.created_at);
+        assert_eq!(after.schedule_since, if anew { later } else { before.schedule_since });
+    }
+    assert_eq!(accept(&running, None, later), Acceptance { created_at: later, schedule_since: later });
+}
+
+#[test]
+fn a_one_shot_that_has_run_may_be_applied_again_but_not_moved_into_the_past() {
+    let once = |instant: &str| Node::from_json(document(json!({"schedule": {"at": instant}})));
+    let document = once("2026-11-22T07:00:00Z");
+    let (job, acceptance) = admit(&document, None, now()).unwrap();
+    let later = at("2027-01-01T00:00:00Z");
+    assert_eq!(admit(&document, None, later).unwrap_err()[0].field, "spec.schedule.at");
+    assert_eq!(admit(&document, Some((&job, &acceptance)), later).unwrap().1, acceptance);
+    let moved = once("2026-11-22T08:00:00Z");
+    assert_eq!(admit(&moved, Some((&job, &acceptance)), later).unwrap_err()[0].field, "spec.schedule.at");
+    let ahead = once("2027-02-01T00:00:00Z");
+    assert_eq!(admit(&ahead, Some((&job, &acceptance)), later).unwrap().1.schedule_since, later);
+}

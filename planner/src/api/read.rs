@@ -1,0 +1,154 @@
+//! `get`, `list`, `runs` and `run`.
+
+use bus::specs::{SPEC_PAGE_MAX, StoredSpec};
+use futures_util::StreamExt;
+use model::declared::Declared;
+use model::id::Occurrence;
+use model::manifest::{self, encode};
+use model::name::{JobId, Name};
+use model::time::Timestamp;
+use store::Store;
+use store::ledger::RunRecord;
+use store::plan::JobRecord;
+
+use super::Api;
+use super::types::{
+    ApiError, JobRequest, JobStatus, JobView, ListReply, ListRequest, RunRequest, RunView, RunsReply,
+    RunsRequest,
+};
+use super::write::job_id;
+use crate::service::PlannerBus;
+
+/// Jobs in a page of `list`, unless asked for fewer.
+const LIST_PAGE: usize = 500;
+/// Runs in an answer of `runs`, unless asked otherwise, and at most.
+const RUNS_DEFAULT: usize = 20;
+const RUNS_MAX: usize = 1_000;
+
+impl<S: Store, B: PlannerBus> Api<S, B> {
+    pub(super) async fn get(&self, request: Result<JobRequest, ApiError>) -> Result<JobView, ApiError> {
+        let job = job_id(&request?.job)?;
+        let shard = self.shards.shard_of(&job);
+        let Some(stored) = self.bus.get(shard, &job).await? else {
+            return Err(ApiError::not_found(&format!("the job {job}")));
+        };
+        let record = self.store.jobs(shard, std::slice::from_ref(&job)).await?.pop().flatten();
+        let last = self.store.runs(shard, &job, 1).await?.pop();
+        Ok(self.view(&job, &stored, record.as_ref(), last.as_ref()))
+    }
+
+    pub(super) async fn list(&self, request: Result<ListRequest, ApiError>) -> Result<ListReply, ApiError> {
+        let request = request?;
+        let namespace = match request.namespace.as_deref().map(Name::new) {
+            Some(Ok(name)) => Some(name),
+            Some(Err(problem)) => return Err(ApiError::refused(format!("read the namespace: it {problem}"))),
+            None => None,
+        };
+        let limit = request.limit.unwrap_or(LIST_PAGE).clamp(1, SPEC_PAGE_MAX);
+        let mut specs = self.bus.list(namespace.as_ref()).await?;
+        // The smallest `limit + 1` names after `after`: one more shows that there is another page.
+        let mut page = std::collections::BTreeMap::new();
+        while let Some((job, stored)) = specs.next().await {
+            let name = job.to_string();
+            if request.after.as_ref().is_some_and(|after| name <= *after)
+                || !has_labels(&stored, &request.labels)
+            {
+                continue;
+            }
+            page.insert(name, (job, stored));
+            if page.len() > limit + 1 {
+                page.pop_last();
+            }
+        }
+        let more = page.len() > limit;
+        let views = page.into_values().take(limit).map(|(job, stored)| async move {
+            let shard = self.shards.shard_of(&job);
+            let record = self.store.jobs(shard, std::slice::from_ref(&job)).await?.pop().flatten();
+            let last = self.store.runs(shard, &job, 1).await?.pop();
+            Ok::<_, ApiError>(self.view(&job, &stored, record.as_ref(), last.as_ref()))
+        });
+        let jobs = futures_util::future::try_join_all(views).await?;
+        let next = if more { jobs.last().map(|view| view.job.clone()) } else { None };
+        Ok(ListReply { jobs, next })
+    }
+
+    pub(super) async fn runs(&self, request: Result<RunsRequest, ApiError>) -> Result<RunsReply, ApiError> {
+        let request = request?;
+        let job = job_id(&request.job)?;
+        let limit = request.limit.unwrap_or(RUNS_DEFAULT).clamp(1, RUNS_MAX);
+        let runs = self.store.runs(self.shards.shard_of(&job), &job, limit).await?;
+        Ok(RunsReply { runs: runs.iter().map(run_view).collect() })
+    }
+
+    pub(super) async fn run(&self, request: Result<RunRequest, ApiError>) -> Result<RunView, ApiError> {
+        let text = request?.run;
+        let occurrence: Occurrence =
+            text.parse().map_err(|problem| ApiError::refused(format!("{problem}")))?;
+        match self.store.run(self.shards.shard_of(&occurrence.job), &occurrence).await? {
+            Some(record) => Ok(run_view(&record)),
+            None => Err(ApiError::not_found(&format!("a record of run {text}"))),
+        }
+    }
+
+    fn view(
+        &self,
+        job: &JobId,
+        stored: &StoredSpec,
+        record: Option<&JobRecord>,
+        last: Option<&RunRecord>,
+    ) -> JobView {
+        let mut status = JobStatus {
+            revision: stored.revision.0,
+            observed_revision: record.map_or(0, |record| record.revision.0),
+            condition: record.and_then(|record| record.condition.clone()),
+            last_run: last.map(run_view),
+            ..JobStatus::default()
+        };
+        let manifest = match Declared::read(&stored.value, stored.written_at) {
+            Ok(Declared { spec, acceptance, schedule }) => {
+                status.created_at = acceptance.created_at.to_string();
+                status.suspended = spec.suspend;
+                status.schedule = schedule.describe();
+                let after = self.clock.now().max(acceptance.schedule_since);
+                let next = if spec.suspend { None } else { schedule.next_after(after) };
+                status.next_due_at = next.map(|due_at| due_at.to_string());
+                encode(&spec)
+            }
+            Err(problems) => {
+                status.condition = Some(problems);
+                serde_json::from_slice(&stored.value).unwrap_or(serde_json::Value::Null)
+            }
+        };
+        JobView { job: job.to_string(), manifest, status }
+    }
+}
+
+fn has_labels(stored: &StoredSpec, wanted: &std::collections::BTreeMap<String, String>) -> bool {
+    wanted.is_empty()
+        || manifest::from_bytes(&stored.value, stored.written_at)
+            .is_ok_and(|(spec, _)| wanted.iter().all(|(key, value)| spec.labels.get(key) == Some(value)))
+}
+
+/// A run's record as the API shows it.
+#[must_use]
+pub fn run_view(record: &RunRecord) -> RunView {
+    let text = |at: Timestamp| at.to_string();
+    let last = record.last.as_ref();
+    RunView {
+        run: record.occurrence.to_string(),
+        state: record.state.as_str().into(),
+        due_at: text(record.occurrence.due_at),
+        revision: record.revision.0,
+        generation: record.generation.0,
+        published_at: record.published_at.map(text),
+        started_at: last.map(|end| text(end.started_at)),
+        ended_at: record.ended_at.map(text),
+        lateness_ms: last.map(|end| end.started_at.ms_since(record.occurrence.due_at)),
+        attempts: last.map_or(0, |end| end.attempt),
+        last_outcome: last.map(|end| end.outcome.as_str().into()),
+        error: last.and_then(|end| end.error.clone()),
+        reason: record.skip_reason.clone(),
+        executor: record.executor.clone(),
+        output: record.output.clone(),
+    }
+}

@@ -1,0 +1,241 @@
+//! The forms of requests and answers, version 1. Both sides use these types; docs/protocol.md describes their JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the API's bodies.
+pub const API_VERSION: u32 = 1;
+
+/// Every answer: either `ok` or `error`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Envelope<T> {
+    pub v: u32,
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub ok: Option<T>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+}
+
+impl<T> From<Result<T, ApiError>> for Envelope<T> {
+    fn from(outcome: Result<T, ApiError>) -> Self {
+        match outcome {
+            Ok(ok) => Self { v: API_VERSION, ok: Some(ok), error: None },
+            Err(error) => Self { v: API_VERSION, ok: None, error: Some(error) },
+        }
+    }
+}
+
+/// The three classes of failure, and the most common refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// The input is wrong, or the state forbids it. Nothing was changed.
+    Refused,
+    /// There is no such thing. Nothing was changed.
+    NotFound,
+    /// A server couldn't be reached. Nothing was changed; try again.
+    Failed,
+    /// No answer in time: it may have happened. Look before trying again.
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    pub kind: ErrorKind,
+    /// Reads after "failed to".
+    pub message: String,
+    /// Everything that is wrong with the input.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<InputProblem>,
+}
+
+/// One thing that is wrong with one object of the input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InputProblem {
+    /// Which of the objects, from 0.
+    pub object: usize,
+    pub field: String,
+    pub message: String,
+}
+
+impl ApiError {
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: String) -> Self {
+        Self { kind, message, problems: vec![] }
+    }
+
+    #[must_use]
+    pub fn refused(message: String) -> Self {
+        Self::new(ErrorKind::Refused, message)
+    }
+
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Self::new(ErrorKind::NotFound, format!("find {what}"))
+    }
+}
+
+/// `apply`: declare jobs. All are validated before any is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApplyRequest {
+    pub manifests: Vec<serde_json::Value>,
+    /// Validate only.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplyReply {
+    pub jobs: Vec<AppliedJob>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedJob {
+    pub job: String,
+    pub revision: u64,
+    pub action: ApplyAction,
+    /// Why this one wasn't written although the input was valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApplyAction {
+    Created,
+    Configured,
+    Unchanged,
+    Failed,
+}
+
+/// `get`, `delete`, `trigger`: one job by its full name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JobRequest {
+    pub job: String,
+}
+
+/// `list`: jobs, optionally of one namespace and with these labels; a page of at most `limit` after `after`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListRequest {
+    #[serde(default)]
+    pub namespace: Option<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub after: Option<String>,
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListReply {
+    /// In order of name.
+    pub jobs: Vec<JobView>,
+    /// Where the next page begins, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A job: what was declared, and how it stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobView {
+    pub job: String,
+    pub manifest: serde_json::Value,
+    pub status: JobStatus,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobStatus {
+    /// The newest accepted revision.
+    pub revision: u64,
+    /// The revision that the planner has installed: from then on no run of an older one starts.
+    pub observed_revision: u64,
+    pub created_at: String,
+    /// In words: "every 10 s", "at 02:30 on weekdays, Europe/Berlin".
+    pub schedule: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_due_at: Option<String>,
+    pub suspended: bool,
+    /// Why the newest revision isn't in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<RunView>,
+}
+
+/// `runs`: a job's remembered runs, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunsRequest {
+    pub job: String,
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunsReply {
+    pub runs: Vec<RunView>,
+}
+
+/// `run`: one run by its id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunRequest {
+    pub run: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunView {
+    pub run: String,
+    /// `dispatched`, `succeeded`, `dead-lettered`, `cancelled` or `skipped`.
+    pub state: String,
+    pub due_at: String,
+    pub revision: u64,
+    /// 0, and one more for each redrive.
+    pub generation: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// The newest attempt's start minus the due instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lateness_ms: Option<i64>,
+    pub attempts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_outcome: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Why it was skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeleteReply {
+    pub job: String,
+    pub revision: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TriggerReply {
+    /// The run that was started.
+    pub run: String,
+}

@@ -1,0 +1,207 @@
+//! Installing one spec change: the new job record, the old entries out, the new ones in, in one step of the store.
+//!
+//! `install_plan` decides (pure); `apply_change` reads, calls it and carries it out.
+
+use bus::specs::StoredSpec;
+use model::declared::Declared;
+use model::id::Revision;
+use model::manifest;
+use model::misfire::Interruption;
+use model::name::JobId;
+use model::plan::{Layout, Window, lay_out};
+use model::shard::ShardId;
+use model::spec::HistoryLimits;
+use model::time::Timestamp;
+use store::StoreError;
+use store::lease::Epoch;
+use store::plan::{Cursor, Install, Installed, JobRecord, PlanStore};
+
+/// Reads of a record that changed under us, before we give up and let the feed come round again.
+const CONFLICT_RETRIES_MAX: usize = 5;
+
+/// What a change made of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    Installed {
+        /// Something is due before the dispatcher would look again by itself.
+        near: bool,
+    },
+    Deleted,
+    /// The record is as new as the change, or newer.
+    AlreadyThere,
+    /// The spec can't be read: noted as the job's condition, its last valid revision stays in force.
+    Invalid,
+}
+
+/// Where an install happens: a shard under the caller's lease, at an instant.
+#[derive(Debug)]
+pub struct Site<'a, S> {
+    pub store: &'a S,
+    pub shard: ShardId,
+    pub epoch: Epoch,
+    pub now: Timestamp,
+}
+
+/// The change that brings a job from its old record to a new spec.
+#[must_use]
+pub fn install_plan(
+    new: &Declared,
+    revision: Revision,
+    old: Option<(&JobRecord, &Declared)>,
+    cursor: &Cursor,
+    now: Timestamp,
+) -> Install {
+    let layout = if new.spec.suspend {
+        Layout::default()
+    } else {
+        first_layout(new, old.map(|(_, c)| c), cursor, now)
+    };
+    let named_before = |due: &Timestamp| {
+        old.is_some_and(|(_, c)| {
+            !c.spec.suspend && *due > c.acceptance.schedule_since && c.schedule.names(*due)
+        })
+    };
+    let (add, add_unseen) = layout.minute.into_iter().partition(named_before);
+    let remove = old.map_or_else(Vec::new, |(_, old)| planned_entries(old, cursor, now));
+    Install {
+        job: new.spec.id.clone(),
+        expected: old.map(|(record, _)| record.revision),
+        record: Some(JobRecord {
+            revision,
+            // Complete even if the value came from another tool without its acceptance.
+            spec: String::from_utf8_lossy(&manifest::to_bytes(&new.spec, &new.acceptance)).into_owned(),
+            placed: layout.next,
+            condition: None,
+            history: new.spec.history,
+        }),
+        remove,
+        add,
+        add_unseen,
+    }
+}
+
+/// Where a spec's occurrences go at first.
+fn first_layout(new: &Declared, old: Option<&Declared>, cursor: &Cursor, now: Timestamp) -> Layout {
+    let since = new.acceptance.schedule_since;
+    let rebuilding = cursor.spec_revision == Revision(0);
+    let after = match old {
+        // Everything up to `taken_until` was named by the old revision and is dealt with.
+        Some(old) if old.acceptance.schedule_since == since => since.max(cursor.taken_until),
+        Some(_) => since,
+        // After a wipe, what was due before the checkpoint was dispatched; a new job can have nothing before `since`.
+        // A one-off that is still declared hasn't ended, so it goes in again whatever the checkpoint says.
+        None if rebuilding && !new.spec.delete_when_done => since.max(cursor.taken_until),
+        None => since,
+    };
+    let interruption = Interruption::between(after, now).filter(|_| !rebuilding);
+    let window = Window { after, until: cursor.planned_until, now, interruption };
+    lay_out(&new.schedule, window, &new.spec.catch_up, 0)
+}
+
+/// Installs a new revision of a spec.
+pub async fn apply_change<S: PlanStore>(
+    site: &Site<'_, S>,
+    job: &JobId,
+    stored: &StoredSpec,
+) -> Result<Applied, StoreError> {
+    let declared = Declared::read(&stored.value, stored.written_at).and_then(|declared| {
+        let found = &declared.spec.id;
+        if found == job {
+            Ok(declared)
+        } else {
+            Err(format!("metadata names {found}, but the key names {job}"))
+        }
+    });
+    for _ in 0..CONFLICT_RETRIES_MAX {
+        let (cursor, record) = site.read(job).await?;
+        if record.as_ref().is_some_and(|record| record.revision >= stored.revision) {
+            return Ok(Applied::AlreadyThere);
+        }
+        let install = match &declared {
+            Ok(new) => {
+                let old = record
+                    .as_ref()
+                    .and_then(|r| Declared::read(r.spec.as_bytes(), site.now).ok().map(|d| (r, d)));
+                let old = old.as_ref().map(|(record, declared)| (*record, declared));
+                let mut plan = install_plan(new, stored.revision, old, &cursor, site.now);
+                // A record whose spec we can't read still has a revision to compare and a place to leave.
+                plan.expected = record.as_ref().map(|record| record.revision);
+                plan
+            }
+            Err(problems) => invalid_install(job, record, problems),
+        };
+        let first = install.add.first().or(install.add_unseen.first());
+        let near = first.is_some_and(|due| due.ms_since(site.now) < NEAR_MS);
+        match site.store.install(site.shard, site.epoch, &install).await? {
+            Installed::Done if declared.is_ok() => return Ok(Applied::Installed { near }),
+            Installed::Done => return Ok(Applied::Invalid),
+            Installed::Conflict => {}
+        }
+    }
+    Err(StoreError::Unknown(format!("the record of {job} keeps changing")))
+}
+
+impl<S: PlanStore> Site<'_, S> {
+    async fn read(&self, job: &JobId) -> Result<(Cursor, Option<JobRecord>), StoreError> {
+        let cursor = self.store.cursor(self.shard).await?.ok_or(StoreError::Fenced)?;
+        let record = self.store.jobs(self.shard, std::slice::from_ref(job)).await?.pop().flatten();
+        Ok((cursor, record))
+    }
+}
+
+/// An occurrence nearer than this is worth a nudge: dispatchers look by themselves once a second.
+const NEAR_MS: i64 = 2_000;
+
+/// An unreadable spec changes nothing but the job's condition.
+fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str) -> Install {
+    let expected = record.as_ref().map(|record| record.revision);
+    let mut record = record.unwrap_or_else(|| JobRecord {
+        revision: Revision(0),
+        spec: String::new(),
+        placed: None,
+        condition: None,
+        history: HistoryLimits::default(),
+    });
+    record.condition = Some(problems.chars().take(model::limits::ERROR_BYTES_MAX / 4).collect());
+    Install {
+        job: job.clone(),
+        expected,
+        record: Some(record),
+        remove: vec![],
+        add: vec![],
+        add_unseen: vec![],
+    }
+}
+
+/// Removes a job whose spec was deleted at `revision`.
+pub async fn apply_delete<S: PlanStore>(
+    site: &Site<'_, S>,
+    job: &JobId,
+    revision: Revision,
+) -> Result<Applied, StoreError> {
+    for _ in 0..CONFLICT_RETRIES_MAX {
+        let (cursor, record) = site.read(job).await?;
+        let Some(record) = record.filter(|record| record.revision <= revision) else {
+            return Ok(Applied::AlreadyThere);
+        };
+        let old = Declared::read(record.spec.as_bytes(), site.now);
+        let install = Install {
+            job: job.clone(),
+            expected: Some(record.revision),
+            record: None,
+            remove: old.map_or_else(|_| Vec::new(), |old| planned_entries(&old, &cursor, site.now)),
+            add: vec![],
+            add_unseen: vec![],
+        };
+        if site.store.install(site.shard, site.epoch, &install).await? == Installed::Done {
+            return Ok(Applied::Deleted);
+        }
+    }
+    Err(StoreError::Unknown(format!("the record of {job} keeps changing")))
+}
+
+/// What a job has in the minute tier beyond what the dispatcher has taken.
+fn planned_entries(old: &Declared, cursor: &Cursor, now: Timestamp) -> Vec<Timestamp> {
+    let window = Window { after: cursor.taken_until, until: cursor.planned_until, now, interruption: None };
+    lay_out(&old.schedule, window, &old.spec.catch_up, 0).minute
+}

@@ -1,0 +1,173 @@
+//! A planner at work: leases, passes, feed, intake and API, until it is told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambient::{Clock, Shutdown};
+use bus::{ApiServer, Checkpoints, DeadLetters, Intake, Nudge, RunStream, SpecStore};
+use futures_util::StreamExt;
+use model::shard::{ShardCount, ShardId};
+use store::lease::Role;
+use store::node::Node;
+use store::ownership::{Ownership, RENEW_INTERVAL};
+use store::{Store, StoreError};
+
+use crate::api::{self, Api};
+use crate::feed::{self, Owned};
+use crate::intake;
+use crate::pass::{DeclaredCache, plan_shard};
+
+/// Shards that are planned at once.
+const PASSES_IN_FLIGHT_MAX: usize = 16;
+/// The wait before a loop tries again after the bus or the store failed.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// Who this planner is.
+#[derive(Clone, Debug)]
+pub struct PlannerConfig {
+    pub node: Node,
+    pub shards: ShardCount,
+}
+
+/// What a planner needs from the bus.
+pub trait PlannerBus: SpecStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream {}
+impl<T: SpecStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream> PlannerBus for T {}
+
+#[derive(Debug)]
+pub struct Planner<S, B> {
+    store: Arc<S>,
+    bus: Arc<B>,
+    clock: Clock,
+    config: PlannerConfig,
+    owned: Owned,
+    cache: DeclaredCache,
+}
+
+impl<S: Store, B: PlannerBus> Planner<S, B> {
+    #[must_use]
+    pub fn new(store: Arc<S>, bus: Arc<B>, clock: Clock, config: PlannerConfig) -> Self {
+        Self { store, bus, clock, config, owned: Owned::default(), cache: DeclaredCache::default() }
+    }
+
+    /// Works until shutdown, then gives its leases back.
+    pub async fn run(self, shutdown: Shutdown) {
+        let api = Arc::new(Api::new(
+            Arc::clone(&self.store),
+            Arc::clone(&self.bus),
+            self.clock.clone(),
+            self.config.shards,
+        ));
+        tokio::join!(
+            self.keep_leases(&shutdown),
+            self.plan(&shutdown),
+            feed::run(&*self.store, &*self.bus, &self.owned, &self.clock, &shutdown),
+            intake::run(&api, &*self.bus, &self.clock, &shutdown),
+            api::serve(Arc::clone(&api), &*self.bus, &self.clock, &shutdown),
+        );
+    }
+
+    /// Keeps the leases, whatever the passes are busy with; in the end gives them back.
+    async fn keep_leases(&self, shutdown: &Shutdown) {
+        let mut ownership = Ownership::new(Role::Planner, &self.config.node.id, self.config.shards);
+        let mut health = Health::default();
+        while !shutdown.stopping() {
+            health.note(self.beat(&mut ownership).await, "keeping leases");
+            self.rest(shutdown).await;
+        }
+        let held: Vec<ShardId> = ownership.held().keys().copied().collect();
+        self.owned.set(std::collections::BTreeMap::new());
+        let farewell = async {
+            ownership.give_back(&*self.store, &held).await?;
+            self.store.forget(&self.config.node.id).await
+        };
+        if let Err(problem) = farewell.await {
+            tracing::warn!(%problem, "the planner's leases run out by themselves");
+        }
+    }
+
+    async fn plan(&self, shutdown: &Shutdown) {
+        let mut health = Health::default();
+        while !shutdown.stopping() {
+            health.note(self.pass().await, "planning");
+            self.rest(shutdown).await;
+        }
+    }
+
+    async fn rest(&self, shutdown: &Shutdown) {
+        tokio::select! {
+            biased;
+            () = shutdown.stopped() => {}
+            () = self.clock.sleep(RENEW_INTERVAL) => {}
+        }
+    }
+
+    /// One beat: heartbeat, clock offset, leases; surplus shards go to their new owner at once.
+    async fn beat(&self, ownership: &mut Ownership) -> Result<(), StoreError> {
+        let (change, sample) =
+            ownership.beat(&*self.store, &self.config.node, || self.clock.local_now()).await?;
+        self.clock.set_offset_ms(sample.offset_ms);
+        if !change.surplus.is_empty() {
+            ownership.give_back(&*self.store, &change.surplus).await?;
+        }
+        self.owned.set(ownership.held().clone());
+        Ok(())
+    }
+
+    /// One pass over every shard that is owned and has its specs.
+    async fn pass(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let passes = self.owned.ready().into_iter().map(|lease| async move {
+            match plan_shard(&*self.store, lease.shard, lease.epoch, &self.cache, now).await {
+                Ok(report) => {
+                    if report.jobs > 0 {
+                        tracing::debug!(shard = %lease.shard, ?report, "planned");
+                    }
+                    Ok(())
+                }
+                // The next beat finds out who owns it.
+                Err(StoreError::Fenced) => Ok(()),
+                Err(problem) => Err(problem),
+            }
+        });
+        let outcomes: Vec<_> =
+            futures_util::stream::iter(passes).buffer_unordered(PASSES_IN_FLIGHT_MAX).collect().await;
+        outcomes.into_iter().collect()
+    }
+}
+
+/// Says once that a loop can't work, and once that it works again.
+#[derive(Debug, Default)]
+struct Health {
+    ailing: bool,
+}
+
+impl Health {
+    fn note(&mut self, outcome: Result<(), StoreError>, what: &str) {
+        match outcome {
+            Ok(()) if self.ailing => {
+                tracing::info!("{what} goes on");
+                self.ailing = false;
+            }
+            Err(problem) if !self.ailing => {
+                tracing::warn!(%problem, "{what} waits for the store");
+                self.ailing = true;
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+/// After a failed step of a loop: says why, and waits a little or until shutdown.
+pub(crate) async fn pause_after(
+    problem: &dyn std::fmt::Display,
+    what: &str,
+    clock: &Clock,
+    shutdown: &Shutdown,
+) {
+    tracing::warn!(%problem, "{what} waits for the servers");
+    tokio::select! {
+        biased;
+        () = shutdown.stopped() => {}
+        () = clock.sleep(RETRY_DELAY) => {}
+    }
+}
