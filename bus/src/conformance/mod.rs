@@ -1,6 +1,10 @@
 //! What every bus must do, as tests over the traits: run for memory here, and for a real server from the tests package.
 //!
 //! A world has one bus and lets time pass, by sleeping or by moving a clock. Each test gets a world of its own.
+#![allow(
+    clippy::expect_used,
+    reason = "these are tests, compiled without cfg(test) so that other packages can run them"
+)]
 
 pub mod core_nats;
 pub mod dead;
