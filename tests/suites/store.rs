@@ -419,8 +419,20 @@ mod server {
     async fn an_unreadable_lease_is_nobodys() {
         let real = real().await;
         raw(&real.server, &["SET", "ecron:{07}:lease:planner", "nonsense"]).await;
+        assert_eq!(real.store.leases(&[SHARD]).await, Ok(Vec::new()));
         let reply = real.store.hold(Role::Planner, "node-a", &[SHARD], TTL).await.unwrap().remove(0);
         assert!(matches!(reply, store::lease::LeaseReply::Granted { fresh: true, .. }), "{reply:?}");
+    }
+
+    #[tokio::test]
+    async fn epochs_grow_even_if_the_clock_goes_back() {
+        let real = real().await;
+        let ahead = 1 + u64::try_from(at("2199-01-01T00:00:00Z").as_ms()).unwrap();
+        raw(&real.server, &["HSET", "ecron:{07}:cursor", "planner_epoch", &ahead.to_string()]).await;
+        let reply = real.store.hold(Role::Planner, "node-a", &[SHARD], TTL).await.unwrap().remove(0);
+        let epoch = store::lease::Epoch(ahead + 1);
+        assert_eq!(reply, store::lease::LeaseReply::Granted { epoch, fresh: true });
+        assert_eq!(real.store.cursor(SHARD).await, Ok(None), "an epoch alone is no cursor");
     }
 
     #[tokio::test]
