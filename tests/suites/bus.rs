@@ -338,6 +338,19 @@ async fn a_publisher_cannot_imitate_the_servers_statuses() {
     delivery.ack().await.unwrap();
 }
 
+/// Known and bad: the NATS client's reader gives up on a header that isn't text, and panics on a carriage return in
+/// one. It shows whether a newer client has become better; until then, who may submit can disturb a queue's executors.
+#[tokio::test]
+#[ignore = "fails: the client library loses its connection, or dies, of a malformed header"]
+async fn a_malformed_header_block_does_not_cut_the_connection() {
+    let nats = Nats::start(&[]).await;
+    let queue = queue("reports");
+    raw_publish(&nats.server, &QueueSubject::Submit.of(&queue), "NATS/1.0\r\nX-A: a\rb\r\n\r\n").await;
+    publish(&nats.bus, &queue, 1).await;
+    one(&nats.bus, &queue).await;
+    one(&nats.bus, &queue).await;
+}
+
 /// Publishes a block of headers byte for byte, as a client that doesn't check them could.
 async fn raw_publish(server: &Server, subject: &str, block: &str) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -309,10 +309,10 @@ impl Pulls {
         }
         self.orphans.remove(&id);
         let Some(waiting) = self.waiting.get_mut(&id) else { return };
+        waiting.pull.remaining = 0;
         if !waiting.got.is_empty() {
             return self.finish(id);
         }
-        waiting.pull.remaining = 0;
         let timed_out = status == StatusCode::TIMEOUT || status == StatusCode::NOT_FOUND;
         if !timed_out {
             // No consumer (any more), a server that is shutting down, a change of leader, too many pulls.
