@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
 use bus::events::{AttemptReport, Event, EventDelivery, EventReader};
+use bus::queue::REPORTED_TERM_PREFIX;
 use bus::{BusError, SpecStore};
 use model::id::{Occurrence, RunId};
 use model::run::RunState;
@@ -21,8 +22,6 @@ use crate::service::pause_after;
 pub const SETTLE_BATCH_MAX: usize = 500;
 /// How long a fetch waits for the first event.
 const SETTLE_WAIT: Duration = Duration::from_secs(5);
-/// What the SDK says when it ends a message for good; its report came before.
-pub const SDK_TERM_PREFIX: &str = "ecron:";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SettleError {
@@ -109,7 +108,7 @@ where
                     self.store.note_attempt(shard, occurrence, generation, &report.end, executor).await?;
                 }
             }
-            Event::Terminated { reason, .. } if reason.starts_with(SDK_TERM_PREFIX) => {}
+            Event::Terminated { reason, .. } if reason.starts_with(REPORTED_TERM_PREFIX) => {}
             Event::Terminated { sequence, reason, .. } => {
                 self.store.note_terminated(*sequence, reason, self.clock.now()).await?;
             }
