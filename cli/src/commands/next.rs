@@ -56,8 +56,6 @@ pub(crate) struct NextArgs {
     /// Job (namespace/name) that H and ~ choose their value for
     #[arg(long, default_value = "default/next", value_name = "JOB")]
     pub(crate) job: String,
-<<<<<<< HEAD
-=======
     /// Leave these out: a date, a range such as 2026-12-24/2027-01-01; may be given several times
     #[arg(long, value_name = "DATES")]
     pub(crate) exclude: Vec<Exclusion>,
@@ -67,7 +65,6 @@ pub(crate) struct NextArgs {
     /// Move each instant by its own share of this
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) jitter: Option<Duration>,
->>>>>>> schedule
     /// Say on each line why the instant is where it is, and put the expression into words on standard error
     #[arg(long)]
     pub(crate) explain: bool,
@@ -84,8 +81,6 @@ pub(crate) enum NextError {
     Output(#[from] io::Error),
 }
 
-<<<<<<< HEAD
-=======
 impl NextError {
     /// The process's exit code: 2 for wrong input, 1 for a failure. A reader that left (`ecron next … | head -1`) is
     /// neither.
@@ -99,7 +94,6 @@ impl NextError {
     }
 }
 
->>>>>>> schedule
 /// Prints the instants to `out`. `now` counts if `--from` isn't given.
 ///
 /// # Errors
