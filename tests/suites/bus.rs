@@ -1,5 +1,7 @@
 //! The bus over a real nats-server: the conformance suite, and what only a real server can do to it.
 
+#![allow(clippy::unwrap_used, reason = "tests, and helpers of tests")]
+
 use std::time::Duration;
 
 use anyhow::Context;
