@@ -1,6 +1,6 @@
 //! The bus over a real nats-server: the conformance suite, and what only a real server can do to it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't be set up fails")]
+#![allow(clippy::unwrap_used, reason = "tests, and helpers of tests")]
 
 use std::time::Duration;
 
