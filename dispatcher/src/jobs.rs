@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use lru::LruCache;
+use model::declared::Declared;
 use model::id::Revision;
-use model::manifest;
 use model::name::JobId;
-use model::schedule::{Identity, Schedule};
+use model::schedule::Schedule;
 use model::shard::ShardId;
 use model::spec::JobSpec;
 use model::time::Timestamp;
@@ -74,24 +74,13 @@ impl Jobs {
 }
 
 fn read(job: &JobId, record: &JobRecord) -> Option<KnownJob> {
-    let parsed = manifest::from_bytes(record.spec.as_bytes(), Timestamp::from_ms(0));
-    let (spec, acceptance) = match parsed {
-        Ok(parts) => parts,
-        Err(problems) => {
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            tracing::error!(%job, problems = problems.join("; "), "a job's stored spec can't be read");
-            return None;
-        }
-    };
-    let name = job.to_string();
-    let identity = Identity { job: &name, created_at: acceptance.created_at };
-    match Schedule::compile(&spec.schedule, &identity, &|_| None) {
-        Ok(schedule) => {
+    match Declared::read(record.spec.as_bytes(), Timestamp::from_ms(0)) {
+        Ok(Declared { spec, schedule, .. }) => {
             let payload = body(&spec.work);
             Some(KnownJob { revision: record.revision, spec, schedule, payload })
         }
         Err(problems) => {
-            tracing::error!(%job, ?problems, "a job's stored schedule can't be compiled");
+            tracing::error!(%job, problems, "a job's stored spec can't be read; its runs wait until it is applied again");
             None
         }
     }

@@ -18,7 +18,7 @@ use store::ownership::Lease;
 use store::plan::{Cursor, PlanStore};
 use tokio::sync::watch;
 
-use crate::install::{Applied, apply_change, apply_delete};
+use crate::install::{Applied, Site, apply_change, apply_delete};
 
 /// Changes that are installed at once.
 pub const INSTALLS_IN_FLIGHT_MAX: usize = 256;
@@ -209,23 +209,19 @@ where
     S: PlanStore,
     B: Nudge,
 {
-    let now = clock.now();
+    let site = |shard: ShardId| {
+        leases.get(&shard).map(|lease| Site { store, shard, epoch: lease.epoch, now: clock.now() })
+    };
     let (shard, job, revision, applied) = match change {
         SpecChange::Put { job, shard, spec } => {
-            let Some(lease) = leases.get(&shard) else { return Ok(()) };
-            let (revision, written_at) = (spec.revision, spec.written_at);
-            let applied =
-                apply_change(store, shard, lease.epoch, &job, revision, &spec.value, written_at, now).await?;
-            (shard, job, revision, applied)
+            let Some(site) = site(shard) else { return Ok(()) };
+            let applied = apply_change(&site, &job, &spec).await?;
+            (shard, job, spec.revision, applied)
         }
         SpecChange::Deleted { job, shard, revision } => {
-            let Some(lease) = leases.get(&shard) else { return Ok(()) };
-            (
-                shard,
-                job.clone(),
-                revision,
-                apply_delete(store, shard, lease.epoch, &job, revision, now).await?,
-            )
+            let Some(site) = site(shard) else { return Ok(()) };
+            let applied = apply_delete(&site, &job, revision).await?;
+            (shard, job, revision, applied)
         }
         SpecChange::Foreign { key, revision } => {
             tracing::warn!(key, %revision, "a key in the spec bucket isn't a job's; it is left alone");

@@ -2,14 +2,15 @@
 //!
 //! `install_plan` decides (pure); `apply_change` reads, calls it and carries it out.
 
+use bus::specs::StoredSpec;
+use model::declared::Declared;
 use model::id::Revision;
 use model::manifest;
 use model::misfire::Interruption;
 use model::name::JobId;
 use model::plan::{Layout, Window, lay_out};
-use model::schedule::{Identity, Schedule};
 use model::shard::ShardId;
-use model::spec::{Acceptance, HistoryLimits, JobSpec};
+use model::spec::HistoryLimits;
 use model::time::Timestamp;
 use store::StoreError;
 use store::lease::Epoch;
@@ -32,38 +33,21 @@ pub enum Applied {
     Invalid,
 }
 
-/// A spec and everything derived from it.
-#[derive(Clone, Debug)]
-pub struct Compiled {
-    pub spec: JobSpec,
-    pub acceptance: Acceptance,
-    pub schedule: Schedule,
-}
-
-/// Reads a stored spec. The error is one line with every problem.
-pub fn compile(value: &[u8], written_at: Timestamp) -> Result<Compiled, String> {
-    let join = |problems: Vec<String>| problems.join("; ");
-    let (spec, acceptance) = manifest::from_bytes(value, written_at)
-        .map_err(|problems| join(problems.iter().map(ToString::to_string).collect()))?;
-    let job = spec.id.to_string();
-    let identity = Identity { job: &job, created_at: acceptance.created_at };
-    let schedule = Schedule::compile(&spec.schedule, &identity, &|_| None).map_err(|problems| {
-        join(
-            problems
-                .iter()
-                .map(|problem| format!("schedule.{}: {}", problem.field, problem.message))
-                .collect(),
-        )
-    })?;
-    Ok(Compiled { spec, acceptance, schedule })
+/// Where an install happens: a shard under the caller's lease, at an instant.
+#[derive(Debug)]
+pub struct Site<'a, S> {
+    pub store: &'a S,
+    pub shard: ShardId,
+    pub epoch: Epoch,
+    pub now: Timestamp,
 }
 
 /// The change that brings a job from its old record to a new spec.
 #[must_use]
 pub fn install_plan(
-    new: &Compiled,
+    new: &Declared,
     revision: Revision,
-    old: Option<(&JobRecord, &Compiled)>,
+    old: Option<(&JobRecord, &Declared)>,
     cursor: &Cursor,
     now: Timestamp,
 ) -> Install {
@@ -78,11 +62,7 @@ pub fn install_plan(
         })
     };
     let (add, add_unseen) = layout.minute.into_iter().partition(named_before);
-    let remove = old.map_or_else(Vec::new, |(_, compiled)| {
-        let window =
-            Window { after: cursor.taken_until, until: cursor.planned_until, now, interruption: None };
-        lay_out(&compiled.schedule, window, &compiled.spec.catch_up, 0).minute
-    });
+    let remove = old.map_or_else(Vec::new, |(_, old)| planned_entries(old, cursor, now));
     Install {
         job: new.spec.id.clone(),
         expected: old.map(|(record, _)| record.revision),
@@ -101,7 +81,7 @@ pub fn install_plan(
 }
 
 /// Where a spec's occurrences go at first.
-fn first_layout(new: &Compiled, old: Option<&Compiled>, cursor: &Cursor, now: Timestamp) -> Layout {
+fn first_layout(new: &Declared, old: Option<&Declared>, cursor: &Cursor, now: Timestamp) -> Layout {
     let since = new.acceptance.schedule_since;
     let rebuilding = cursor.spec_revision == Revision(0);
     let after = match old {
@@ -118,51 +98,55 @@ fn first_layout(new: &Compiled, old: Option<&Compiled>, cursor: &Cursor, now: Ti
     lay_out(&new.schedule, window, &new.spec.catch_up, 0)
 }
 
-/// Installs a new revision of a spec, read as stored text.
+/// Installs a new revision of a spec.
 pub async fn apply_change<S: PlanStore>(
-    store: &S,
-    shard: ShardId,
-    epoch: Epoch,
+    site: &Site<'_, S>,
     job: &JobId,
-    revision: Revision,
-    value: &[u8],
-    written_at: Timestamp,
-    now: Timestamp,
+    stored: &StoredSpec,
 ) -> Result<Applied, StoreError> {
-    let compiled = compile(value, written_at).and_then(|compiled| {
-        let found = compiled.spec.id.clone();
-        if found == *job {
-            Ok(compiled)
+    let declared = Declared::read(&stored.value, stored.written_at).and_then(|declared| {
+        let found = &declared.spec.id;
+        if found == job {
+            Ok(declared)
         } else {
             Err(format!("metadata names {found}, but the key names {job}"))
         }
     });
     for _ in 0..CONFLICT_RETRIES_MAX {
-        let cursor = store.cursor(shard).await?.ok_or(StoreError::Fenced)?;
-        let record = store.jobs(shard, std::slice::from_ref(job)).await?.pop().flatten();
-        if record.as_ref().is_some_and(|record| record.revision >= revision) {
+        let (cursor, record) = site.read(job).await?;
+        if record.as_ref().is_some_and(|record| record.revision >= stored.revision) {
             return Ok(Applied::AlreadyThere);
         }
-        let install = match &compiled {
+        let install = match &declared {
             Ok(new) => {
-                let old =
-                    record.as_ref().and_then(|r| compile(r.spec.as_bytes(), written_at).ok().map(|c| (r, c)));
-                let mut plan = install_plan(new, revision, old.as_ref().map(|(r, c)| (*r, c)), &cursor, now);
+                let old = record
+                    .as_ref()
+                    .and_then(|r| Declared::read(r.spec.as_bytes(), site.now).ok().map(|d| (r, d)));
+                let old = old.as_ref().map(|(record, declared)| (*record, declared));
+                let mut plan = install_plan(new, stored.revision, old, &cursor, site.now);
                 // A record whose spec we can't read still has a revision to compare and a place to leave.
                 plan.expected = record.as_ref().map(|record| record.revision);
                 plan
             }
-            Err(problems) => invalid_install(job, record.clone(), problems),
+            Err(problems) => invalid_install(job, record, problems),
         };
-        let near =
-            install.add.first().or(install.add_unseen.first()).is_some_and(|due| due.ms_since(now) < NEAR_MS);
-        match store.install(shard, epoch, &install).await? {
-            Installed::Done if compiled.is_ok() => return Ok(Applied::Installed { near }),
+        let first = install.add.first().or(install.add_unseen.first());
+        let near = first.is_some_and(|due| due.ms_since(site.now) < NEAR_MS);
+        match site.store.install(site.shard, site.epoch, &install).await? {
+            Installed::Done if declared.is_ok() => return Ok(Applied::Installed { near }),
             Installed::Done => return Ok(Applied::Invalid),
             Installed::Conflict => {}
         }
     }
     Err(StoreError::Unknown(format!("the record of {job} keeps changing")))
+}
+
+impl<S: PlanStore> Site<'_, S> {
+    async fn read(&self, job: &JobId) -> Result<(Cursor, Option<JobRecord>), StoreError> {
+        let cursor = self.store.cursor(self.shard).await?.ok_or(StoreError::Fenced)?;
+        let record = self.store.jobs(self.shard, std::slice::from_ref(job)).await?.pop().flatten();
+        Ok((cursor, record))
+    }
 }
 
 /// An occurrence nearer than this is worth a nudge: dispatchers look by themselves once a second.
@@ -191,44 +175,33 @@ fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str) -> In
 
 /// Removes a job whose spec was deleted at `revision`.
 pub async fn apply_delete<S: PlanStore>(
-    store: &S,
-    shard: ShardId,
-    epoch: Epoch,
+    site: &Site<'_, S>,
     job: &JobId,
     revision: Revision,
-    now: Timestamp,
 ) -> Result<Applied, StoreError> {
     for _ in 0..CONFLICT_RETRIES_MAX {
-        let cursor = store.cursor(shard).await?.ok_or(StoreError::Fenced)?;
-        let Some(record) = store.jobs(shard, std::slice::from_ref(job)).await?.pop().flatten() else {
+        let (cursor, record) = site.read(job).await?;
+        let Some(record) = record.filter(|record| record.revision <= revision) else {
             return Ok(Applied::AlreadyThere);
         };
-        if record.revision > revision {
-            return Ok(Applied::AlreadyThere);
-        }
-        let remove = compile(record.spec.as_bytes(), now).map_or_else(
-            |_| Vec::new(),
-            |old| {
-                let window = Window {
-                    after: cursor.taken_until,
-                    until: cursor.planned_until,
-                    now,
-                    interruption: None,
-                };
-                lay_out(&old.schedule, window, &old.spec.catch_up, 0).minute
-            },
-        );
+        let old = Declared::read(record.spec.as_bytes(), site.now);
         let install = Install {
             job: job.clone(),
             expected: Some(record.revision),
             record: None,
-            remove,
+            remove: old.map_or_else(|_| Vec::new(), |old| planned_entries(&old, &cursor, site.now)),
             add: vec![],
             add_unseen: vec![],
         };
-        if store.install(shard, epoch, &install).await? == Installed::Done {
+        if site.store.install(site.shard, site.epoch, &install).await? == Installed::Done {
             return Ok(Applied::Deleted);
         }
     }
     Err(StoreError::Unknown(format!("the record of {job} keeps changing")))
+}
+
+/// What a job has in the minute tier beyond what the dispatcher has taken.
+fn planned_entries(old: &Declared, cursor: &Cursor, now: Timestamp) -> Vec<Timestamp> {
+    let window = Window { after: cursor.taken_until, until: cursor.planned_until, now, interruption: None };
+    lay_out(&old.schedule, window, &old.spec.catch_up, 0).minute
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 use model::bucket::Tier;
+use model::declared::Declared;
 use model::id::Revision;
 use model::misfire::Interruption;
 use model::name::JobId;
@@ -15,35 +16,35 @@ use store::StoreError;
 use store::lease::Epoch;
 use store::plan::{Advance, Cursor, JobRecord, PLAN_BATCH_MAX, PlanStore, Waiting};
 
-use crate::install::{Compiled, compile};
-
-/// Compiled specs kept at hand. At about 2 KB each, 40 MB.
-pub const COMPILED_CACHE_MAX: usize = 20_000;
+/// Declared jobs kept at hand. At about 2 KB each, 40 MB.
+pub const DECLARED_CACHE_MAX: usize = 20_000;
 /// Steps of one shard in one pass, so that a long catch-up of one shard doesn't hold up the others.
 pub const PASS_BATCHES_MAX: usize = 200;
 /// Minute-tier entries in one call of the store.
 const STEP_ENTRIES_MAX: usize = 1_000;
 
-/// Compiled specs by job, for the revision that was asked for last.
+/// Declared jobs by job, for the revision that was asked for last.
 #[derive(Debug, Clone)]
-pub struct CompiledCache(Arc<Mutex<LruCache<JobId, (Revision, Arc<Compiled>)>>>);
+pub struct DeclaredCache(Arc<Mutex<LruCache<JobId, AtRevision>>>);
 
-impl Default for CompiledCache {
+type AtRevision = (Revision, Arc<Declared>);
+
+impl Default for DeclaredCache {
     fn default() -> Self {
-        let size = NonZeroUsize::new(COMPILED_CACHE_MAX).unwrap_or(NonZeroUsize::MIN);
+        let size = NonZeroUsize::new(DECLARED_CACHE_MAX).unwrap_or(NonZeroUsize::MIN);
         Self(Arc::new(Mutex::new(LruCache::new(size))))
     }
 }
 
-impl CompiledCache {
-    fn get(&self, job: &JobId, revision: Revision) -> Option<Arc<Compiled>> {
+impl DeclaredCache {
+    fn get(&self, job: &JobId, revision: Revision) -> Option<Arc<Declared>> {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.get(job).filter(|(known, _)| *known == revision).map(|(_, compiled)| Arc::clone(compiled))
+        cache.get(job).filter(|(known, _)| *known == revision).map(|(_, declared)| Arc::clone(declared))
     }
 
-    fn put(&self, job: &JobId, revision: Revision, compiled: &Arc<Compiled>) {
+    fn put(&self, job: &JobId, revision: Revision, declared: &Arc<Declared>) {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.put(job.clone(), (revision, Arc::clone(compiled)));
+        cache.put(job.clone(), (revision, Arc::clone(declared)));
     }
 }
 
@@ -62,7 +63,7 @@ pub async fn plan_shard<S: PlanStore>(
     store: &S,
     shard: ShardId,
     epoch: Epoch,
-    cache: &CompiledCache,
+    cache: &DeclaredCache,
     now: Timestamp,
 ) -> Result<PassReport, StoreError> {
     let mut report = PassReport::default();
@@ -76,10 +77,10 @@ pub async fn plan_shard<S: PlanStore>(
             }
             return Ok(report);
         }
-        let compiled = compiled_specs(store, shard, &waiting, cache).await?;
+        let declared = declared_jobs(store, shard, &waiting, cache).await?;
         let mut steps = Vec::with_capacity(waiting.len());
-        for (job, compiled) in waiting.into_iter().zip(compiled) {
-            steps.push(step(job, compiled.as_deref(), &cursor, now));
+        for (job, declared) in waiting.into_iter().zip(declared) {
+            steps.push(step(job, declared.as_deref(), &cursor, now));
         }
         report.jobs += steps.len();
         report.occurrences += steps.iter().map(|step| step.minute.len()).sum::<usize>();
@@ -94,10 +95,10 @@ pub async fn plan_shard<S: PlanStore>(
 
 /// One job's step, given its present spec (`None`: it can't be read, so it waits nowhere until it is mended).
 #[must_use]
-pub fn step(waiting: Waiting, compiled: Option<&Compiled>, cursor: &Cursor, now: Timestamp) -> Advance {
+pub fn step(waiting: Waiting, declared: Option<&Declared>, cursor: &Cursor, now: Timestamp) -> Advance {
     let Waiting { job, placed, revision } = waiting;
     let mut advance = Advance { job, revision, from: placed, minute: vec![], next: None, skipped: vec![] };
-    let Some(compiled) = compiled else { return advance };
+    let Some(declared) = declared else { return advance };
     let until = minute_tier_until(now);
     if placed.tier == Tier::Horizon && placed.due_at >= until {
         advance.next = Some(place(placed.due_at, now));
@@ -105,7 +106,7 @@ pub fn step(waiting: Waiting, compiled: Option<&Compiled>, cursor: &Cursor, now:
     }
     let interruption = Interruption::between(cursor.planned_until, now);
     let window = Window { after: placed.due_at.plus_ms(-1), until, now, interruption };
-    let layout = lay_out(&compiled.schedule, window, &compiled.spec.catch_up, compiled.spec.history.skipped);
+    let layout = lay_out(&declared.schedule, window, &declared.spec.catch_up, declared.spec.history.skipped);
     Advance { minute: layout.minute, next: layout.next, skipped: layout.skipped, ..advance }
 }
 
@@ -126,12 +127,12 @@ fn batches(steps: &[Advance]) -> Vec<&[Advance]> {
     batches
 }
 
-async fn compiled_specs<S: PlanStore>(
+async fn declared_jobs<S: PlanStore>(
     store: &S,
     shard: ShardId,
     waiting: &[Waiting],
-    cache: &CompiledCache,
-) -> Result<Vec<Option<Arc<Compiled>>>, StoreError> {
+    cache: &DeclaredCache,
+) -> Result<Vec<Option<Arc<Declared>>>, StoreError> {
     let mut found: Vec<_> = waiting.iter().map(|w| cache.get(&w.job, w.revision)).collect();
     let missing: Vec<usize> = (0..found.len()).filter(|index| found[*index].is_none()).collect();
     if missing.is_empty() {
@@ -142,17 +143,17 @@ async fn compiled_specs<S: PlanStore>(
     for ((index, job), record) in missing.into_iter().zip(jobs).zip(records) {
         found[index] =
             record.filter(|record| record.revision == waiting[index].revision).and_then(|record| {
-                let compiled = Arc::new(readable(&job, &record)?);
-                cache.put(&job, record.revision, &compiled);
-                Some(compiled)
+                let declared = Arc::new(readable(&job, &record)?);
+                cache.put(&job, record.revision, &declared);
+                Some(declared)
             });
     }
     Ok(found)
 }
 
-fn readable(job: &JobId, record: &JobRecord) -> Option<Compiled> {
-    match compile(record.spec.as_bytes(), Timestamp::from_ms(0)) {
-        Ok(compiled) => Some(compiled),
+fn readable(job: &JobId, record: &JobRecord) -> Option<Declared> {
+    match Declared::read(record.spec.as_bytes(), Timestamp::from_ms(0)) {
+        Ok(declared) => Some(declared),
         Err(problems) => {
             // It was readable when it was installed, so somebody wrote to the record: the job is left out and said so.
             tracing::error!(%job, %problems, "a job's stored spec can't be read; it isn't planned until it is applied again");

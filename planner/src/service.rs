@@ -15,7 +15,7 @@ use store::{Store, StoreError};
 use crate::api::{self, Api};
 use crate::feed::{self, Owned};
 use crate::intake;
-use crate::pass::{CompiledCache, plan_shard};
+use crate::pass::{DeclaredCache, plan_shard};
 
 /// Shards that are planned at once.
 const PASSES_IN_FLIGHT_MAX: usize = 16;
@@ -40,13 +40,13 @@ pub struct Planner<S, B> {
     clock: Clock,
     config: PlannerConfig,
     owned: Owned,
-    cache: CompiledCache,
+    cache: DeclaredCache,
 }
 
 impl<S: Store, B: PlannerBus> Planner<S, B> {
     #[must_use]
     pub fn new(store: Arc<S>, bus: Arc<B>, clock: Clock, config: PlannerConfig) -> Self {
-        Self { store, bus, clock, config, owned: Owned::default(), cache: CompiledCache::default() }
+        Self { store, bus, clock, config, owned: Owned::default(), cache: DeclaredCache::default() }
     }
 
     /// Works until shutdown, then gives its leases back.

@@ -22,7 +22,7 @@ use crate::{output, up};
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let servers = cli.servers;
     match cli.command {
-        Command::Up(args) => up::run(args).await,
+        Command::Up(args) => Box::pin(up::run(args)).await,
         Command::Planner(args) => roles::planner(&servers, &args).await,
         Command::Dispatcher(args) => roles::dispatcher(&servers, &args).await,
         Command::Executor(args) => roles::executor(&servers, &args).await,

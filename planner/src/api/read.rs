@@ -2,10 +2,10 @@
 
 use bus::specs::{SPEC_PAGE_MAX, StoredSpec};
 use futures_util::StreamExt;
+use model::declared::Declared;
 use model::id::Occurrence;
 use model::manifest::{self, encode};
 use model::name::{JobId, Name};
-use model::schedule::{Identity, Schedule};
 use model::time::Timestamp;
 use store::Store;
 use store::ledger::RunRecord;
@@ -97,7 +97,6 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         record: Option<&JobRecord>,
         last: Option<&RunRecord>,
     ) -> JobView {
-        let name = job.to_string();
         let mut status = JobStatus {
             revision: stored.revision.0,
             observed_revision: record.map_or(0, |record| record.revision.0),
@@ -105,26 +104,22 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             last_run: last.map(run_view),
             ..JobStatus::default()
         };
-        let manifest = match manifest::from_bytes(&stored.value, stored.written_at) {
-            Ok((spec, acceptance)) => {
+        let manifest = match Declared::read(&stored.value, stored.written_at) {
+            Ok(Declared { spec, acceptance, schedule }) => {
                 status.created_at = acceptance.created_at.to_string();
                 status.suspended = spec.suspend;
-                let identity = Identity { job: &name, created_at: acceptance.created_at };
-                if let Ok(schedule) = Schedule::compile(&spec.schedule, &identity, &|_| None) {
-                    status.schedule = schedule.describe();
-                    let after = self.clock.now().max(acceptance.schedule_since);
-                    let next = if spec.suspend { None } else { schedule.next_after(after) };
-                    status.next_due_at = next.map(|due_at| due_at.to_string());
-                }
+                status.schedule = schedule.describe();
+                let after = self.clock.now().max(acceptance.schedule_since);
+                let next = if spec.suspend { None } else { schedule.next_after(after) };
+                status.next_due_at = next.map(|due_at| due_at.to_string());
                 encode(&spec)
             }
             Err(problems) => {
-                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                status.condition = Some(problems.join("; "));
+                status.condition = Some(problems);
                 serde_json::from_slice(&stored.value).unwrap_or(serde_json::Value::Null)
             }
         };
-        JobView { job: name, manifest, status }
+        JobView { job: job.to_string(), manifest, status }
     }
 }
 

@@ -6,8 +6,9 @@
 -- returns {minute, {entry, due (ms), …}, {revision, …}, …}; revisions as for take
 -- Atomic: entries and revisions are of one instant.
 if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
+-- The first minute may hold nothing in the range, every other does: hence one more than the limit.
 local prefix, groups, left, offset = ARGV[1], {}, tonumber(ARGV[7]), ARGV[6]
-for _, minute in ipairs(redis.call('ZRANGE', prefix .. 'minutes', ARGV[5], ARGV[4], 'BYSCORE', 'LIMIT', 0, left)) do
+for _, minute in ipairs(redis.call('ZRANGE', prefix .. 'minutes', ARGV[5], ARGV[4], 'BYSCORE', 'LIMIT', 0, left + 1)) do
   local entries = redis.call('ZRANGE', prefix .. 'minute:' .. minute, ARGV[3], ARGV[4], 'BYSCORE', 'LIMIT', offset, left,
     'WITHSCORES')
   offset = 0

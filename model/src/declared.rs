@@ -1,0 +1,34 @@
+//! A job as its stored spec declares it, with everything that follows from it.
+
+use crate::manifest;
+use crate::schedule::{Identity, Schedule, no_calendars};
+use crate::spec::{Acceptance, JobSpec};
+use crate::time::Timestamp;
+
+/// A spec, what acceptance added to it, and its schedule, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    pub spec: JobSpec,
+    pub acceptance: Acceptance,
+    pub schedule: Schedule,
+}
+
+impl Declared {
+    /// Reads a stored spec. `written_at` stands in for what acceptance would have noted, if another tool wrote it.
+    ///
+    /// # Errors
+    /// Every problem, in one line.
+    pub fn read(value: &[u8], written_at: Timestamp) -> Result<Self, String> {
+        let (spec, acceptance) = manifest::from_bytes(value, written_at)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        let job = spec.id.to_string();
+        let identity = Identity { job: &job, created_at: acceptance.created_at };
+        let schedule = Schedule::compile(&spec.schedule, &identity, &no_calendars).map_err(|problems| {
+            let sentences = problems
+                .iter()
+                .map(|problem| format!("spec.schedule.{}: {}", problem.field, problem.message));
+            sentences.collect::<Vec<_>>().join("; ")
+        })?;
+        Ok(Self { spec, acceptance, schedule })
+    }
+}

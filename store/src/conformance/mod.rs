@@ -1,0 +1,199 @@
+//! One suite of behaviours that every implementation of the store passes, and a property: any two of them answer the
+//! same to the same operations.
+//!
+//! A case is an async function over a fixture with a fresh store. `conformance_tests!` makes each a test.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a case fails by panicking; it runs in tests only")]
+#![allow(clippy::missing_panics_doc, missing_docs, reason = "the names of the cases say what they require")]
+
+pub mod attempts;
+pub mod dispatch;
+pub mod history;
+pub mod leases;
+pub mod plan;
+pub mod random;
+mod world;
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::Store;
+
+pub use world::World;
+
+/// A store, and what a test may do to its surroundings.
+pub trait Fixture: Send + Sync {
+    type Store: Store;
+
+    fn store(&self) -> &Self::Store;
+
+    /// Lets time pass for the store: by its injected clock, or really.
+    fn pass(&self, time: Duration) -> impl Future<Output = ()> + Send;
+
+    /// Loses everything that the store remembers.
+    fn wipe(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Makes a test of every case. The argument is an async expression that gives a fresh fixture.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($fixture:expr) => {
+        $crate::conformance_tests! { @cases $fixture;
+            leases: [
+                a_free_lease_is_granted_and_renewed,
+                a_lease_of_another_is_refused_and_named,
+                a_lease_runs_out_and_its_epoch_never_comes_back,
+                a_lease_given_back_is_free_at_once,
+                a_lease_of_another_is_not_given_back,
+                epochs_grow_through_a_wipe,
+                roles_and_shards_are_apart,
+                every_write_for_a_shard_is_fenced,
+                nodes_are_announced_and_forgotten,
+                the_clock_moves,
+            ];
+            plan: [
+                a_shard_is_begun_once,
+                progress_never_goes_back,
+                progress_without_a_cursor_is_fenced,
+                a_job_is_created_edited_and_deleted,
+                an_edit_of_another_revision_is_a_conflict,
+                an_edit_moves_entries_and_the_coarse_place,
+                an_edit_leaves_what_was_taken,
+                an_occurrence_that_ran_is_not_planned_again,
+                a_new_job_is_planned_even_in_the_past_if_unseen,
+                waiting_jobs_come_in_order_of_tier_and_time,
+                waiting_is_limited,
+                advance_moves_a_job_through_the_tiers,
+                advance_refuses_what_has_changed,
+                advance_takes_one_step_of_a_job,
+                advance_records_what_it_skips,
+                advance_carries_many_occurrences,
+                insert_takes_the_next_free_millisecond,
+                insert_needs_a_job,
+                buckets_show_the_plan,
+            ];
+            dispatch: [
+                nothing_is_taken_from_a_shard_without_a_cursor,
+                due_entries_come_in_order_and_stay,
+                take_stops_before_what_is_not_planned_yet,
+                take_stops_at_its_limit,
+                many_at_one_instant_are_taken_in_parts,
+                the_taken_mark_never_goes_back,
+                old_minutes_are_found,
+                take_tells_the_jobs_present_revision,
+                missed_entries_are_looked_at_only,
+                missed_entries_of_one_instant_come_whole,
+                confirm_moves_an_entry_into_sent,
+                confirm_after_settle_changes_nothing,
+                settle_after_confirm_ends_the_run,
+                confirm_of_the_same_occurrence_under_another_revision_only_clears_it,
+                a_repair_updates_what_was_sent,
+                an_older_repair_changes_nothing,
+                skipped_entries_are_recorded_with_a_reason,
+                skip_leaves_others_alone,
+                dropped_entries_leave_no_record,
+                large_batches_are_carried_out,
+            ];
+            attempts: [
+                overdue_runs_come_by_worry,
+                worry_can_be_put_off,
+                worry_about_an_ended_run_changes_nothing,
+                a_failed_attempt_is_noted,
+                only_the_newest_attempt_is_noted,
+                attempts_of_ended_runs_are_not_noted,
+                terms_are_remembered,
+            ];
+            history: [
+                a_settlement_is_recorded_once,
+                settlements_follow_the_generation_rule,
+                a_settlement_without_a_record_counts,
+                a_settlement_in_an_open_state_is_refused,
+                a_batch_of_settlements_is_answered_in_order,
+                each_kind_of_end_is_trimmed_apart,
+                a_limit_of_none_keeps_none,
+                runs_come_newest_first,
+                a_redriven_run_moves_between_lists,
+                a_deleted_job_takes_its_history_along,
+                an_open_run_survives_its_job,
+            ];
+        }
+    };
+    (@cases $fixture:expr; $($module:ident: [$($case:ident),* $(,)?];)*) => {
+        $(mod $module {
+            use super::*;
+            $(#[tokio::test]
+            async fn $case() {
+                $crate::conformance::$module::$case(&$fixture.await).await;
+            })*
+        })*
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use model::time::Timestamp;
+
+    use super::*;
+    use crate::memory::MemoryStore;
+
+    struct Memory {
+        store: MemoryStore,
+        now_ms: Arc<AtomicI64>,
+    }
+
+    impl Fixture for Memory {
+        type Store = MemoryStore;
+
+        fn store(&self) -> &MemoryStore {
+            &self.store
+        }
+
+        async fn pass(&self, time: Duration) {
+            self.now_ms.fetch_add(model::time::duration_ms(time), Ordering::Relaxed);
+        }
+
+        async fn wipe(&self) {
+            self.store.wipe();
+        }
+    }
+
+    async fn memory() -> Memory {
+        let now_ms = Arc::new(AtomicI64::new(1_700_000_000_000));
+        let clock = Arc::clone(&now_ms);
+        let store = MemoryStore::new(Arc::new(move || Timestamp::from_ms(clock.load(Ordering::Relaxed))));
+        Memory { store, now_ms }
+    }
+
+    crate::conformance_tests!(memory());
+
+    #[tokio::test]
+    async fn two_stores_in_memory_agree() {
+        let (one, two) = (memory().await, memory().await);
+        for seed in 0..20 {
+            random::agree(&one, &two, seed, 200).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn faults_come_before_or_after_the_effect() {
+        use crate::lease::Role;
+        use crate::memory::Fault;
+        use crate::{Inspect, LeaseStore, StoreError};
+        let memory = memory().await;
+        let error = StoreError::Unknown("injected".into());
+        let world = World::begun(&memory).await;
+        let leases = async || memory.store.leases(&[world.shard]).await.unwrap().len();
+        let release = async || memory.store.release(Role::Planner, "node-a", &[world.shard]).await;
+        memory.store.fail_next(Fault::Before(error.clone()));
+        assert_eq!((release().await, leases().await), (Err(error.clone()), 2));
+        memory.store.fail_next(Fault::After(error.clone()));
+        assert_eq!(
+            (release().await, leases().await),
+            (Err(error), 1),
+            "carried out, though it said otherwise"
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! The store in memory: the same behaviour as the one in Redis, for tests and simulation.
+//!
+//! One state behind one lock, so every operation is atomic; time comes from an injected clock. The conformance suite
+//! runs on both. Keep this the plainer of the two: it is also the specification of what the scripts do.
+
+mod inspect;
+mod lease;
+mod ledger;
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::id::{Entry, Occurrence};
+use model::name::JobId;
+use model::shard::ShardId;
+use model::spec::HistoryLimits;
+use model::time::Timestamp;
+
+use crate::error::StoreError;
+use crate::keys::History;
+use crate::lease::{Epoch, Role};
+use crate::node::NodeView;
+use crate::plan::{Cursor, JobRecord};
+use crate::record::{StoredRun, history_limit, history_of};
+
+/// The clock of a `MemoryStore`.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How the next operation goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It answers with this error and changes nothing.
+    Before(StoreError),
+    /// It happens, and answers with this error all the same (as a lost answer does).
+    After(StoreError),
+}
+
+/// All that ecron remembers, in memory.
+pub struct MemoryStore {
+    state: Mutex<State>,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    shards: BTreeMap<ShardId, Shard>,
+    nodes: BTreeMap<String, NodeView>,
+    /// Reason, and when it is forgotten.
+    terminated: BTreeMap<u64, (String, Timestamp)>,
+    faults: VecDeque<Fault>,
+}
+
+struct Lease {
+    node: String,
+    epoch: Epoch,
+    expires_at: Timestamp,
+}
+
+/// A sorted set as Redis orders it: by score, then by the member's text.
+type Sorted<T> = BTreeSet<(Timestamp, String, T)>;
+
+#[derive(Default)]
+struct Shard {
+    leases: BTreeMap<Role, Lease>,
+    highest_epochs: BTreeMap<Role, Epoch>,
+    cursor: Option<Cursor>,
+    jobs: BTreeMap<JobId, JobRecord>,
+    horizon: Sorted<JobId>,
+    half_hours: Sorted<Entry>,
+    minutes: Sorted<Entry>,
+    sent: Sorted<Occurrence>,
+    runs: BTreeMap<Occurrence, StoredRun>,
+}
+
+impl MemoryStore {
+    /// An empty store that lives by a clock.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { state: Mutex::default(), clock }
+    }
+
+    /// Forgets everything, as `FLUSHALL` does.
+    pub fn wipe(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = State { faults: std::mem::take(&mut state.faults), ..State::default() };
+    }
+
+    /// Lets the next operation (or the next after those given before) go wrong.
+    pub fn fail_next(&self, fault: Fault) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).faults.push_back(fault);
+    }
+
+    /// Carries out one operation, or one fault.
+    fn act<T>(
+        &self,
+        operation: impl FnOnce(&mut State, Timestamp) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = (self.clock)();
+        match state.faults.pop_front() {
+            Some(Fault::Before(error)) => Err(error),
+            Some(Fault::After(error)) => operation(&mut state, now).and(Err(error)),
+            None => operation(&mut state, now),
+        }
+    }
+
+    /// Carries out one operation on a shard.
+    fn on<T>(
+        &self,
+        shard: ShardId,
+        operation: impl FnOnce(&mut Shard, Timestamp) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.act(|state, now| operation(state.shards.entry(shard).or_default(), now))
+    }
+
+    /// Carries out one operation on a shard for the holder of a lease.
+    fn fenced<T>(
+        &self,
+        shard: ShardId,
+        role: Role,
+        epoch: Epoch,
+        operation: impl FnOnce(&mut Shard, Timestamp) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.on(shard, |shard, now| match shard.holder(role, now) {
+            Some(lease) if lease.epoch == epoch => operation(shard, now),
+            _ => Err(StoreError::Fenced),
+        })
+    }
+}
+
+impl Shard {
+    /// The lease of a role, unless it has run out.
+    fn holder(&self, role: Role, now: Timestamp) -> Option<&Lease> {
+        self.leases.get(&role).filter(|lease| now < lease.expires_at)
+    }
+
+    fn limits(&self, job: &JobId) -> HistoryLimits {
+        self.jobs.get(job).map(|record| record.history).unwrap_or_default()
+    }
+
+    fn runs_of(&self, job: &JobId) -> impl DoubleEndedIterator<Item = (&Occurrence, &StoredRun)> {
+        let first = Occurrence { job: job.clone(), due_at: Timestamp::from_ms(i64::MIN) };
+        let last = Occurrence { job: job.clone(), due_at: Timestamp::from_ms(i64::MAX) };
+        self.runs.range(first..=last)
+    }
+
+    /// Forgets the runs of a job beyond its limit for a list; those due longest ago go first.
+    fn trim(&mut self, job: &JobId, kind: History) {
+        let Some(limit) = history_limit(&self.limits(job), kind) else { return };
+        let list: Vec<_> = self
+            .runs_of(job)
+            .filter(|(_, run)| history_of(run.record.state) == kind)
+            .map(|(occurrence, _)| occurrence.clone())
+            .collect();
+        for occurrence in list.iter().rev().skip(limit as usize) {
+            self.runs.remove(occurrence);
+        }
+    }
+
+    fn remove_entry(&mut self, entry: &Entry) -> bool {
+        self.minutes.remove(&sorted(entry.occurrence.due_at, entry))
+    }
+}
+
+/// A value's place in a sorted set.
+fn sorted<T: Clone + ToString>(score: Timestamp, value: &T) -> (Timestamp, String, T) {
+    (score, value.to_string(), value.clone())
+}

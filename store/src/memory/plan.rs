@@ -1,0 +1,265 @@
+//! The plan in memory.
+
+use std::collections::BTreeSet;
+
+use model::bucket::{Placed, Tier};
+use model::id::{Entry, Occurrence, Revision};
+use model::name::JobId;
+use model::run::{Generation, RunState, SkipReason};
+use model::shard::ShardId;
+use model::time::{SECOND_MS, Timestamp};
+
+use super::{MemoryStore, Shard, sorted};
+use crate::error::StoreError;
+use crate::keys::History;
+use crate::lease::{Epoch, Role};
+use crate::ledger::RunRecord;
+use crate::plan::{
+    Advance, Cursor, INSERT_SECONDS_MAX, Install, Installed, JobRecord, PLAN_BATCH_MAX, PlanStore, Waiting,
+};
+use crate::record::{StoredRun, history_of};
+
+impl PlanStore for MemoryStore {
+    async fn cursor(&self, shard: ShardId) -> Result<Option<Cursor>, StoreError> {
+        self.on(shard, |shard, _| Ok(shard.cursor.clone()))
+    }
+
+    async fn begin(&self, shard: ShardId, epoch: Epoch, cursor: &Cursor) -> Result<Cursor, StoreError> {
+        self.fenced(shard, Role::Planner, epoch, |shard, _| {
+            Ok(shard.cursor.get_or_insert_with(|| cursor.clone()).clone())
+        })
+    }
+
+    async fn progress(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        planned_until: Option<Timestamp>,
+        spec_revision: Option<Revision>,
+    ) -> Result<(), StoreError> {
+        self.fenced(shard, Role::Planner, epoch, |shard, _| {
+            let cursor = shard.cursor.as_mut().ok_or(StoreError::Fenced)?;
+            cursor.planned_until = cursor.planned_until.max(planned_until.unwrap_or(cursor.planned_until));
+            cursor.spec_revision = cursor.spec_revision.max(spec_revision.unwrap_or(cursor.spec_revision));
+            Ok(())
+        })
+    }
+
+    async fn jobs(&self, shard: ShardId, jobs: &[JobId]) -> Result<Vec<Option<JobRecord>>, StoreError> {
+        self.on(shard, |shard, _| Ok(jobs.iter().map(|job| shard.jobs.get(job).cloned()).collect()))
+    }
+
+    async fn install(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        install: &Install,
+    ) -> Result<Installed, StoreError> {
+        self.fenced(shard, Role::Planner, epoch, |shard, _| Ok(shard.install(install)))
+    }
+
+    async fn waiting(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        minute_before: Timestamp,
+        half_hour_before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Waiting>, StoreError> {
+        self.fenced(shard, Role::Planner, epoch, |shard, _| {
+            let limit = limit.clamp(1, PLAN_BATCH_MAX);
+            Ok(shard.waiting(minute_before, half_hour_before, limit))
+        })
+    }
+
+    async fn advance(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        steps: &[Advance],
+    ) -> Result<Vec<bool>, StoreError> {
+        if steps.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.fenced(shard, Role::Planner, epoch, |shard, _| {
+            let mut seen = BTreeSet::new();
+            Ok(steps.iter().map(|step| seen.insert(&step.job) && shard.advance(step)).collect())
+        })
+    }
+
+    async fn insert(
+        &self,
+        shard: ShardId,
+        job: &JobId,
+        due_at: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.on(shard, |shard, _| {
+            let Some(revision) = shard.jobs.get(job).map(|record| record.revision) else {
+                return Ok(None);
+            };
+            let seconds = i64::try_from(INSERT_SECONDS_MAX).unwrap_or(i64::MAX);
+            let end = due_at.floor(SECOND_MS).plus_ms(seconds * SECOND_MS);
+            let mut due_at = due_at;
+            while due_at < end {
+                let occurrence = Occurrence { job: job.clone(), due_at };
+                let place = sorted(due_at, &Entry { occurrence, revision });
+                if !shard.runs.contains_key(&place.2.occurrence) && shard.minutes.insert(place) {
+                    return Ok(Some(due_at));
+                }
+                due_at = due_at.plus_ms(1);
+            }
+            Err(StoreError::Refused("every millisecond at and after that instant is taken".into()))
+        })
+    }
+}
+
+impl Shard {
+    fn install(&mut self, install: &Install) -> Installed {
+        let present = self.jobs.get(&install.job);
+        if present.map(|record| record.revision) != install.expected {
+            return Installed::Conflict;
+        }
+        let taken_until = self.cursor.as_ref().map_or(Timestamp::from_ms(-1), |cursor| cursor.taken_until);
+        if let Some(record) = present.cloned() {
+            self.displace(&install.job, record.revision, record.placed.as_ref());
+            for due_at in install.remove.iter().filter(|due| **due > taken_until) {
+                self.remove_entry(&entry(&install.job, *due_at, record.revision));
+            }
+        }
+        let Some(record) = &install.record else {
+            self.jobs.remove(&install.job);
+            let job = &install.job;
+            self.runs.retain(|occurrence, run| {
+                occurrence.job != *job || history_of(run.record.state) == History::Open
+            });
+            return Installed::Done;
+        };
+        self.jobs.insert(install.job.clone(), record.clone());
+        self.place(&install.job, record.revision, record.placed.as_ref());
+        let add = install.add.iter().filter(|due| **due > taken_until);
+        for due_at in add.chain(&install.add_unseen) {
+            self.plan_entry(&install.job, *due_at, record.revision);
+        }
+        Installed::Done
+    }
+
+    fn waiting(
+        &mut self,
+        minute_before: Timestamp,
+        half_hour_before: Timestamp,
+        limit: usize,
+    ) -> Vec<Waiting> {
+        let (jobs, mut found) = (&self.jobs, Vec::new());
+        self.half_hours.retain(|(_, _, entry)| {
+            let Occurrence { job, due_at } = &entry.occurrence;
+            if *due_at >= minute_before || found.len() == limit {
+                return true;
+            }
+            let placed = Placed { tier: Tier::HalfHour, due_at: *due_at };
+            let here = jobs
+                .get(job)
+                .is_some_and(|record| record.revision == entry.revision && record.placed == Some(placed));
+            if here {
+                found.push(Waiting { job: job.clone(), placed, revision: entry.revision });
+            }
+            here
+        });
+        self.horizon.retain(|(due_at, _, job)| {
+            if *due_at >= half_hour_before || found.len() == limit {
+                return true;
+            }
+            let placed = Placed { tier: Tier::Horizon, due_at: *due_at };
+            match jobs.get(job).filter(|record| record.placed == Some(placed)) {
+                Some(record) => {
+                    found.push(Waiting { job: job.clone(), placed, revision: record.revision });
+                    true
+                }
+                None => false,
+            }
+        });
+        found
+    }
+
+    fn advance(&mut self, step: &Advance) -> bool {
+        let Some(record) = self.jobs.get_mut(&step.job) else { return false };
+        if record.revision != step.revision || record.placed != Some(step.from) {
+            return false;
+        }
+        record.placed = step.next;
+        self.displace(&step.job, step.revision, Some(&step.from));
+        self.place(&step.job, step.revision, step.next.as_ref());
+        for due_at in &step.minute {
+            self.plan_entry(&step.job, *due_at, step.revision);
+        }
+        for (due_at, reason) in &step.skipped {
+            let occurrence = Occurrence { job: step.job.clone(), due_at: *due_at };
+            self.record_skipped(&occurrence, step.revision, reason, *due_at);
+        }
+        true
+    }
+
+    fn place(&mut self, job: &JobId, revision: Revision, placed: Option<&Placed>) {
+        match placed {
+            Some(Placed { tier: Tier::HalfHour, due_at }) => {
+                self.half_hours.insert(sorted(*due_at, &entry(job, *due_at, revision)));
+            }
+            Some(Placed { tier: Tier::Horizon, due_at }) => {
+                self.horizon.insert(sorted(*due_at, job));
+            }
+            None => {}
+        }
+    }
+
+    fn displace(&mut self, job: &JobId, revision: Revision, placed: Option<&Placed>) {
+        match placed {
+            Some(Placed { tier: Tier::HalfHour, due_at }) => {
+                self.half_hours.remove(&sorted(*due_at, &entry(job, *due_at, revision)));
+            }
+            Some(Placed { tier: Tier::Horizon, due_at }) => {
+                self.horizon.remove(&sorted(*due_at, job));
+            }
+            None => {}
+        }
+    }
+
+    /// Puts an occurrence into the minute tier, unless its run has a record.
+    fn plan_entry(&mut self, job: &JobId, due_at: Timestamp, revision: Revision) {
+        let entry = entry(job, due_at, revision);
+        if !self.runs.contains_key(&entry.occurrence) {
+            self.minutes.insert(sorted(due_at, &entry));
+        }
+    }
+
+    /// Records that an occurrence will never be published, unless its run has a record already.
+    pub(super) fn record_skipped(
+        &mut self,
+        occurrence: &Occurrence,
+        revision: Revision,
+        reason: &SkipReason,
+        at: Timestamp,
+    ) {
+        if self.runs.contains_key(occurrence) {
+            return;
+        }
+        let record = RunRecord {
+            occurrence: occurrence.clone(),
+            revision,
+            state: RunState::Skipped,
+            generation: Generation(0),
+            published_at: None,
+            sequence: None,
+            epoch: None,
+            last: None,
+            executor: None,
+            output: None,
+            skip_reason: Some(reason.describe().into()),
+            ended_at: Some(at),
+        };
+        self.runs.insert(occurrence.clone(), StoredRun { record, republished: 0 });
+        self.trim(&occurrence.job, History::Skipped);
+    }
+}
+
+fn entry(job: &JobId, due_at: Timestamp, revision: Revision) -> Entry {
+    Entry { occurrence: Occurrence { job: job.clone(), due_at }, revision }
+}
