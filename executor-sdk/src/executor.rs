@@ -1,5 +1,6 @@
 //! The executor: which queues it serves with which handlers, and its life from start to drained.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
@@ -8,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
-use bus::{DeadLetters, EventWriter, QueueReader};
+use bus::nats::{NatsBus, NatsOptions};
+use bus::{BusError, DeadLetters, EventWriter, QueueReader};
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 use model::name::{FullNameError, QueueId};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +42,7 @@ pub enum RunError {
 }
 
 /// An executor in the making. See the crate's example.
-pub struct Executor<B> {
+pub struct Executor<B = NatsBus> {
     bus: Arc<B>,
     clock: Clock,
     shutdown: Option<Shutdown>,
@@ -49,18 +51,32 @@ pub struct Executor<B> {
     served: Vec<Served>,
 }
 
-/// A queue and what serves it.
+/// Queues and what serves them.
 struct Served {
-    queue: QueueId,
+    queues: Queues,
     concurrency: usize,
     handler: Arc<dyn Handler>,
 }
 
+enum Queues {
+    One(QueueId),
+    Found(BoxStream<'static, QueueId>),
+}
+
+impl Executor<NatsBus> {
+    /// An executor on a NATS server (or several, separated by commas). What a deployment needs beyond that is in
+    /// `NatsOptions`: connect a `NatsBus` with it, and call [`Executor::new`].
+    pub async fn connect(url: &str) -> Result<Self, BusError> {
+        let options = NatsOptions { name: default_name(), ..NatsOptions::default() };
+        Ok(Self::new(Arc::new(NatsBus::connect(url, options).await?)))
+    }
+}
+
 impl<B: Bus> Executor<B> {
     /// An executor on a bus that is already there.
-    pub fn new(bus: impl Into<Arc<B>>) -> Self {
+    pub fn new(bus: Arc<B>) -> Self {
         Self {
-            bus: bus.into(),
+            bus,
             clock: Clock::system(),
             shutdown: None,
             drain_timeout: None,
@@ -102,7 +118,14 @@ impl<B: Bus> Executor<B> {
     /// The same for a queue's id.
     #[must_use]
     pub fn queue_id(self, queue: QueueId) -> Binding<B> {
-        Binding { executor: self, queue, concurrency: CONCURRENCY_DEFAULT }
+        Binding { executor: self, queues: Queues::One(queue), concurrency: CONCURRENCY_DEFAULT }
+    }
+
+    /// Serves every queue that a stream names, from when it does: for executors that look for work themselves.
+    /// Naming a queue again changes nothing.
+    #[must_use]
+    pub fn queues_as_found(self, queues: impl Stream<Item = QueueId> + Send + 'static) -> Binding<B> {
+        Binding { executor: self, queues: Queues::Found(queues.boxed()), concurrency: CONCURRENCY_DEFAULT }
     }
 
     /// Carries out runs until it is told to stop, then lets those that have begun come to an end.
@@ -125,14 +148,14 @@ impl<B: Bus> Executor<B> {
             name: self.name.unwrap_or_else(default_name),
             drained: drained.clone(),
         });
-        let attempts = TaskTracker::new();
-        let pullers = self.served.into_iter().map(|Served { queue, concurrency, handler }| {
-            tracing::info!(%queue, concurrency, executor = host.name, "serving a queue");
-            Puller::new(Arc::clone(&host), queue, handler, concurrency, attempts.clone())
-                .run(shutdown.clone())
-        });
+        let crew = Crew { host, attempts: TaskTracker::new(), pulling: TaskTracker::new(), shutdown };
+        for served in self.served {
+            crew.serve(served);
+        }
+        let Crew { attempts, pulling, shutdown, .. } = crew;
         let mut work = pin!(async {
-            join_all(pullers).await;
+            pulling.close();
+            pulling.wait().await;
             tracing::info!(running = attempts.len(), "pulls no more; waiting for what runs");
             attempts.close();
             attempts.wait().await;
@@ -147,6 +170,52 @@ impl<B: Bus> Executor<B> {
     }
 }
 
+/// What an executor at work consists of.
+struct Crew<B> {
+    host: Arc<Host<B>>,
+    attempts: TaskTracker,
+    /// The pullers, and those who look for queues to pull from.
+    pulling: TaskTracker,
+    shutdown: Shutdown,
+}
+
+impl<B: Bus> Crew<B> {
+    fn serve(&self, served: Served) {
+        let Served { queues, concurrency, handler } = served;
+        match queues {
+            Queues::One(queue) => self.pull(queue, concurrency, handler),
+            Queues::Found(mut queues) => {
+                let crew = self.clone();
+                self.pulling.spawn(async move {
+                    let mut known = BTreeSet::new();
+                    while let Some(Some(queue)) = crew.shutdown.unless_stopped(queues.next()).await {
+                        if known.insert(queue.clone()) {
+                            crew.pull(queue, concurrency, Arc::clone(&handler));
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    fn pull(&self, queue: QueueId, concurrency: usize, handler: Arc<dyn Handler>) {
+        tracing::info!(%queue, concurrency, executor = self.host.name, "serving a queue");
+        let puller = Puller::new(Arc::clone(&self.host), queue, handler, concurrency, self.attempts.clone());
+        self.pulling.spawn(puller.run(self.shutdown.clone()));
+    }
+}
+
+impl<B> Clone for Crew<B> {
+    fn clone(&self) -> Self {
+        Self {
+            host: Arc::clone(&self.host),
+            attempts: self.attempts.clone(),
+            pulling: self.pulling.clone(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+}
+
 async fn done_before(work: impl Future<Output = ()>, deadline: impl Future<Output = ()>) -> bool {
     tokio::select! {
         biased;
@@ -156,9 +225,9 @@ async fn done_before(work: impl Future<Output = ()>, deadline: impl Future<Outpu
 }
 
 /// A queue that waits for its handler.
-pub struct Binding<B> {
+pub struct Binding<B = NatsBus> {
     executor: Executor<B>,
-    queue: QueueId,
+    queues: Queues,
     concurrency: usize,
 }
 
@@ -207,22 +276,31 @@ impl<B: Bus> Binding<B> {
     }
 
     fn serve(self, handler: impl Handler) -> Executor<B> {
-        let Self { mut executor, queue, concurrency } = self;
-        executor.served.push(Served { queue, concurrency, handler: Arc::new(handler) });
+        let Self { mut executor, queues, concurrency } = self;
+        executor.served.push(Served { queues, concurrency, handler: Arc::new(handler) });
         executor
+    }
+}
+
+impl std::fmt::Debug for Queues {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::One(queue) => write!(f, "{queue}"),
+            Self::Found(_) => f.write_str("as found"),
+        }
     }
 }
 
 impl<B> std::fmt::Debug for Executor<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let queues: Vec<&QueueId> = self.served.iter().map(|served| &served.queue).collect();
+        let queues: Vec<&Queues> = self.served.iter().map(|served| &served.queues).collect();
         f.debug_struct("Executor").field("name", &self.name).field("queues", &queues).finish_non_exhaustive()
     }
 }
 
 impl<B> std::fmt::Debug for Binding<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Binding").field("queue", &self.queue).finish_non_exhaustive()
+        f.debug_struct("Binding").field("queues", &self.queues).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The executor SDK: give it a handler, and it carries out the runs of a queue.
 //!
-//! ```ignore
+//! ```no_run
 //! use ecron_executor_sdk::{Context, Executor, HandlerError};
 //!
 //! #[derive(serde::Deserialize)]

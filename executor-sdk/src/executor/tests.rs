@@ -106,7 +106,7 @@ async fn a_panic_leaves_the_executor_alive() {
     let (world, calls) = (World::new(), Arc::new(AtomicUsize::new(0)));
     world.put(0..3);
     let counted = Arc::clone(&calls);
-    let executor = Executor::new(world.bus.clone())
+    let executor = Executor::new(Arc::new(world.bus.clone()))
         .clock(world.clock.clone())
         .shutdown(world.shutdown.clone())
         .queue("billing/reports")
@@ -210,13 +210,37 @@ fn attempt_of(call: &Call) -> Option<u32> {
 }
 
 #[tokio::test]
+async fn queues_are_served_as_they_are_found_each_once() {
+    let world = World::new();
+    let (named, queues) = tokio::sync::mpsc::unbounded_channel::<QueueId>();
+    let queues =
+        futures_util::stream::unfold(queues, async |mut queues| Some((queues.recv().await?, queues)));
+    let executor = Executor::new(Arc::new(world.bus.clone()))
+        .clock(world.clock.clone())
+        .shutdown(world.shutdown.clone())
+        .queues_as_found(queues)
+        .handle_bytes(async |_, _| Ok::<_, HandlerError>(()));
+    let executor = tokio::spawn(executor.run());
+    for queue in ["billing/reports", "billing/reports", "billing/mails"] {
+        named.send(queue.parse().unwrap()).unwrap();
+    }
+    world.bus.until(2, |call| matches!(call, Call::Fetch(_))).await;
+    world.put(0..1);
+    world.until_acknowledged(1).await;
+    world.shutdown.stop();
+    world.passing(executor).await.unwrap().unwrap();
+    // One of the two pulled again after its run.
+    assert!(world.bus.count(|call| matches!(call, Call::Fetch(_))) <= 3);
+}
+
+#[tokio::test]
 async fn an_executor_without_a_queue_says_so() {
     let bus = Double::new(&Clock::system());
-    assert!(matches!(Executor::new(bus).run().await, Err(RunError::NoQueue)));
+    assert!(matches!(Executor::new(Arc::new(bus)).run().await, Err(RunError::NoQueue)));
 }
 
 #[test]
 fn queue_names_are_checked() {
     let bus = Double::new(&Clock::system());
-    assert!(Executor::new(bus).queue("billing.reports").is_err());
+    assert!(Executor::new(Arc::new(bus)).queue("billing.reports").is_err());
 }
