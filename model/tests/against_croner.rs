@@ -4,6 +4,8 @@
 //! AND; croner: OR), gap and fold of fixed times with several minutes or hours (croner takes them for intervals),
 //! and clock jumps of more than two hours (croner gives up).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail loudly, as tests may")]
+
 mod support;
 
 use chrono::{DateTime, TimeZone, Utc};

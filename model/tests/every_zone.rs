@@ -3,6 +3,8 @@
 //! The oracle asks chrono-tz for each civil time by itself (`LocalResult`, `GapInfo`), a different way than the spans
 //! in `src`, and applies the policy to that one time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail loudly, as tests may")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! Arbitrary text into every parser: no panic, no hang, bounded messages; and whatever is accepted keeps its promises.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail loudly, as tests may")]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -4,6 +4,8 @@
 //! successive occurrences with the zone's offset, and `-` says that there is none; `names` and `lacks` ask about one
 //! instant; `refused` gives a piece of the message; `valid` just compiles.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail loudly, as tests may")]
+
 use ecron_model::schedule::{Identity, Schedule, ScheduleProblem, ScheduleSpec, no_calendars};
 use ecron_model::time::Timestamp;
 

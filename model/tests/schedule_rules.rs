@@ -1,5 +1,7 @@
 //! What a whole schedule does beyond one expression: anchors, unions, limits, exclusions, moves, and its problems.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail loudly, as tests may")]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -5,6 +5,8 @@
 //! for every wall-clock minute that passes, also those that the clock leaps over (at once, right after the leap), and
 //! not again for those that it repeats.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail loudly, as tests may")]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -34,7 +36,10 @@ fn field(seed: &mut Seeded, low: u32, high: u32, star: u64) -> (String, BTreeSet
     }
     if seed.chance(25) {
         let step = u32::try_from(seed.between(1, 12)).unwrap();
-        return (format!("*/{step}"), (low..=high).filter(|value| (value - low) % step == 0).collect());
+        return (
+            format!("*/{step}"),
+            (low..=high).filter(|value| (value - low).is_multiple_of(step)).collect(),
+        );
     }
     let mut texts = Vec::new();
     let mut values = BTreeSet::new();
@@ -47,7 +52,7 @@ fn field(seed: &mut Seeded, low: u32, high: u32, star: u64) -> (String, BTreeSet
         } else {
             let step = u32::try_from(seed.between(1, 4)).unwrap();
             texts.push(format!("{from}-{to}/{step}"));
-            values.extend((from..=to).filter(|value| (value - from) % step == 0));
+            values.extend((from..=to).filter(|value| (value - from).is_multiple_of(step)));
         }
     }
     (texts.join(","), values)
@@ -58,7 +63,7 @@ fn job(seed: &mut Seeded) -> Job {
     let (hour, hours) = if seed.chance(50) { field(seed, 0, 4, 0) } else { field(seed, 0, 23, 30) };
     let (hour, hours) = if hour.starts_with('*') {
         let step: u32 = hour.strip_prefix("*/").map_or(1, |step| step.parse().unwrap());
-        (hour, (0..24).filter(|value| value % step == 0).collect())
+        (hour, (0..24).filter(|value: &u32| value.is_multiple_of(step)).collect())
     } else {
         (hour, hours)
     };

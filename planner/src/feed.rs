@@ -10,6 +10,7 @@ use ambient::{Clock, Shutdown};
 use bus::specs::{SpecChange, SpecStore};
 use bus::{BusError, Nudge};
 use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, ReadyChunks};
 use model::id::Revision;
 use model::shard::ShardId;
 use model::time::Timestamp;
@@ -72,7 +73,7 @@ impl Owned {
 
 /// Why one stretch of the feed ended.
 #[derive(Debug, thiserror::Error)]
-enum FeedEnd {
+pub enum FeedEnd {
     #[error(transparent)]
     Bus(#[from] BusError),
     #[error(transparent)]
@@ -126,27 +127,66 @@ where
     if leases.is_empty() {
         return std::future::pending().await;
     }
-    let after = begin_shards(store, bus, leases, clock.now()).await?;
-    let shards: Vec<ShardId> = leases.keys().copied().collect();
-    let mut changes = bus.changes(&shards, after).await?.ready_chunks(INSTALLS_IN_FLIGHT_MAX);
-    while let Some(chunk) = changes.next().await {
+    let mut feed = Feed::open(store, bus, leases, clock).await?;
+    loop {
+        if feed.next_chunk().await? {
+            owned.mark_ready(leases);
+        }
+    }
+}
+
+/// The spec changes of some shards on their way into the store.
+pub struct Feed<'a, S, B> {
+    store: &'a S,
+    bus: &'a B,
+    leases: &'a BTreeMap<ShardId, Lease>,
+    clock: &'a Clock,
+    changes: ReadyChunks<BoxStream<'static, SpecChange>>,
+}
+
+impl<S, B> std::fmt::Debug for Feed<'_, S, B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feed").field("leases", self.leases).finish_non_exhaustive()
+    }
+}
+
+impl<'a, S, B> Feed<'a, S, B>
+where
+    S: PlanStore,
+    B: SpecStore + bus::Checkpoints + Nudge,
+{
+    /// Makes sure that each shard has a cursor, and starts after the oldest of them.
+    pub async fn open(
+        store: &'a S,
+        bus: &'a B,
+        leases: &'a BTreeMap<ShardId, Lease>,
+        clock: &'a Clock,
+    ) -> Result<Self, FeedEnd> {
+        let after = begin_shards(store, bus, leases, clock.now()).await?;
+        let shards: Vec<ShardId> = leases.keys().copied().collect();
+        let changes = bus.changes(&shards, after).await?.ready_chunks(INSTALLS_IN_FLIGHT_MAX);
+        Ok(Self { store, bus, leases, clock, changes })
+    }
+
+    /// Installs the changes that are there, at least one; `true` once everything so far is installed.
+    pub async fn next_chunk(&mut self) -> Result<bool, FeedEnd> {
+        let Some(chunk) = self.changes.next().await else { return Err(FeedEnd::Ended) };
         let caught_up = chunk.iter().rev().find_map(|change| match change {
             SpecChange::CaughtUp { revision } => Some(*revision),
             SpecChange::Put { .. } | SpecChange::Deleted { .. } | SpecChange::Foreign { .. } => None,
         });
-        let installs = chunk.into_iter().map(|change| install(store, bus, leases, change, clock));
+        let installs =
+            chunk.into_iter().map(|change| install(self.store, self.bus, self.leases, change, self.clock));
         for outcome in futures_util::future::join_all(installs).await {
             outcome?;
         }
         // Everything of this chunk is in, so everything up to the last `CaughtUp` in it is.
-        if let Some(revision) = caught_up {
-            for lease in leases.values() {
-                store.progress(lease.shard, lease.epoch, None, Some(revision)).await?;
-            }
-            owned.mark_ready(leases);
+        let Some(revision) = caught_up else { return Ok(false) };
+        for lease in self.leases.values() {
+            self.store.progress(lease.shard, lease.epoch, None, Some(revision)).await?;
         }
+        Ok(true)
     }
-    Err(FeedEnd::Ended)
 }
 
 /// Makes sure that each shard has a cursor; answers with the revision after which changes are needed.

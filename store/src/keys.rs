@@ -63,6 +63,12 @@ pub fn sent(shard: ShardId) -> String {
     format!("ecron:{{{shard}}}:sent")
 }
 
+/// zset, all scores 0 so that it is in order of text: run id. The runs that `sent` holds, to be found by their job.
+#[must_use]
+pub fn open(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:open")
+}
+
 /// hash (`record::JOB_FIELDS`): a job's revision, spec, place in the coarse tiers, history limits.
 #[must_use]
 pub fn job(shard: ShardId, job: &JobId) -> String {
@@ -95,13 +101,11 @@ pub enum History {
     /// Dead-lettered and cancelled runs.
     Failed,
     Skipped,
-    /// Published, not ended.
-    Open,
 }
 
 impl History {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Succeeded, Self::Failed, Self::Skipped, Self::Open];
+    pub const ALL: [Self; 3] = [Self::Succeeded, Self::Failed, Self::Skipped];
 
     /// The last word of the key.
     #[must_use]
@@ -110,12 +114,11 @@ impl History {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Skipped => "skipped",
-            Self::Open => "open",
         }
     }
 }
 
-/// zset: run id → due (ms). The runs of a job that are remembered, by how they ended.
+/// zset: run id → due (ms). The ended runs of a job that are remembered, by how they ended.
 #[must_use]
 pub fn history(shard: ShardId, job: &JobId, kind: History) -> String {
     format!("ecron:{{{shard}}}:history:{job}:{}", kind.as_str())
@@ -143,6 +146,7 @@ mod tests {
             minutes(shard),
             minute(shard, Minute::of(at)),
             sent(shard),
+            open(shard),
             job(shard, &occurrence.job),
             cursor(shard),
             lease(shard, Role::Planner),
@@ -158,6 +162,7 @@ mod tests {
             "minutes",
             "minute:2026-11-22T06:45Z",
             "sent",
+            "open",
             "job:billing/nightly-report",
             "cursor",
             "lease:planner",

@@ -22,8 +22,7 @@ use crate::plan::{Cursor, JobRecord};
 pub const VERSION: &str = "1";
 
 /// The fields of a job's hash, in the order in which they are read.
-pub const JOB_FIELDS: [&str; 8] =
-    ["v", "revision", "spec", "history", "condition", "tier", "bucket", "due_at"];
+pub const JOB_FIELDS: [&str; 6] = ["v", "revision", "spec", "history", "condition", "placed"];
 
 /// The fields of a run's hash, in the order in which they are read.
 pub const RUN_FIELDS: [&str; 17] = [
@@ -53,35 +52,46 @@ pub const CURSOR_FIELDS: [&str; 5] =
 /// Some fields of a hash and their values.
 pub type Fields = Vec<(&'static str, String)>;
 
-/// The words of a coarse place: tier, half hour (empty for the horizon), due.
+/// The bucket of a coarse place: what follows the shard's prefix in its key.
 #[must_use]
-pub fn place_words(placed: &Placed) -> (&'static str, String, String) {
-    let due = placed.due_at.to_string();
+pub fn place_bucket(placed: &Placed) -> String {
     match placed.tier {
-        Tier::HalfHour => ("half-hour", HalfHour::of(placed.due_at).to_string(), due),
-        Tier::Horizon => ("horizon", String::new(), due),
+        Tier::HalfHour => format!("half-hour:{}", HalfHour::of(placed.due_at)),
+        Tier::Horizon => "horizon".into(),
     }
 }
 
-/// The list that a run of this state belongs to.
+/// A coarse place as a job's hash holds it: bucket and due, `half-hour:2026-11-22T06:30Z 2026-11-22T06:45:00Z`.
 #[must_use]
-pub fn history_of(state: RunState) -> History {
+pub fn place_text(placed: &Placed) -> String {
+    format!("{} {}", place_bucket(placed), placed.due_at)
+}
+
+fn place_from(text: &str) -> Option<Placed> {
+    let (bucket, due_at) = text.split_once(' ')?;
+    let tier = if bucket == "horizon" { Tier::Horizon } else { Tier::HalfHour };
+    let placed = Placed { tier, due_at: due_at.parse().ok()? };
+    (place_bucket(&placed) == bucket).then_some(placed)
+}
+
+/// The list that a run of this state is remembered in; `None` while it is open.
+#[must_use]
+pub fn history_of(state: RunState) -> Option<History> {
     match state {
-        RunState::Dispatched => History::Open,
-        RunState::Succeeded => History::Succeeded,
-        RunState::DeadLettered | RunState::Cancelled => History::Failed,
-        RunState::Skipped => History::Skipped,
+        RunState::Dispatched => None,
+        RunState::Succeeded => Some(History::Succeeded),
+        RunState::DeadLettered | RunState::Cancelled => Some(History::Failed),
+        RunState::Skipped => Some(History::Skipped),
     }
 }
 
-/// How many runs of a list a job keeps; `None` for the open ones, which are never trimmed.
+/// How many runs of a list a job keeps.
 #[must_use]
-pub fn history_limit(limits: &HistoryLimits, kind: History) -> Option<u32> {
+pub fn history_limit(limits: &HistoryLimits, kind: History) -> u32 {
     match kind {
-        History::Succeeded => Some(limits.succeeded),
-        History::Failed => Some(limits.failed),
-        History::Skipped => Some(limits.skipped),
-        History::Open => None,
+        History::Succeeded => limits.succeeded,
+        History::Failed => limits.failed,
+        History::Skipped => limits.skipped,
     }
 }
 
@@ -161,8 +171,7 @@ pub fn job_fields(record: &JobRecord) -> Fields {
         fields.push(("condition", condition.clone()));
     }
     if let Some(placed) = &record.placed {
-        let (tier, bucket, due_at) = place_words(placed);
-        fields.extend([("tier", tier.into()), ("bucket", bucket), ("due_at", due_at)]);
+        fields.push(("placed", place_text(placed)));
     }
     fields
 }
@@ -173,19 +182,10 @@ pub fn job_from(key: &str, values: &[Option<String>]) -> Result<Option<JobRecord
     if !read.exists()? {
         return Ok(None);
     }
-    let tier = read.word("tier", |word| match word {
-        "half-hour" => Some(Tier::HalfHour),
-        "horizon" => Some(Tier::Horizon),
-        _ => None,
-    })?;
-    let placed = match tier {
-        Some(tier) => Some(Placed { tier, due_at: read.parse_needed("due_at")? }),
-        None => None,
-    };
     Ok(Some(JobRecord {
         revision: Revision(read.parse_needed("revision")?),
         spec: read.need("spec")?.into(),
-        placed,
+        placed: read.word("placed", place_from)?,
         condition: read.get("condition").map(Into::into),
         history: read
             .word("history", limits_from)?
@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(
             text(&fields),
             "v=1; revision=17; spec={}; history=succeeded=3 failed=10 skipped=100; \
-             tier=half-hour; bucket=2026-11-22T06:30Z; due_at=2026-11-22T06:45:00Z"
+             placed=half-hour:2026-11-22T06:30Z 2026-11-22T06:45:00Z"
         );
         assert_eq!(job_from("k", &values(&JOB_FIELDS, &fields)), Ok(Some(job())));
         let bare = JobRecord { placed: None, condition: Some("invalid".into()), ..job() };
@@ -474,9 +474,13 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_named() {
         let fields = job_fields(&job());
-        for (field, value) in
-            [("v", "2"), ("revision", "x"), ("history", "succeeded=3"), ("tier", "?"), ("due_at", "soon")]
-        {
+        for (field, value) in [
+            ("v", "2"),
+            ("revision", "x"),
+            ("history", "succeeded=3"),
+            ("placed", "soon"),
+            ("placed", "half-hour:2026-11-22T06:30Z 2026-11-22T07:00:00Z"),
+        ] {
             let mut broken = values(&JOB_FIELDS, &fields);
             let index = JOB_FIELDS.iter().position(|name| *name == field).unwrap();
             broken[index] = Some(value.into());

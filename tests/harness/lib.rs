@@ -12,3 +12,4 @@ pub mod servers;
 pub mod up;
 pub mod wait;
 pub mod witness;
+pub mod world;

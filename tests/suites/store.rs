@@ -80,7 +80,9 @@ store::conformance_tests!(real());
 async fn redis_and_memory_agree() {
     let real = real().await;
     let memory = Memory(MemoryStore::new(Arc::new(|| Timestamp::from_ms(1_800_000_000_000))));
-    for seed in 0..60 {
+    // More with ECRON_TEST_SEEDS=N; a failure names its seed.
+    let seeds = std::env::var("ECRON_TEST_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(25);
+    for seed in 0..seeds {
         random::agree(&memory, &real, seed, 150).await;
     }
 }
@@ -183,7 +185,6 @@ mod server {
                 "ecron:{07}:cursor",
                 "ecron:{07}:half-hour:2026-11-22T07:00Z",
                 "ecron:{07}:half-hours",
-                "ecron:{07}:history:a/b:open",
                 "ecron:{07}:horizon",
                 "ecron:{07}:job:a/b",
                 "ecron:{07}:job:a/far",
@@ -191,6 +192,7 @@ mod server {
                 "ecron:{07}:lease:planner",
                 "ecron:{07}:minute:2026-11-22T07:00Z",
                 "ecron:{07}:minutes",
+                "ecron:{07}:open",
                 "ecron:{07}:run:a/b@2026-11-22T07:00:00Z",
                 "ecron:{07}:sent",
             ]
@@ -445,5 +447,129 @@ mod server {
         server.resume().unwrap();
         let client = async_nats::connect(server.url()).await.unwrap();
         assert!(async_nats::jetstream::new(client).get_stream("KEPT").await.is_ok());
+    }
+}
+
+/// What the operations cost the server, in processor time (reading, answering and the append-only file included). `cargo test -p ecron-tests --test store times -- --ignored
+/// --nocapture`
+mod times {
+    use model::bucket::{Placed, Tier};
+    use model::id::{Entry, Occurrence, Revision};
+    use model::name::JobId;
+    use model::run::{AttemptEnd, Generation, Outcome, RunState};
+    use model::spec::HistoryLimits;
+    use store::conformance::World;
+    use store::ledger::{Sent, Settlement};
+    use store::plan::{Advance, Install, JobRecord};
+    use store::{LedgerStore, PlanStore};
+
+    use super::*;
+
+    const BATCH: usize = 500;
+    const ROUNDS: usize = 20;
+
+    /// Microseconds of processor time that the server's main thread has used.
+    async fn used_us(server: &Server) -> f64 {
+        let info: String = redis::from_redis_value(raw(server, &["INFO", "cpu"]).await).unwrap();
+        let seconds = |name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse::<f64>().unwrap()
+        };
+        1e6 * (seconds("used_cpu_user_main_thread:") + seconds("used_cpu_sys_main_thread:"))
+    }
+
+    fn due(round: usize) -> Timestamp {
+        let start: Timestamp = "2026-11-22T07:00:00Z".parse().unwrap();
+        start.plus_ms(i64::try_from(round).unwrap() * 60_000)
+    }
+
+    fn job(number: usize) -> JobId {
+        format!("bench/some-job-{number:04}").parse().unwrap()
+    }
+
+    #[tokio::test]
+    #[ignore = "a measurement"]
+    async fn of_scripts() {
+        let real = real().await;
+        let w = World::begun(&real).await;
+        let (store, shard) = (&real.store, w.shard);
+        let placed = |due_at| Placed { tier: Tier::HalfHour, due_at };
+        for number in 0..BATCH {
+            let record = JobRecord {
+                revision: Revision(123_456),
+                spec: "x".repeat(400),
+                placed: Some(placed(due(0))),
+                condition: None,
+                history: HistoryLimits::default(),
+            };
+            let (remove, add, add_unseen) = (Vec::new(), Vec::new(), Vec::new());
+            let install =
+                Install { job: job(number), expected: None, record: Some(record), remove, add, add_unseen };
+            store.install(shard, w.planner, &install).await.unwrap();
+        }
+        println!("install of one job {:8.1} us", used_us(&real.server).await / BATCH as f64);
+        let mut total = [0.0; 6];
+        let mut before = used_us(&real.server).await;
+        let mut spent = async || {
+            let after = used_us(&real.server).await;
+            std::mem::replace(&mut before, after).mul_add(-1.0, after)
+        };
+        for round in 0..ROUNDS {
+            let (minute, half_hour) = (due(round + 1), due(round + 1));
+            let waiting = store.waiting(shard, w.planner, minute, half_hour, BATCH).await.unwrap();
+            assert_eq!(waiting.len(), BATCH);
+            total[0] += spent().await;
+            let steps = waiting.into_iter().map(|waiting| Advance {
+                job: waiting.job,
+                revision: waiting.revision,
+                from: waiting.placed,
+                minute: vec![waiting.placed.due_at],
+                next: Some(placed(due(round + 1))),
+                skipped: Vec::new(),
+            });
+            let steps: Vec<_> = steps.collect();
+            assert_eq!(store.advance(shard, w.planner, &steps).await.unwrap(), vec![true; BATCH]);
+            total[1] += spent().await;
+            let taken = store.take(shard, w.dispatcher, due(round), BATCH).await.unwrap();
+            assert_eq!(taken.entries.len(), BATCH);
+            total[2] += spent().await;
+            let sent = |entry: &Entry| Sent {
+                entry: entry.clone(),
+                sequence: 1_234_567,
+                published_at: entry.occurrence.due_at.plus_ms(3),
+                worry_at: entry.occurrence.due_at.plus_ms(660_000),
+                republished: 0,
+            };
+            let sent: Vec<_> = taken.entries.iter().map(|taken| sent(&taken.entry)).collect();
+            store.confirm(shard, w.dispatcher, &sent).await.unwrap();
+            total[3] += spent().await;
+            let end = |number| Settlement {
+                occurrence: Occurrence { job: job(number), due_at: due(round) },
+                revision: Revision(123_456),
+                generation: Generation(0),
+                state: RunState::Succeeded,
+                last: AttemptEnd {
+                    attempt: 1,
+                    outcome: Outcome::Succeeded,
+                    error: None,
+                    started_at: due(round).plus_ms(3),
+                    ended_at: due(round).plus_ms(9),
+                },
+                executor: "worker-1".into(),
+                output: None,
+                settled_at: due(round).plus_ms(11),
+            };
+            let ends: Vec<_> = (0..BATCH).map(end).collect();
+            store.settle_all(shard, &ends).await.unwrap();
+            total[4] += spent().await;
+            for _ in 0..100 {
+                store.take(shard, w.dispatcher, due(round), BATCH).await.unwrap();
+            }
+            total[5] += spent().await / 100.0;
+        }
+        let names = ["waiting", "advance", "take", "confirm", "settle_all", "take, nothing due"];
+        for (name, total) in names.iter().zip(total) {
+            println!("{name:20} of {BATCH} items {:8.1} us", total / ROUNDS as f64);
+        }
     }
 }

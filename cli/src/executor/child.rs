@@ -1,10 +1,14 @@
 //! The hidden command `ecron __child`: what stands between the executor and the processes that it starts, so that none
 //! of them goes on when the executor is killed.
 //!
-//! Two modes. `--parent PID -- CMD ARG…` becomes the command, after asking the kernel to kill it together with its
-//! parent. The kernel does that for the process itself, not for those that it starts in turn; so there is also
+//! Three modes. `--parent PID -- CMD ARG…` becomes a job's command, after asking the kernel to kill it together with
+//! its parent. The kernel does that for the process itself, not for those that it starts in turn; so there is also
 //! `--guard`: one process beside the executor that is told of every process group, and kills those that are left when
-//! the executor is gone. The first covers the moment before the second has heard of a group.
+//! the executor is gone. The first covers the moment before the second has heard of a group. `-- CMD ARG…` becomes a
+//! server, which is asked to end (SIGTERM) rather than killed: it may have something to save.
+//!
+//! The kernel takes the death of the *thread* that started a process for the death of its parent: start these from a
+//! thread that stays.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -55,8 +59,9 @@ fn child_main(args: &[OsString]) -> ExitCode {
     match words.as_slice() {
         [mode] if *mode == GUARD => guard(io::stdin().lock()),
         [mode, parent, dashes, program, rest @ ..] if *mode == PARENT && *dashes == "--" => {
-            become_command(parent, program, rest)
+            become_command(Some(parent), Signal::KILL, program, rest)
         }
+        [dashes, program, rest @ ..] if *dashes == "--" => become_command(None, Signal::TERM, program, rest),
         _ => {
             eprintln!("ecron {CHILD_COMMAND} is for ecron itself");
             ExitCode::from(REFUSED)
@@ -64,14 +69,14 @@ fn child_main(args: &[OsString]) -> ExitCode {
     }
 }
 
-fn become_command(parent: &OsStr, program: &OsStr, args: &[&OsStr]) -> ExitCode {
-    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
-        eprintln!("ecron: failed to bind {} to its executor: {error}", program.display());
+fn become_command(parent: Option<&OsStr>, signal: Signal, program: &OsStr, args: &[&OsStr]) -> ExitCode {
+    if let Err(error) = set_parent_process_death_signal(Some(signal)) {
+        eprintln!("ecron: failed to bind {} to its parent: {error}", program.display());
         return ExitCode::from(REFUSED);
     }
-    // The executor may have died before the line above: then nobody would ever send that signal.
+    // The parent may have died before the line above: then nobody would ever send that signal.
     let parent_now = getppid().map(|pid| pid.as_raw_nonzero().get().to_string());
-    if parent_now.as_deref().map(OsStr::new) != Some(parent) {
+    if parent.is_some() && parent_now.as_deref().map(OsStr::new) != parent {
         return ExitCode::from(REFUSED);
     }
     let error = Command::new(program).args(args).exec();

@@ -61,6 +61,7 @@ fn a_child_whose_parent_is_gone_runs_nothing() {
     let refused = child(&["--parent", "1", "--", "echo", "must not be seen"]);
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(125), 0));
     assert_eq!(child(&["echo"]).status.code(), Some(125));
+    assert_eq!(String::from_utf8_lossy(&child(&["--", "echo", "a server"]).stdout), "a server\n");
     let ours = std::process::id().to_string();
     let run = child(&["--parent", &ours, "--", "echo", "--", "seen"]);
     assert_eq!(String::from_utf8_lossy(&run.stdout), "-- seen\n");

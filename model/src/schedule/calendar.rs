@@ -11,7 +11,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Timelike, Utc};
 use cron::Schedule as CronSchedule;
 
-use super::days::{ALL_DAYS, ALL_WEEKDAYS, Days, bits};
+use super::days::{ALL_DAYS, ALL_WEEKDAYS, Days, DaysOfMonth, DaysOfWeek, Shapes, bits};
 use super::expression::{Civil, MONTHS, SIXTY, TWENTY_FOUR, YEARS};
 use std::fmt::Write as _;
 
@@ -32,26 +32,26 @@ pub(super) struct Calendar {
     layers: Vec<Layer>,
 }
 
-/// A `cron` schedule that names at least the times of its part of the rule.
+/// A part of the days rule, both of whose fields must match, and a `cron` schedule that names at least its times.
 #[derive(Clone, Debug)]
 struct Layer {
     schedule: CronSchedule,
-    /// Whether it may name other days too, which the rule then has to sort out.
-    filtered: bool,
+    days: Days,
 }
 
 impl Calendar {
     /// `None` if no day of the calendar matches.
     pub(super) fn new(rule: Civil) -> Option<Self> {
-        first_date(&rule, NaiveDate::from_ymd_opt(i32::from(YEARS.0), 1, 1)?)?;
-        let layers = day_sets(&rule.days)
+        let begin = NaiveDate::from_ymd_opt(i32::from(YEARS.0), 1, 1)?;
+        let layers: Vec<Layer> = parts(&rule.days)
             .into_iter()
-            .map(|(of_month, of_week, filtered)| {
-                let schedule = CronSchedule::from_str(&cron_text(&rule, of_month, of_week)).ok()?;
-                Some(Layer { schedule, filtered })
+            // A part that never matches would be searched to the end of the calendar at every step.
+            .filter(|days| first_date(&rule, days, begin).is_some())
+            .map(|days| {
+                Some(Layer { schedule: CronSchedule::from_str(&cron_text(&rule, &days)).ok()?, days })
             })
-            .collect::<Option<Vec<_>>>()?;
-        Some(Self { rule, layers })
+            .collect::<Option<_>>()?;
+        (!layers.is_empty()).then_some(Self { rule, layers })
     }
 
     /// The rule that it was made of.
@@ -84,36 +84,27 @@ impl Calendar {
             && rule.days.matches(time.date_naive())
     }
 
-    fn next_in(&self, layer: &Layer, mut after: i64) -> Option<i64> {
-        loop {
-            let found = cron_next(&layer.schedule, after)?;
-            if !layer.filtered && self.rule.years.is_none() {
-                return Some(found);
-            }
-            let date = DateTime::from_timestamp(found, 0)?.date_naive();
-            if self.day_matches(layer, date) {
-                return Some(found);
-            }
-            after = midnight(first_date(&self.rule, date.succ_opt()?)?) - 1;
-        }
+    fn next_in(&self, layer: &Layer, after: i64) -> Option<i64> {
+        let found = cron_next(&layer.schedule, after)?;
+        let Some(date) = self.other_day(layer, found) else { return Some(found) };
+        // From the first day that matches on, so that `cron` isn't asked day by day.
+        cron_next(&layer.schedule, midnight(first_date(&self.rule, &layer.days, date.succ_opt()?)?) - 1)
     }
 
-    fn previous_in(&self, layer: &Layer, mut before: i64) -> Option<i64> {
-        loop {
-            let found = cron_previous(&layer.schedule, before)?;
-            if !layer.filtered && self.rule.years.is_none() {
-                return Some(found);
-            }
-            let date = DateTime::from_timestamp(found, 0)?.date_naive();
-            if self.day_matches(layer, date) {
-                return Some(found);
-            }
-            before = midnight(last_date(&self.rule, date.pred_opt()?)?) + DAY;
-        }
+    fn previous_in(&self, layer: &Layer, before: i64) -> Option<i64> {
+        let found = cron_previous(&layer.schedule, before)?;
+        let Some(date) = self.other_day(layer, found) else { return Some(found) };
+        cron_previous(&layer.schedule, midnight(last_date(&self.rule, &layer.days, date.pred_opt()?)?) + DAY)
     }
 
-    fn day_matches(&self, layer: &Layer, date: NaiveDate) -> bool {
-        self.rule.has_year(date.year()) && (!layer.filtered || self.rule.days.matches(date))
+    /// The date of a time that `cron` found, if the rule doesn't name that date.
+    fn other_day(&self, layer: &Layer, found: i64) -> Option<NaiveDate> {
+        if layer.days.is_plain() && self.rule.years.is_none() {
+            return None;
+        }
+        let date = DateTime::from_timestamp(found, 0)?.date_naive();
+        let named = self.rule.has_year(date.year()) && layer.days.matches(date);
+        (!named).then_some(date)
     }
 }
 
@@ -123,20 +114,21 @@ fn midnight(date: NaiveDate) -> i64 {
 
 /// The first date from `from` on that matches: a month at a time, in whole numbers, so that a rule that never matches
 /// costs microseconds.
-pub(super) fn first_date(rule: &Civil, from: NaiveDate) -> Option<NaiveDate> {
+fn first_date(rule: &Civil, days: &Days, from: NaiveDate) -> Option<NaiveDate> {
+    let mut shapes = Shapes::default();
     let mut day = from.day();
     let mut month = from.month();
     for year in from.year()..=i32::from(YEARS.1) {
         if rule.has_year(year) {
             for month in (month..=12).filter(|&month| rule.months >> month & 1 == 1) {
-                let days = rule.days.in_month(year, month);
-                let days = if (year, month) == (from.year(), from.month()) {
-                    days & (u32::MAX << day)
+                let matching = shapes.in_month(days, year, month);
+                let matching = if (year, month) == (from.year(), from.month()) {
+                    matching & (u32::MAX << day)
                 } else {
-                    days
+                    matching
                 };
-                if days != 0 {
-                    return NaiveDate::from_ymd_opt(year, month, days.trailing_zeros());
+                if matching != 0 {
+                    return NaiveDate::from_ymd_opt(year, month, matching.trailing_zeros());
                 }
             }
         }
@@ -146,17 +138,18 @@ pub(super) fn first_date(rule: &Civil, from: NaiveDate) -> Option<NaiveDate> {
 }
 
 /// The last date up to `until` that matches.
-pub(super) fn last_date(rule: &Civil, until: NaiveDate) -> Option<NaiveDate> {
+fn last_date(rule: &Civil, days: &Days, until: NaiveDate) -> Option<NaiveDate> {
+    let mut shapes = Shapes::default();
     let mut month = until.month();
     for year in (i32::from(YEARS.0)..=until.year()).rev() {
         if rule.has_year(year) {
             for month in (1..=month).rev().filter(|&month| rule.months >> month & 1 == 1) {
-                let mut days = rule.days.in_month(year, month);
+                let mut matching = shapes.in_month(days, year, month);
                 if (year, month) == (until.year(), until.month()) {
-                    days &= !(u32::MAX << until.day() << 1);
+                    matching &= !(u32::MAX << until.day() << 1);
                 }
-                if days != 0 {
-                    return NaiveDate::from_ymd_opt(year, month, days.ilog2());
+                if matching != 0 {
+                    return NaiveDate::from_ymd_opt(year, month, matching.ilog2());
                 }
             }
         }
@@ -191,17 +184,17 @@ fn utc(civil: i64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(civil, 0)
 }
 
-/// The layers of a days rule: days of the month, days of the week, and whether that says more than the rule.
-fn day_sets(days: &Days) -> Vec<(u32, u8, bool)> {
-    let of_month = wide_days_of_month(days);
-    let (of_week, of_week_days) = wide_days_of_week(days);
-    let filtered = !days.is_plain();
-    if days.either {
-        let both = [(of_month, ALL_WEEKDAYS, filtered), (of_week_days, of_week, filtered)];
-        both.into_iter().filter(|&(of_month, of_week, _)| of_month != 0 && of_week != 0).collect()
-    } else {
-        vec![(of_month & of_week_days, of_week, filtered)]
+/// A days rule as one or two parts, in each of which both fields must match.
+fn parts(days: &Days) -> Vec<Days> {
+    if !days.either {
+        return vec![days.clone()];
     }
+    let any_weekday = DaysOfWeek { weekly: ALL_WEEKDAYS, ..DaysOfWeek::default() };
+    let any_day = DaysOfMonth { days: ALL_DAYS, ..DaysOfMonth::default() };
+    vec![
+        Days { of_month: days.of_month.clone(), of_week: any_weekday, either: false },
+        Days { of_month: any_day, of_week: days.of_week.clone(), either: false },
+    ]
 }
 
 /// Every day of the month on which the day-of-month field can possibly match.
@@ -243,7 +236,9 @@ fn wide_days_of_week(days: &Days) -> (u8, u32) {
 }
 
 /// The expression in the notation of the crate `cron`: seven fields, Sunday 1.
-fn cron_text(rule: &Civil, of_month: u32, of_week: u8) -> String {
+fn cron_text(rule: &Civil, days: &Days) -> String {
+    let (of_week, of_month) = wide_days_of_week(days);
+    let of_month = of_month & wide_days_of_month(days);
     let mut text = String::with_capacity(64);
     list(&mut text, rule.seconds, SIXTY);
     list(&mut text, rule.minutes, SIXTY);
@@ -261,13 +256,17 @@ fn list(text: &mut String, set: u64, all: u64) {
         text.push_str("* ");
         return;
     }
-    let mut values = (0..60).filter(|&bit| set >> bit & 1 == 1).peekable();
-    while let Some(first) = values.next() {
+    let mut rest = set;
+    while rest != 0 {
+        let first = rest.trailing_zeros();
+        rest &= rest - 1;
+        let step = if rest == 0 { 1 } else { rest.trailing_zeros() - first };
         let mut last = first;
-        let step = values.peek().map_or(1, |second| second - first);
-        while values.next_if_eq(&(last + step)).is_some() {
+        while last + step < u64::BITS && rest >> (last + step) & 1 == 1 {
             last += step;
+            rest &= !(1 << last);
         }
+        // Only the values that the range names are taken out; the lowest one left begins the next item.
         // Writing to a string can't fail.
         let _ = match (last - first) / step {
             0 => write!(text, "{first},"),

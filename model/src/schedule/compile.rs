@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::calendar::Calendar;
 use super::cron_rule::CronRule;
-use super::describe;
 use super::dialect::Dialect;
 use super::exclude::{Exclusion, Exclusions, NamedCalendar};
 use super::expression::{Expression, parse_expression};
@@ -83,10 +82,9 @@ impl Schedule {
         if !judge.problems.is_empty() {
             return Err(judge.problems);
         }
+        let certain = inner.after.is_some() || judge.surely_occurs(&inner);
         let schedule = Self::new(inner);
-        let occurs =
-            schedule.after_delay().is_some() || schedule.next_after(Timestamp::from_ms(-1)).is_some();
-        if occurs {
+        if certain || schedule.next_after(Timestamp::from_ms(-1)).is_some() {
             return Ok(schedule);
         }
         judge.problem("", "it never occurs: expected at least one instant before the year 2200");
@@ -123,6 +121,7 @@ impl Judge<'_> {
             nominal: Nominal { sources, exclusions },
             zone,
             spread: i64::try_from(spread).unwrap_or(0),
+            start: spec.start,
             first,
             last: spec.end.map_or(LAST, |end| end.as_ms().min(LAST)),
             count: spec.count,
@@ -130,8 +129,18 @@ impl Judge<'_> {
             jitter,
             jitter_of: Stable::of(self.identity.job, "jitter"),
             after: spec.after,
-            sentence: describe::schedule(spec, zone, self.identity.job),
         }
+    }
+
+    /// Whether something occurs without looking: each rule names an instant by itself, and nothing takes it away.
+    fn surely_occurs(&self, inner: &Inner) -> bool {
+        let spec = self.spec;
+        let cut =
+            spec.start.is_some() || spec.end.is_some() || spec.count.is_some() || !spec.exclude.is_empty();
+        !cut && inner.nominal.sources.iter().any(|source| match source {
+            Source::Cron(rule) => rule.surely_occurs(),
+            Source::Every { .. } | Source::At(_) => true,
+        })
     }
 
     /// Either rules that name instants, or `after`, which names none and goes with nothing that needs them.

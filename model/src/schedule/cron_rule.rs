@@ -11,6 +11,7 @@
 //! All numbers are whole seconds.
 
 use super::calendar::{CALENDAR_END, Calendar};
+use super::expression::{Civil, TWENTY_FOUR};
 use super::policy::{Fold, Gap};
 use super::zone::{FAR, Span, Zone};
 
@@ -42,6 +43,18 @@ impl CronRule {
         let elapsed = calendar.rule().elapsed;
         let (gap, fold) = if elapsed { (Gap::Skip, Fold::Both) } else { (gap, fold) };
         Self { calendar, zone, gap, fold }
+    }
+
+    /// What the rule says, without its zone.
+    pub(super) fn civil(&self) -> &Civil {
+        self.calendar.rule()
+    }
+
+    /// Whether no gap can take away all of its occurrences: they don't all lie in one hour that a clock may leap
+    /// over, and they go on far from the calendar's ends.
+    pub(super) fn surely_occurs(&self) -> bool {
+        let rule = self.calendar.rule();
+        rule.years.is_none() && (self.gap != Gap::Skip || rule.hours == TWENTY_FOUR || self.zone.is_utc())
     }
 
     /// The first occurrence after an instant.

@@ -96,13 +96,34 @@ impl Days {
 
     /// The days of a month that match.
     pub(super) fn in_month(&self, year: i32, month: u32) -> u32 {
-        let month = Month::new(year, month);
-        let (of_month, of_week) = (self.of_month.in_month(&month), self.of_week.in_month(&month));
+        self.in_shape(&Month::new(year, month))
+    }
+
+    fn in_shape(&self, month: &Month) -> u32 {
+        let (of_month, of_week) = (self.of_month.in_month(month), self.of_week.in_month(month));
         if self.either { of_month | of_week } else { of_month & of_week }
     }
 
     pub(super) fn matches(&self, date: NaiveDate) -> bool {
         self.in_month(date.year(), date.month()) >> date.day() & 1 == 1
+    }
+}
+
+/// The matching days of the months that were looked at, by their shape: there are only 28, however long a search is.
+#[derive(Debug, Default)]
+pub(super) struct Shapes {
+    days: [Option<u32>; 28],
+}
+
+impl Shapes {
+    /// As `Days::in_month`, but each shape is worked out once.
+    pub(super) fn in_month(&mut self, days: &Days, year: i32, month: u32) -> u32 {
+        let shape = Month::new(year, month);
+        let index = usize::try_from((shape.length - 28) * 7 + shape.first).unwrap_or(usize::MAX);
+        match self.days.get_mut(index) {
+            Some(known) => *known.get_or_insert_with(|| days.in_shape(&shape)),
+            None => days.in_shape(&shape),
+        }
     }
 }
 
@@ -135,7 +156,7 @@ impl Month {
         // Rotate so that bit 0 is the first day's weekday, repeat for five weeks, and move day 1 to bit 1.
         let week = u64::from(weekdays) << 7 | u64::from(weekdays);
         let from_first = (week >> self.first) & u64::from(ALL_WEEKDAYS);
-        let weeks = from_first * 0x0010_2040_81; // bits 0, 7, 14, 21, 28
+        let weeks = from_first * 0x1020_4081; // bits 0, 7, 14, 21, 28
         u32::try_from(weeks << 1 & u64::from(ALL_DAYS)).unwrap_or(0)
     }
 

@@ -1,10 +1,13 @@
 //! A schedule as a sentence: "at 02:30 on weekdays, Europe/Berlin". For people; nothing reads it back.
 
+use std::time::Duration;
+
 use super::days::{ALL_WEEKDAYS, DaysOfMonth, DaysOfWeek, bits};
-use super::expression::{Civil, Expression, MONTHS, SIXTY, TWENTY_FOUR, parse_expression};
+use super::expression::{Civil, MONTHS, SIXTY, TWENTY_FOUR};
 use super::interval::duration_text;
-use super::spec::ScheduleSpec;
-use super::zone::Zone;
+use super::nominal::Source;
+use super::occurrences::{Inner, LAST};
+use crate::time::Timestamp;
 
 /// How many clock times a sentence lists before it speaks of minutes and hours instead.
 const TIMES_MAX: usize = 6;
@@ -27,43 +30,46 @@ const MONTH_NAMES: [&str; 12] = [
     "December",
 ];
 
-/// The whole schedule, with its zone, limits and moves. What can't be read is left as it was written.
-pub(super) fn schedule(spec: &ScheduleSpec, zone: Zone, job: &str) -> String {
-    let dialect = spec.dialect.unwrap_or_default();
+/// The whole schedule, with its zone, limits and moves.
+pub(super) fn schedule(inner: &Inner) -> String {
+    let mut in_civil_time = false;
     let mut rules: Vec<String> = Vec::new();
-    for text in spec.cron.iter().take(LISTED_MAX) {
-        rules.push(match parse_expression(text, dialect, job) {
-            Ok(Expression::Civil(rule)) => civil(&rule),
-            Ok(Expression::Every(interval)) => format!("every {}", duration_text(interval)),
-            Err(_) => text.clone(),
+    for source in inner.nominal.sources.iter().take(LISTED_MAX) {
+        rules.push(match source {
+            Source::Cron(rule) => {
+                in_civil_time = true;
+                civil(rule.civil())
+            }
+            Source::Every { interval, .. } => format!("every {}", duration_text(ms(*interval))),
+            Source::At(instants) => at(instants),
         });
     }
-    rules.extend(spec.every.map(|interval| format!("every {}", duration_text(interval))));
-    match spec.at.as_slice() {
-        [] => {}
-        [one] => rules.push(format!("once at {one}")),
-        many => {
-            rules.push(format!("at {} instants from {}", many.len(), many.iter().min().unwrap_or(&many[0])))
-        }
+    rules.extend(inner.after.map(|delay| format!("{} after the previous run ended", duration_text(delay))));
+    let mut parts = vec![rules.join(", and ")];
+    parts.extend(in_civil_time.then(|| inner.zone.name().to_owned()));
+    parts.extend(inner.start.map(|start| format!("from {start}")));
+    parts.extend((inner.last < LAST).then(|| format!("until {}", Timestamp::from_ms(inner.last))));
+    parts.extend(
+        inner.count.map(|count| if count == 1 { "once".to_owned() } else { format!("{count} times") }),
+    );
+    parts.extend((!inner.nominal.exclusions.is_empty()).then(|| "except at excluded times".to_owned()));
+    parts.extend((inner.spread != 0).then(|| format!("moved by {}", duration_text(ms(inner.spread)))));
+    parts.extend(
+        (inner.jitter != 0).then(|| format!("with up to {} of jitter", duration_text(ms(inner.jitter)))),
+    );
+    parts.join(", ")
+}
+
+fn ms(ms: i64) -> Duration {
+    Duration::from_millis(ms.unsigned_abs())
+}
+
+fn at(instants: &[i64]) -> String {
+    match instants {
+        [] => "never".to_owned(),
+        [one] => format!("once at {}", Timestamp::from_ms(*one)),
+        [first, ..] => format!("at {} instants from {}", instants.len(), Timestamp::from_ms(*first)),
     }
-    rules.extend(spec.after.map(|delay| format!("{} after the previous run ended", duration_text(delay))));
-    let mut sentence = rules.join(", and ");
-    if !spec.cron.is_empty() {
-        sentence.push_str(&format!(", {}", zone.name()));
-    }
-    let parts = [
-        spec.start.map(|start| format!("from {start}")),
-        spec.end.map(|end| format!("until {end}")),
-        spec.count.map(|count| if count == 1 { "once".to_owned() } else { format!("{count} times") }),
-        (!spec.exclude.is_empty()).then(|| "except on excluded times".to_owned()),
-        spec.spread.map(|spread| format!("spread over {}", duration_text(spread))),
-        spec.jitter.map(|jitter| format!("with up to {} of jitter", duration_text(jitter))),
-    ];
-    for part in parts.into_iter().flatten() {
-        sentence.push_str(", ");
-        sentence.push_str(&part);
-    }
-    sentence
 }
 
 /// One calendar rule, without its zone: "at 02:30 on weekdays".
@@ -298,7 +304,7 @@ fn listed(parts: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::Dialect;
+    use crate::schedule::{Dialect, Expression, parse_expression};
 
     #[test]
     fn sentences_read_as_people_would_say_them() {

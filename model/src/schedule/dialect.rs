@@ -33,13 +33,13 @@ pub struct ParseDialectError(String);
 
 /// How days of the week are numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Weekdays {
+pub(super) enum SundayIs {
     /// Sunday is 0 or 7.
-    SundayZeroOrSeven,
+    ZeroOrSeven,
     /// Sunday is 0, and 7 is refused.
-    SundayZero,
+    Zero,
     /// Sunday is 1, Saturday is 7.
-    SundayOne,
+    One,
 }
 
 /// Where `?` may stand.
@@ -68,7 +68,7 @@ pub(super) enum DayRule {
 #[expect(clippy::struct_excessive_bools, reason = "a table of independent yes/no rules")]
 pub(super) struct Grammar {
     pub(super) fields: (usize, usize),
-    pub(super) weekdays: Weekdays,
+    pub(super) weekdays: SundayIs,
     pub(super) question: QuestionMark,
     pub(super) day_rule: DayRule,
     /// `5/15` means from 5 to the end in steps of 15.
@@ -139,7 +139,7 @@ impl Dialect {
 
 const UNIX: Grammar = Grammar {
     fields: (5, 5),
-    weekdays: Weekdays::SundayZeroOrSeven,
+    weekdays: SundayIs::ZeroOrSeven,
     question: QuestionMark::Nowhere,
     day_rule: DayRule::StarFirst,
     open_step: false,
@@ -158,7 +158,7 @@ const UNIX: Grammar = Grammar {
 
 const KUBERNETES: Grammar = Grammar {
     fields: (5, 5),
-    weekdays: Weekdays::SundayZero,
+    weekdays: SundayIs::Zero,
     question: QuestionMark::Anywhere,
     day_rule: DayRule::StarAnywhere,
     open_step: true,
@@ -177,7 +177,7 @@ const KUBERNETES: Grammar = Grammar {
 
 const QUARTZ: Grammar = Grammar {
     fields: (6, 7),
-    weekdays: Weekdays::SundayOne,
+    weekdays: SundayIs::One,
     question: QuestionMark::DayFields,
     day_rule: DayRule::OneIsQuestion,
     open_step: true,
@@ -196,7 +196,7 @@ const QUARTZ: Grammar = Grammar {
 
 const ECRON: Grammar = Grammar {
     fields: (5, 7),
-    weekdays: Weekdays::SundayZeroOrSeven,
+    weekdays: SundayIs::ZeroOrSeven,
     question: QuestionMark::DayFields,
     day_rule: DayRule::StarFirst,
     open_step: true,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::DateTime;
 
 use super::cron_rule::Jump;
+use super::describe;
 use super::hash::Stable;
 use super::interval::duration_text;
 use super::nominal::{Nominal, Source};
@@ -27,6 +28,8 @@ pub(super) struct Inner {
     pub(super) zone: Zone,
     /// The job's share of `spread`.
     pub(super) spread: i64,
+    /// As declared.
+    pub(super) start: Option<Timestamp>,
     /// The first and the last instant that may occur.
     pub(super) first: i64,
     pub(super) last: i64,
@@ -36,7 +39,6 @@ pub(super) struct Inner {
     pub(super) jitter: i64,
     pub(super) jitter_of: Stable,
     pub(super) after: Option<Duration>,
-    pub(super) sentence: String,
 }
 
 /// Why an occurrence is at its instant; see `Schedule::reasons`. `Display` says it in words.
@@ -110,7 +112,7 @@ impl Schedule {
     /// The schedule as a sentence: "at 02:30 on weekdays, Europe/Berlin".
     #[must_use]
     pub fn describe(&self) -> String {
-        self.inner.sentence.clone()
+        describe::schedule(&self.inner)
     }
 
     /// What moved an occurrence away from a rule's plain civil time; empty for an ordinary one.

@@ -1,7 +1,7 @@
 //! One parser for all dialects: text to sets of values, by the dialect's `Grammar`.
 
 use super::days::{ALL_DAYS, ALL_WEEKDAYS, Days, DaysOfMonth, DaysOfWeek};
-use super::dialect::{DayRule, Dialect, Grammar, QuestionMark, Weekdays};
+use super::dialect::{DayRule, Dialect, Grammar, QuestionMark, SundayIs};
 use super::expression::{Civil, Expression, FieldName, YEARS, Years};
 use super::hash::Stable;
 use super::policy::clip;
@@ -158,9 +158,9 @@ impl Reader {
             FieldName::DayOfMonth => (1, 31, 31),
             FieldName::Month => (1, 12, 12),
             FieldName::DayOfWeek => match self.grammar.weekdays {
-                Weekdays::SundayZeroOrSeven => (0, 7, 7),
-                Weekdays::SundayZero => (0, 6, 7),
-                Weekdays::SundayOne => (1, 7, 7),
+                SundayIs::ZeroOrSeven => (0, 7, 7),
+                SundayIs::Zero => (0, 6, 7),
+                SundayIs::One => (1, 7, 7),
             },
             FieldName::Year => (u32::from(YEARS.0), u32::from(YEARS.1), u32::MAX),
         };
@@ -232,15 +232,15 @@ impl Reader {
         if text == "?" && self.grammar.question == QuestionMark::DayFields {
             return Ok(DaysOfWeek { weekly: ALL_WEEKDAYS, ..days });
         }
-        let items = self.items(field, text)?;
-        for item in &items {
+        let alone = !text.contains(',');
+        for item in self.items(field, text)? {
             if self.grammar.day_specials && self.special_day_of_week(item, &mut days)? {
-                if items.len() > 1 && !self.grammar.special_lists {
+                if !alone && !self.grammar.special_lists {
                     return Err(refused(field, text, "L or # alone, without other days of the week"));
                 }
                 continue;
             }
-            let sunday_one = self.grammar.weekdays == Weekdays::SundayOne;
+            let sunday_one = self.grammar.weekdays == SundayIs::One;
             self.item(field, item, &mut |day| {
                 let from_sunday = if sunday_one { day - 1 } else { day % 7 };
                 days.weekly |= 1 << from_sunday;
@@ -277,18 +277,26 @@ impl Reader {
         let number =
             self.number(FieldName::DayOfWeek, text).filter(|n| (bounds.low..=bounds.high).contains(n));
         let number = number.ok_or_else(|| self.out_of_range(FieldName::DayOfWeek, item))?;
-        let from_sunday = if self.grammar.weekdays == Weekdays::SundayOne { number - 1 } else { number % 7 };
+        let from_sunday = if self.grammar.weekdays == SundayIs::One { number - 1 } else { number % 7 };
         Ok(1 << from_sunday)
     }
 
     /// Splits a list; refuses empty items unless the dialect overlooks them.
-    fn items<'t>(&self, field: FieldName, text: &'t str) -> Result<Vec<&'t str>, CronError> {
-        let items: Vec<&str> =
-            text.split(',').filter(|item| !(self.grammar.empty_items && item.is_empty())).collect();
-        if items.is_empty() || items.iter().any(|item| item.is_empty()) {
-            return Err(refused(field, text, "a value on both sides of every comma"));
+    fn items<'t>(
+        &self,
+        field: FieldName,
+        text: &'t str,
+    ) -> Result<impl Iterator<Item = &'t str> + use<'t>, CronError> {
+        let sound = if self.grammar.empty_items {
+            text.bytes().any(|byte| byte != b',')
+        } else {
+            text.split(',').all(|item| !item.is_empty())
+        };
+        if sound {
+            Ok(text.split(',').filter(|item| !item.is_empty()))
+        } else {
+            Err(refused(field, text, "a value on both sides of every comma"))
         }
-        Ok(items)
     }
 
     /// One item of a list: `*`, `?`, `H`, `~`, a value or a range, and a step.
@@ -484,7 +492,7 @@ impl Reader {
     fn number(&self, field: FieldName, text: &str) -> Option<u32> {
         let (names, first): (&[&str], u32) = match field {
             FieldName::Month => (&MONTH_NAMES, 1),
-            FieldName::DayOfWeek => (&WEEKDAY_NAMES, u32::from(self.grammar.weekdays == Weekdays::SundayOne)),
+            FieldName::DayOfWeek => (&WEEKDAY_NAMES, u32::from(self.grammar.weekdays == SundayIs::One)),
             _ => return digits(text),
         };
         digits(text).or_else(|| {

@@ -180,11 +180,7 @@ const SAMPLE: i64 = 3 * 86_400;
 fn transitions_of(tz: Tz) -> &'static [Transition] {
     static TABLES: LazyLock<Vec<OnceLock<Vec<Transition>>>> =
         LazyLock::new(|| TZ_VARIANTS.iter().map(|_| OnceLock::new()).collect());
-    let table = TZ_VARIANTS
-        .binary_search_by(|known| known.name().cmp(tz.name()))
-        .ok()
-        .or_else(|| TZ_VARIANTS.iter().position(|known| *known == tz));
-    match table.and_then(|index| TABLES.get(index)) {
+    match TABLES.get(tz as usize) {
         Some(cell) => cell.get_or_init(|| build(tz)),
         None => Zone::UTC.transitions,
     }

@@ -258,8 +258,8 @@ pub async fn skipped_entries_are_recorded_with_a_reason<F: Fixture>(f: &F) {
     let due = at("07:00:00");
     w.planned("a/b", 1, &[due]).await;
     let skipped = skip(entry("a/b", due, 1), SkipReason::StartingDeadline);
-    f.store().skip(w.shard, w.dispatcher, &[skipped.clone()]).await.unwrap();
-    f.store().skip(w.shard, w.dispatcher, &[skipped.clone()]).await.unwrap();
+    f.store().skip(w.shard, w.dispatcher, std::slice::from_ref(&skipped)).await.unwrap();
+    f.store().skip(w.shard, w.dispatcher, std::slice::from_ref(&skipped)).await.unwrap();
     assert_eq!(w.minute_tier().await, Vec::<String>::new());
     let run = f.store().run(w.shard, &occurrence("a/b", due)).await.unwrap().unwrap();
     assert_eq!((run.state, run.ended_at), (RunState::Skipped, Some(skipped.at)));

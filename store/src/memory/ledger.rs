@@ -256,7 +256,9 @@ impl Shard {
         };
         let republished = published.map_or(0, |run| run.republished);
         self.runs.insert(occurrence.clone(), StoredRun { record, republished });
-        self.trim(&occurrence.job, history_of(settlement.state));
+        if let Some(kind) = history_of(settlement.state) {
+            self.trim(&occurrence.job, kind);
+        }
         Settled::Recorded
     }
 

@@ -153,10 +153,10 @@ impl Shard {
 
     /// Forgets the runs of a job beyond its limit for a list; those due longest ago go first.
     fn trim(&mut self, job: &JobId, kind: History) {
-        let Some(limit) = history_limit(&self.limits(job), kind) else { return };
+        let limit = history_limit(&self.limits(job), kind);
         let list: Vec<_> = self
             .runs_of(job)
-            .filter(|(_, run)| history_of(run.record.state) == kind)
+            .filter(|(_, run)| history_of(run.record.state) == Some(kind))
             .map(|(occurrence, _)| occurrence.clone())
             .collect();
         for occurrence in list.iter().rev().skip(limit as usize) {

@@ -129,9 +129,8 @@ impl Shard {
         let Some(record) = &install.record else {
             self.jobs.remove(&install.job);
             let job = &install.job;
-            self.runs.retain(|occurrence, run| {
-                occurrence.job != *job || history_of(run.record.state) == History::Open
-            });
+            self.runs
+                .retain(|occurrence, run| occurrence.job != *job || history_of(run.record.state).is_none());
             return Installed::Done;
         };
         self.jobs.insert(install.job.clone(), record.clone());

@@ -99,7 +99,7 @@ impl LedgerStore for RedisStore {
     }
 
     async fn confirm(&self, shard: ShardId, epoch: Epoch, sent: &[Sent]) -> Result<(), StoreError> {
-        let keys = [keys::lease(shard, Role::Dispatcher), keys::sent(shard)];
+        let keys = [keys::lease(shard, Role::Dispatcher), keys::sent(shard), keys::open(shard)];
         for sent in sent.chunks(LEDGER_BATCH_MAX) {
             let call = Call::new(&CONFIRM, &keys).arg(keys::prefix(shard)).arg(epoch.0);
             let call = by_minute(
@@ -108,7 +108,6 @@ impl LedgerStore for RedisStore {
                 |sent| &sent.entry,
                 |call, sent| {
                     call.push(sent.entry.to_string());
-                    call.push(sent.entry.occurrence.due_at.as_ms());
                     call.push(sent.sequence);
                     call.push(sent.published_at.to_string());
                     call.push(sent.worry_at.as_ms());
@@ -167,8 +166,9 @@ impl LedgerStore for RedisStore {
         }
         let mut settled = Vec::with_capacity(settlements.len());
         for settlements in settlements.chunks(LEDGER_BATCH_MAX) {
-            let mut call =
-                Call::new(&SETTLE, &[keys::sent(shard)]).arg(keys::prefix(shard)).arg(settlements.len());
+            let mut call = Call::new(&SETTLE, &[keys::sent(shard), keys::open(shard)])
+                .arg(keys::prefix(shard))
+                .arg(settlements.len());
             for settlement in settlements {
                 let due_at = settlement.occurrence.due_at;
                 let fields = record::settlement_fields(settlement);
@@ -177,7 +177,7 @@ impl LedgerStore for RedisStore {
                     .arg(settlement.revision.0)
                     .arg(due_at.as_ms())
                     .arg(Minute::of(due_at).to_string())
-                    .arg(record::history_of(settlement.state).as_str())
+                    .arg(record::history_of(settlement.state).map_or("", History::as_str))
                     .arg(settlement.generation.0)
                     .arg(fields.len());
                 for (field, text) in fields {
@@ -249,9 +249,10 @@ impl LedgerStore for RedisStore {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let lists = History::ALL.map(|kind| keys::history(shard, job, kind));
-        let call = Call::new(&RUNS, &lists)
+        let [succeeded, failed, skipped] = History::ALL.map(|kind| keys::history(shard, job, kind));
+        let call = Call::new(&RUNS, &[keys::open(shard), succeeded, failed, skipped])
             .arg(keys::prefix(shard))
+            .arg(job.to_string())
             .arg(limit.min(LEDGER_BATCH_MAX))
             .arg(&RUN_FIELDS);
         let mut rows = value::items(self.link.run(&call).await?, "runs")?.into_iter();

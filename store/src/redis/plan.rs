@@ -145,8 +145,8 @@ impl PlanStore for RedisStore {
                 .arg(epoch.0)
                 .arg(steps.len());
             for step in steps {
-                let (tier, bucket, due) = record::place_words(&step.from);
-                call = call.arg(step.job.to_string()).arg(step.revision.0).arg(tier).arg(bucket).arg(due);
+                call = call.arg(step.job.to_string()).arg(step.revision.0);
+                call = call.arg(record::place_bucket(&step.from)).arg(step.from.due_at.to_string());
                 push_place(&mut call, step.next.as_ref());
                 push_occurrences(&mut call, &step.minute);
                 call.push(step.skipped.len());
@@ -199,17 +199,19 @@ pub(super) fn wrong_type(key: &str, error: StoreError) -> StoreError {
     }
 }
 
-/// Five arguments: tier, half hour, its start, due as text and in ms; empty for no place.
+/// Four arguments: bucket, the start of its slice in ms (empty for the horizon), due as text and in ms; all empty for
+/// no place.
 fn push_place(call: &mut Call, placed: Option<&Placed>) {
     let Some(placed) = placed else {
-        (0..5).for_each(|_| call.push(""));
+        (0..4).for_each(|_| call.push(""));
         return;
     };
-    let (tier, bucket, due) = record::place_words(placed);
-    call.push(tier);
-    call.push(bucket);
-    call.push(HalfHour::of(placed.due_at).start().as_ms());
-    call.push(due);
+    call.push(record::place_bucket(placed));
+    match placed.tier {
+        Tier::HalfHour => call.push(HalfHour::of(placed.due_at).start().as_ms()),
+        Tier::Horizon => call.push(""),
+    }
+    call.push(placed.due_at.to_string());
     call.push(placed.due_at.as_ms());
 }
 

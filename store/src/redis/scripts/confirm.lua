@@ -1,15 +1,15 @@
 #!lua
 -- Moves published entries from the minute tier into `sent` and opens their run records.
--- KEYS  1 the dispatcher's lease, 2 sent
+-- KEYS  1 the dispatcher's lease, 2 sent, 3 the open runs
 -- ARGV  1 prefix, 2 epoch, 3 how many minutes, then each: minute, how many entries, then
---       entry, due (ms), sequence, published at (text), when to worry (ms), how often republished, …
+--       entry, sequence, published at (text), when to worry (ms), how often republished, …
 -- returns 1
 -- Atomic: a run is in the minute tier or in `sent`, never in neither before it has ended.
 -- An entry that is in neither place has ended meanwhile: left alone. One that is in `sent` is the repair of a run whose
 -- message was lost (updated, unless a later repair was confirmed already). One whose run has ended only leaves the tier.
 if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
 local prefix, epoch, sent = ARGV[1], ARGV[2], KEYS[2]
-local STRIDE = 6
+local STRIDE = 5
 
 -- Nearly always no run has a record yet: one call finds that out for all of them.
 local runs, position = {}, 4
@@ -21,7 +21,7 @@ for _ = 1, tonumber(ARGV[3]) do
 end
 local known = #runs > 0 and redis.call('EXISTS', unpack(runs)) > 0
 
-local worries, opened = {}, {}
+local worries, openings, opened = {}, {}, {}
 local run_index = 0
 position = 4
 for _ = 1, tonumber(ARGV[3]) do
@@ -44,21 +44,21 @@ for _ = 1, tonumber(ARGV[3]) do
     end
     local open = waits
     if record then
-      open = record[1] == 'dispatched' and tonumber(ARGV[at + 5]) >= (tonumber(record[2] or 0) or 0)
+      open = record[1] == 'dispatched' and tonumber(ARGV[at + 4]) >= (tonumber(record[2] or 0) or 0)
     elseif not waits then
       open = redis.call('ZSCORE', sent, id)
     end
     if open then
       if record then
-        redis.call('HSET', run, 'sequence', ARGV[at + 2], 'published_at', ARGV[at + 3], 'epoch', epoch)
+        redis.call('HSET', run, 'sequence', ARGV[at + 1], 'published_at', ARGV[at + 2], 'epoch', epoch)
       else
-        redis.call('HSET', run, 'v', '1', 'state', 'dispatched', 'revision', revision, 'sequence', ARGV[at + 2],
-          'published_at', ARGV[at + 3], 'epoch', epoch)
-        redis.call('ZADD', prefix .. 'history:' .. string.match(id, '^(.-)@') .. ':open', ARGV[at + 1], id)
+        redis.call('HSET', run, 'v', '1', 'state', 'dispatched', 'revision', revision, 'sequence', ARGV[at + 1],
+          'published_at', ARGV[at + 2], 'epoch', epoch)
         opened[id] = true
+        openings[#openings + 1], openings[#openings + 2] = 0, id
       end
-      if ARGV[at + 5] ~= '0' then redis.call('HSET', run, 'republished', ARGV[at + 5]) end
-      worries[#worries + 1], worries[#worries + 2] = ARGV[at + 4], id
+      if ARGV[at + 4] ~= '0' then redis.call('HSET', run, 'republished', ARGV[at + 4]) end
+      worries[#worries + 1], worries[#worries + 2] = ARGV[at + 3], id
     end
   end
   if #gone > 0 then
@@ -68,4 +68,5 @@ for _ = 1, tonumber(ARGV[3]) do
   position = position + 2 + STRIDE * count
 end
 if #worries > 0 then redis.call('ZADD', sent, unpack(worries)) end
+if #openings > 0 then redis.call('ZADD', KEYS[3], unpack(openings)) end
 return 1

@@ -2,8 +2,8 @@
 -- Changes one job: its record, its coarse place and its minute-tier entries.
 -- KEYS  1 the planner's lease, 2 the job's record, 3 the cursor
 -- ARGV  1 prefix, 2 epoch, 3 job, 4 expected revision (empty: no record), 5 new revision (empty: delete),
---       6 new tier (empty: none), 7 its half hour, 8 its start (ms), 9 due (text), 10 due (ms),
---       11 how many fields, then field, value, …
+--       6 new bucket (half-hour:… or horizon; empty: none), 7 its slice's start (ms, half hours only), 8 due (text),
+--       9 due (ms), 10 how many fields, then field, value, …
 --       then how many to remove, then minute, due (text), due (ms), …
 --       then how many to add, then minute, its start (ms), due (text), due (ms), …
 --       then the same for those that no older revision named
@@ -14,12 +14,12 @@
 -- can't be read counts as none, so that it can be replaced.
 if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
 local prefix, job, expected = ARGV[1], ARGV[3], ARGV[4]
-local record = try('HMGET', KEYS[2], 'revision', 'tier', 'bucket', 'due_at')
+local record = try('HMGET', KEYS[2], 'revision', 'placed')
 local present = record and tonumber(record[1] or '') and record[1] or ''
 if present ~= expected then return 0 end
 
 local taken = tonumber(redis.call('HGET', KEYS[3], 'taken_until_ms') or '') or -1
-local position = 12 + 2 * tonumber(ARGV[11])
+local position = 11 + 2 * tonumber(ARGV[10])
 local removals, touched = {}, {}
 for _ = 1, tonumber(ARGV[position]) do
   local minute, due, due_ms = ARGV[position + 1], ARGV[position + 2], tonumber(ARGV[position + 3])
@@ -37,11 +37,12 @@ if expected ~= '' then
   end
 end
 
-if present ~= '' and record[2] == 'half-hour' and record[3] and record[4] then
-  redis.call('ZREM', prefix .. 'half-hour:' .. record[3], job .. '@' .. record[4] .. '#' .. present)
-  tidy(prefix, 'half-hour', record[3])
-elseif present ~= '' and record[2] == 'horizon' then
-  redis.call('ZREM', prefix .. 'horizon', job)
+local bucket, due_before = string.match(present ~= '' and record[2] or '', '^(.*) (.*)$')
+if bucket == 'horizon' then
+  redis.call('ZREM', prefix .. bucket, job)
+elseif bucket then
+  redis.call('ZREM', prefix .. bucket, job .. '@' .. due_before .. '#' .. present)
+  tidy(prefix, 'half-hour', slice_of(bucket))
 end
 
 local revision = ARGV[5]
@@ -56,7 +57,7 @@ if revision == '' then
   end
 else
   if record and present ~= '' then
-    redis.call('HDEL', KEYS[2], 'condition', 'tier', 'bucket', 'due_at')
+    redis.call('HDEL', KEYS[2], 'condition', 'placed')
   else
     redis.call('DEL', KEYS[2])
     -- Runs that ended while there was no record are this job's now.
@@ -64,12 +65,12 @@ else
       redis.call('PERSIST', prefix .. 'history:' .. job .. ':' .. kind)
     end
   end
-  redis.call('HSET', KEYS[2], unpack(ARGV, 12, 11 + 2 * tonumber(ARGV[11])))
-  if ARGV[6] == 'half-hour' then
-    redis.call('ZADD', prefix .. 'half-hour:' .. ARGV[7], ARGV[10], job .. '@' .. ARGV[9] .. '#' .. revision)
-    redis.call('ZADD', prefix .. 'half-hours', ARGV[8], ARGV[7])
-  elseif ARGV[6] == 'horizon' then
-    redis.call('ZADD', prefix .. 'horizon', ARGV[10], job)
+  redis.call('HSET', KEYS[2], unpack(ARGV, 11, 10 + 2 * tonumber(ARGV[10])))
+  if ARGV[6] == 'horizon' then
+    redis.call('ZADD', prefix .. 'horizon', ARGV[9], job)
+  elseif ARGV[6] ~= '' then
+    redis.call('ZADD', prefix .. ARGV[6], ARGV[9], job .. '@' .. ARGV[8] .. '#' .. revision)
+    redis.call('ZADD', prefix .. 'half-hours', ARGV[7], slice_of(ARGV[6]))
   end
   local starts, additions = {}, {}
   for _, floor in ipairs({taken, -1}) do

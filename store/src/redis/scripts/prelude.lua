@@ -42,6 +42,11 @@ local function spread(command, key, arguments)
   end
 end
 
+-- The half hour of a bucket (half-hour:…).
+local function slice_of(bucket)
+  return string.sub(bucket, 11)
+end
+
 -- Takes a bucket out of its index once it is empty.
 local function tidy(prefix, tier, slice)
   if redis.call('EXISTS', prefix .. tier .. ':' .. slice) == 0 then

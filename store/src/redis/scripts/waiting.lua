@@ -11,13 +11,19 @@ local prefix, limit = ARGV[1], tonumber(ARGV[5])
 local rows, unreadable, found, more = {}, {}, 0, 0
 
 -- 'here', 'stale', or 'unreadable'; the job's revision; when it says it is due.
-local function standing(job, tier, slice, due)
-  local record = try('HMGET', prefix .. 'job:' .. job, 'revision', 'tier', 'bucket', 'due_at', 'v')
+local function standing(job, bucket, due)
+  local record = try('HMGET', prefix .. 'job:' .. job, 'revision', 'placed', 'v')
   if not record then return 'unreadable' end
-  if not record[1] and not record[5] then return 'stale' end
-  if not tonumber(record[1] or '') then return 'unreadable' end
-  if record[2] ~= tier or record[3] ~= slice or (due and record[4] ~= due) then return 'stale' end
-  return 'here', record[1], record[4]
+  local revision, placed = record[1], record[2]
+  if not revision and not record[3] then return 'stale' end
+  if not tonumber(revision or '') then return 'unreadable' end
+  if due then
+    if placed ~= bucket .. ' ' .. due then return 'stale' end
+    return 'here', revision, due
+  end
+  due = string.match(placed or '', '^horizon (.*)$')
+  if not due then return 'stale' end
+  return 'here', revision, due
 end
 
 local function scan(bucket, slice, tier, before)
@@ -30,7 +36,7 @@ local function scan(bucket, slice, tier, before)
     local job, due, revision = member, nil, nil
     if tier == 'half-hour' then job, due, revision = string.match(member, '^(.-)@(.*)#(%d+)$') end
     local verdict, present, due_at = 'unreadable', nil, nil
-    if job then verdict, present, due_at = standing(job, tier, slice, due) end
+    if job then verdict, present, due_at = standing(job, bucket, due) end
     if verdict == 'here' and revision and revision ~= present then verdict = 'stale' end
     if verdict == 'here' then
       found = found + 1
