@@ -2,6 +2,7 @@
 //!
 //! Everything that a test starts has a folder and ports of its own and is gone when the test is, also if it panics.
 
+pub mod bare;
 pub mod binary;
 pub mod cli;
 pub mod ports;
