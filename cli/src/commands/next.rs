@@ -23,42 +23,42 @@ Examples:
 /// Print when an expression is due; no server needed
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
-pub struct NextArgs {
+pub(crate) struct NextArgs {
     /// Cron expression, or a descriptor such as @daily or '@every 15m'
     #[arg(value_name = "EXPR", allow_hyphen_values = true)]
-    pub expression: String,
+    pub(crate) expression: String,
     /// Whose rules to read it by: unix, kubernetes, quartz or ecron
     #[arg(long, default_value_t, value_name = "DIALECT")]
-    pub dialect: Dialect,
+    pub(crate) dialect: Dialect,
     /// IANA time zone whose civil time the expression means
     #[arg(long, default_value = "UTC", value_name = "ZONE")]
-    pub time_zone: String,
+    pub(crate) time_zone: String,
     /// Instant to start from, itself not printed (RFC 3339) [default: now]
     #[arg(long, value_name = "INSTANT")]
-    pub from: Option<Timestamp>,
+    pub(crate) from: Option<Timestamp>,
     /// How many instants to print
     #[arg(long, short = 'n', default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=COUNT_MAX))]
-    pub count: u64,
+    pub(crate) count: u64,
     /// Go back in time instead of forward
     #[arg(long)]
-    pub previous: bool,
+    pub(crate) previous: bool,
     /// For times that don't exist: skip, next or shift [default: the dialect's]
     #[arg(long, value_name = "POLICY")]
-    pub gap: Option<Gap>,
+    pub(crate) gap: Option<Gap>,
     /// For times that occur twice: first, second or both [default: the dialect's]
     #[arg(long, value_name = "POLICY")]
-    pub fold: Option<Fold>,
+    pub(crate) fold: Option<Fold>,
     /// Job (namespace/name) that H and ~ choose their value for
     #[arg(long, default_value = "default/next", value_name = "JOB")]
-    pub job: String,
+    pub(crate) job: String,
     /// Say on each line why the instant is where it is, and put the expression into words on standard error
     #[arg(long)]
-    pub explain: bool,
+    pub(crate) explain: bool,
 }
 
 /// Why nothing, or not everything, was printed.
 #[derive(Debug, thiserror::Error)]
-pub enum NextError {
+pub(crate) enum NextError {
     /// The input was wrong; every problem, one a line.
     #[error("{}", .0.join("\n"))]
     Refused(Vec<String>),
@@ -67,24 +67,11 @@ pub enum NextError {
     Output(#[from] io::Error),
 }
 
-impl NextError {
-    /// The process's exit code: 2 for wrong input, 1 for a failure. A reader that left (`ecron next … | head -1`) is
-    /// neither.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Refused(_) => 2,
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Self::Output(_) => 1,
-        }
-    }
-}
-
 /// Prints the instants to `out`. `now` counts if `--from` isn't given.
 ///
 /// # Errors
 /// Refuses expressions, zones and instants that can't be read, and expressions that never occur.
-pub fn run(args: &NextArgs, now: Timestamp, out: &mut dyn Write) -> Result<(), NextError> {
+pub(crate) fn run(args: &NextArgs, now: Timestamp, out: &mut dyn Write) -> Result<(), NextError> {
     let from = args.from.unwrap_or(now);
     let schedule = compile(args, from)?;
     if args.explain {
