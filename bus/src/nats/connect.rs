@@ -54,6 +54,11 @@ pub(super) async fn connect(url: &str, options: &NatsOptions) -> Result<Link, Bu
             .await
             .map_err(|e| BusError::Refused(format!("credentials file {}: {e}", file.display())))?;
     }
+    settings = match user_info(url) {
+        Some((user, Some(password))) => settings.user_and_password(user.into(), password.into()),
+        Some((token, None)) => settings.token(token.into()),
+        None => settings,
+    };
     let servers: Vec<String> = url.split(',').map(|one| one.trim().to_owned()).collect();
     let client = settings.connect(servers).await.map_err(|e| refusal(url, &e))?;
     let link = Link::new(client, connected, lost, denials);
@@ -80,6 +85,13 @@ fn refusal(url: &str, error: &async_nats::ConnectError) -> BusError {
         | ConnectErrorKind::Io
         | ConnectErrorKind::MaxReconnects => BusError::Failed(format!("no NATS answers at {place}: {error}")),
     }
+}
+
+/// User and password, or a token, of the first server that names some: the client itself reads none out of a URL.
+fn user_info(url: &str) -> Option<(&str, Option<&str>)> {
+    let (before, _) = url.split(',').find_map(|one| one.rsplit_once('@'))?;
+    let info = before.split_once("://").map_or(before, |(_, info)| info).trim();
+    Some(info.split_once(':').map_or((info, None), |(user, password)| (user, Some(password))))
 }
 
 /// The URL without user, password or token.
@@ -133,6 +145,13 @@ mod tests {
         assert_eq!(reconnect_delay(0), Duration::from_millis(50));
         assert_eq!(reconnect_delay(3), Duration::from_millis(200));
         assert_eq!(reconnect_delay(usize::MAX), RECONNECT_DELAY_MAX);
+    }
+
+    #[test]
+    fn credentials_in_a_url_are_read() {
+        assert_eq!(user_info("nats://me:s:cret@host:4222"), Some(("me", Some("s:cret"))));
+        assert_eq!(user_info("nats://a,nats://token@host"), Some(("token", None)));
+        assert_eq!(user_info("nats://host:4222"), None);
     }
 
     #[test]

@@ -244,7 +244,9 @@ impl Pulls {
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.consumer.stream, self.consumer.name);
         let reply = format!("{}.{id}", self.inbox);
         // Without a connection the pull is asked for when there is one again.
-        let _ = self.link.publish_for(subject, Some(reply), request.to_string().into()).await;
+        if let Err(error) = self.link.publish_for(subject, Some(reply), request.to_string().into()).await {
+            tracing::debug!(consumer = %self.consumer.name, %error, "failed to pull");
+        }
         let pull = Pull { remaining, ends_at: now + expires + PULL_SLACK };
         self.waiting.insert(id, Waiting { fetch, got: Vec::new(), got_since: None, pull });
     }
@@ -267,30 +269,37 @@ impl Pulls {
     }
 
     async fn on_message(&mut self, message: Message) {
-        let Some(id) = message.subject.rsplit('.').next().and_then(|token| token.parse::<u64>().ok()) else {
-            return;
-        };
         // Only the server's own statuses come without a subject for the answer; a publisher can imitate the rest.
-        if message.reply.is_none() {
-            let status = message.status.unwrap_or(StatusCode::OK);
-            return self.on_status(id, status, message.description.as_deref()).await;
+        if message.reply.is_some() {
+            return self.on_delivery(message);
         }
-        if let Some(waiting) = self.waiting.get_mut(&id) {
-            waiting.pull.remaining = waiting.pull.remaining.saturating_sub(1);
-            waiting.got_since.get_or_insert_with(Instant::now);
-            waiting.got.push(message);
-            if waiting.pull.remaining == 0 {
-                self.finish(id);
+        let id = message.subject.rsplit('.').next().and_then(|token| token.parse::<u64>().ok());
+        let status = message.status.unwrap_or(StatusCode::OK);
+        if let Some(id) = id {
+            self.on_status(id, status, message.description.as_deref()).await;
+        }
+    }
+
+    /// A delivery doesn't say which pull it answers (its subject is the message's own): the oldest fetch with room
+    /// gets it. With one fetch at a time that is exact; with more, one may get another's and the other asks again.
+    fn on_delivery(&mut self, message: Message) {
+        let Some((id, waiting)) = self.waiting.iter_mut().find(|(_, waiting)| waiting.pull.remaining > 0)
+        else {
+            if let Some(mut orphan) = self.orphans.first_entry() {
+                orphan.get_mut().remaining = orphan.get().remaining.saturating_sub(1);
+                if orphan.get().remaining == 0 {
+                    orphan.remove();
+                }
             }
-            return;
+            return self.keep_spare(vec![message]);
+        };
+        let id = *id;
+        waiting.pull.remaining -= 1;
+        waiting.got_since.get_or_insert_with(Instant::now);
+        waiting.got.push(message);
+        if waiting.pull.remaining == 0 {
+            self.finish(id);
         }
-        if let Some(orphan) = self.orphans.get_mut(&id) {
-            orphan.remaining = orphan.remaining.saturating_sub(1);
-            if orphan.remaining == 0 {
-                self.orphans.remove(&id);
-            }
-        }
-        self.keep_spare(vec![message]);
     }
 
     async fn on_status(&mut self, id: u64, status: StatusCode, description: Option<&str>) {

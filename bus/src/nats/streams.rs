@@ -170,6 +170,7 @@ impl ConsumerSpec {
     fn config(&self) -> pull::Config {
         pull::Config {
             durable_name: Some(self.name.clone()),
+            name: Some(self.name.clone()),
             deliver_policy: DeliverPolicy::All,
             ack_policy: AckPolicy::Explicit,
             ack_wait: self.ack_wait,
