@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambient::Clock;
+use bus::BusError;
 use bus::dead::{DeadLetter, DeadReason};
 use bus::events::AttemptReport;
 use bus::order::{Order, OrderProblem};
 use bus::queue::Delivery;
 use bus::subjects::{QueueSubject, STREAM_RUNS, parse_queue_subject};
-use model::limits::{ERROR_BYTES_MAX, OUTPUT_BYTES_MAX};
+use model::limits::{ERROR_BYTES_MAX, HEADER_BYTES_MAX, OUTPUT_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use model::run::{AttemptEnd, Outcome, RunState, SkipReason};
 use model::time::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -229,6 +230,12 @@ impl<B: Bus> Attempt<B> {
 
     async fn park(&self, letter: DeadLetter) -> Result<(), Unanswered> {
         let Host { bus, clock, drained, .. } = &*self.host;
+        let letter = match bus.park(&letter).await {
+            Ok(_) => return Ok(()),
+            // As large as NATS takes it leaves no room for what a letter adds; no patience will change that.
+            Err(BusError::Refused(_)) => within_limits(letter),
+            Err(_) => letter,
+        };
         insist("park a dead letter", &self.label(), clock, drained, || bus.park(&letter)).await.map(|_| ())
     }
 
@@ -262,6 +269,26 @@ fn quarantine_reason(subject: &str) -> DeadReason {
         Some((QueueSubject::Submit, _)) => DeadReason::MalformedHeaders,
         Some((QueueSubject::Run | QueueSubject::Defer, _)) | None => DeadReason::Undecodable,
     }
+}
+
+/// The letter of a message that breaks our own limits, without what goes beyond them, and saying so. Everybody else's
+/// letter stays as it is.
+fn within_limits(letter: DeadLetter) -> DeadLetter {
+    let mut letter = letter;
+    let (bytes, headers) = (letter.payload.len(), letter.original_headers.len());
+    letter.payload.truncate(PAYLOAD_BYTES_MAX);
+    let mut room = HEADER_BYTES_MAX;
+    letter.original_headers.retain(|name, value| {
+        let fits = name.len() + value.len() <= room;
+        room -= if fits { name.len() + value.len() } else { 0 };
+        fits
+    });
+    let (kept, left) = (letter.payload.len(), letter.original_headers.len());
+    if (kept, left) != (bytes, headers) {
+        let error = format!("{} (kept: {kept} of {bytes} bytes, {left} of {headers} headers)", letter.error);
+        letter.error = clip(&error, ERROR_BYTES_MAX);
+    }
+    letter
 }
 
 #[cfg(test)]

@@ -160,7 +160,12 @@ impl<B: Bus> Executor<B> {
             attempts.close();
             attempts.wait().await;
         });
-        if !done_before(&mut work, shutdown.drain_over(&self.clock)).await {
+        let time_over = async {
+            shutdown.drain_over(&self.clock).await;
+            // What is handed back mustn't come back by a pull of our own that is still under way.
+            pulling.wait().await;
+        };
+        if !done_before(&mut work, time_over).await {
             tracing::warn!(running = attempts.len(), "time to drain is over; cancelling what runs");
             drained.cancel();
             work.await;

@@ -258,6 +258,26 @@ async fn what_cannot_be_read_is_quarantined() {
 }
 
 #[tokio::test]
+async fn what_is_too_large_to_park_whole_is_cut_and_says_so() {
+    let world = World::new();
+    world.bus.fail(Kind::Park, 1, &BusError::Refused("maximum payload exceeded".into()));
+    let problem = OrderProblem { header: "payload".into(), problem: "has 1000000 bytes".into() };
+    let message = Message { order: Err(problem), payload: vec![b'x'; 1_000_000].into(), ..nth(1) };
+    world.carry_out(never_called(), message).await;
+    assert_eq!(world.said(), "PPT");
+    let Some(Call::Park(letter)) = world.bus.calls().into_iter().nth(1) else { panic!("not parked again") };
+    assert_eq!(letter.payload.len(), PAYLOAD_BYTES_MAX);
+    assert!(letter.error.ends_with("(kept: 262144 of 1000000 bytes, 1 of 1 headers)"), "{}", letter.error);
+
+    // One within the limits is parked whole or not at all.
+    let world = World::new();
+    world.bus.fail(Kind::Park, 3, &BusError::Refused("stream is full".into()));
+    world.carry_out(fails(), nth(3)).await;
+    let Some(Call::Park(letter)) = world.bus.calls().into_iter().nth(3) else { panic!("not parked again") };
+    assert_eq!(*letter, world.letter());
+}
+
+#[tokio::test]
 async fn a_panic_is_a_failed_attempt() {
     let world = World::new();
     let handler =

@@ -58,7 +58,7 @@ impl World {
                 Ok::<_, HandlerError>(())
             }
         };
-        let executor = Executor::new(self.bus.clone())
+        let executor = Executor::new(Arc::new(self.bus.clone()))
             .clock(self.clock.clone())
             .shutdown(self.shutdown.clone())
             .queue("billing/reports")
