@@ -11,6 +11,14 @@ use anyhow::{Context, bail};
 const SET_BY_CARGO: [&str; 5] =
     ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_TARGET_TMPDIR"];
 
+/// The executor that the SDK's documentation shows.
+const EXAMPLE: &str = "report_handler";
+
+/// The path of the example executor, beside the binary.
+pub fn example() -> anyhow::Result<PathBuf> {
+    Ok(ecron()?.with_file_name("examples").join(EXAMPLE))
+}
+
 /// The binary's path. Built at most once in this process; cargo's own lock puts several processes in order.
 pub fn ecron() -> anyhow::Result<PathBuf> {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
@@ -30,8 +38,9 @@ fn find_or_build() -> anyhow::Result<PathBuf> {
     let profile = folder.file_name().and_then(|name| name.to_str()).context("find this test's profile")?;
     let profile = if profile == "debug" { "dev" } else { profile };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // `--workspace`: the same features as `cargo test --workspace`, so that nothing is built again.
-    cargo.args(["build", "--workspace", "--bin", "ecron", "--locked", "--quiet", "--profile", profile]);
+    // The whole workspace, and an example: then features are those of `cargo test`, and nothing is built twice.
+    cargo.args(["build", "--workspace", "--bin", "ecron", "--example", EXAMPLE]);
+    cargo.args(["--locked", "--quiet", "--profile", profile]);
     cargo.arg("--target-dir").arg(target);
     cargo.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
     for (name, _) in std::env::vars_os() {
