@@ -15,7 +15,7 @@ use crate::binary;
 use crate::wait::{Look, wait_until};
 
 /// How long a command may take on a busy machine.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// `ecron …` against certain servers.
 #[derive(Clone, Debug)]

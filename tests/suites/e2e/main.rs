@@ -2,7 +2,12 @@
 //!
 //! What can be seen at a cheaper layer is tested there; here is what only whole processes show.
 
+mod bad_input;
+mod bare_clients;
 mod catch_up;
+mod executor_loss;
 mod first_runs;
 mod jobs;
 mod retries;
+mod store_loss;
+mod up_and_down;
