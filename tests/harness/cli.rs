@@ -13,9 +13,15 @@ use tokio::process::Command;
 
 use crate::binary;
 use crate::wait::{Look, wait_until};
+use crate::witness::{instant, now_ms};
 
 /// How long a command may take on a busy machine.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How long it may take until nothing is under way for once.
+const QUIET_TIMEOUT: Duration = Duration::from_secs(60);
+/// A moment is quiet if nothing falls due for this long.
+const QUIET_MS: i64 = 500;
 
 /// `ecron …` against certain servers.
 #[derive(Clone, Debug)]
@@ -139,6 +145,26 @@ impl Cli {
         wait_until(deadline, &what, || async {
             let runs = self.runs(job).await?;
             Ok(if enough(&runs) { Look::Enough(runs) } else { Look::NotYet(format!("{runs:#?}")) })
+        })
+        .await
+    }
+
+    /// Waits for a moment in which nothing of these jobs is under way and nothing falls due soon: a fault then hits
+    /// nobody's hands, so that nothing may run twice. Their occurrences are multiples of `every_ms`; answers with the
+    /// last one.
+    pub async fn quiet_moment(&self, jobs: &[&str], every_ms: i64) -> anyhow::Result<i64> {
+        wait_until(QUIET_TIMEOUT, "nothing is under way", || async {
+            let last_ms = now_ms().div_euclid(every_ms) * every_ms;
+            let mut open = Vec::new();
+            for job in jobs {
+                let runs = self.runs(job).await?;
+                let newest = runs.last().is_some_and(|run| run.due_at == instant(last_ms));
+                if !newest || runs.iter().any(|run| run.ended_at.is_none()) {
+                    open.push(*job);
+                }
+            }
+            let is_early = now_ms() < last_ms + every_ms - QUIET_MS;
+            Ok(if open.is_empty() && is_early { Look::Enough(last_ms) } else { Look::NotYet(format!("{open:?}")) })
         })
         .await
     }

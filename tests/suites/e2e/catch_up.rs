@@ -8,7 +8,7 @@ use std::time::Duration;
 use harness::bare;
 use harness::cli::Run;
 use harness::up::Up;
-use harness::wait::{Look, seen, wait_until};
+use harness::wait::{seen, wait_until};
 use harness::witness::{Begun, Expected, Findings, now_ms, until_ms};
 use model::misfire::INTERRUPTION_MIN;
 use model::time::Timestamp;
@@ -59,19 +59,8 @@ async fn play(killed: Killed, downtime_ms: i64) -> anyhow::Result<Evidence> {
     cli.apply(&jobs).await?;
 
     // Killed between two occurrences, with nothing under way: what is in the hands of an executor is another test's.
-    for policy in POLICIES {
-        let job = format!("down/{policy}");
-        cli.wait_for_runs(&job, "have begun", DEADLINE, |runs| !runs.is_empty()).await?;
-    }
-    let first = now_ms().div_euclid(EVERY_MS) + 1;
-    until_ms(first * EVERY_MS + EVERY_MS / 2).await;
-    for policy in POLICIES {
-        let job = format!("down/{policy}");
-        cli.wait_for_runs(&job, "have all ended", Duration::from_millis(1_500), |runs| {
-            runs.iter().all(|run| run.ended_at.is_some())
-        })
-        .await?;
-    }
+    let served = POLICIES.map(|policy| format!("down/{policy}"));
+    cli.quiet_moment(&served.each_ref().map(String::as_str), EVERY_MS).await?;
     match killed {
         Killed::Everything => up.kill9_everything()?,
         Killed::EcronAlone => up.kill9_ecron()?,
@@ -99,13 +88,9 @@ async fn play(killed: Killed, downtime_ms: i64) -> anyhow::Result<Evidence> {
         let ended = |runs: &[Run]| runs.iter().all(|run| run.ended_at.is_some() || due_ms(run) > end_ms);
         runs.insert(policy.to_owned(), cli.wait_for_runs(&job, "have all ended", DEADLINE, ended).await?);
     }
-    let queued_ms = wait_until(DEADLINE, "the unserved queue holds the last occurrence", || async {
-        let messages = bare::drain(&up.nats_url(), "down_unserved").await?;
-        let due = messages.iter().map(|message| message.due_at.as_deref().unwrap_or_default().parse::<Timestamp>());
-        let due = due.collect::<Result<Vec<_>, _>>()?;
-        Ok(Look::Enough(due.into_iter().map(Timestamp::as_ms).collect()))
-    })
-    .await?;
+    let queued = bare::drain(&up.nats_url(), "down_unserved").await?;
+    let due = queued.iter().map(|message| message.due_at.as_deref().unwrap_or_default().parse::<Timestamp>());
+    let queued_ms = due.map(|due| due.map(Timestamp::as_ms)).collect::<Result<_, _>>()?;
     Ok(Evidence { down_ms, launched_ms, up_ms, end_ms, begun, runs, queued_ms })
 }
 

@@ -42,17 +42,8 @@ impl Pulse {
         Ok(())
     }
 
-    /// The middle between two occurrences, when the last one has long ended: a fault then hits nothing under way, so
-    /// that nothing may run twice.
     async fn quiet_moment(&self) -> anyhow::Result<i64> {
-        let last = now_ms().div_euclid(EVERY_MS) * EVERY_MS + EVERY_MS;
-        until_ms(last).await;
-        self.cli
-            .wait_for_runs(self.job, "have all ended", Duration::from_millis(1_500), |runs| {
-                runs.iter().all(|run| run.ended_at.is_some())
-            })
-            .await?;
-        Ok(last)
+        self.cli.quiet_moment(&[self.job], EVERY_MS).await
     }
 
     /// Everything has run once and not early, and what fell due after `calm_ms` also on time; the history agrees.
