@@ -10,6 +10,9 @@ use model::name::QueueId;
 use crate::error::BusError;
 use crate::order::{Order, OrderProblem};
 
+/// How the reason of a `term` begins if a report of ours came before it; anything else comes from a bare client.
+pub const REPORTED_TERM_PREFIX: &str = "ecron: ";
+
 /// A run's message in the hands of an executor. Exactly one of `ack`, `nak` and `term` ends it; `in_progress` extends
 /// the time to do so. A delivery that is dropped unanswered is delivered again after the ack wait.
 pub trait Delivery: Send + Sync + 'static {

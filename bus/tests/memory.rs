@@ -1,5 +1,6 @@
 //! The conformance suite over the bus in memory.
 #![cfg(feature = "conformance")]
+#![allow(clippy::unwrap_used, reason = "a test that can't be set up fails")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -4,6 +4,9 @@
 //! It reads YAML 1.2's core schema and nothing beyond it: `on` and `yes` are text, tags of one's own are problems, and
 //! aliases expand only up to a limit. What a document means is decided by `model::manifest::decode`.
 
+#[cfg(test)]
+mod documented;
+pub(crate) mod quoted;
 mod scalar;
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,16 @@
 //! Settling: reported outcomes into run records and history. Idempotent, so any dispatcher may settle any run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
 use bus::events::{AttemptReport, Event, EventDelivery, EventReader};
+use bus::queue::REPORTED_TERM_PREFIX;
 use bus::{BusError, SpecStore};
 use model::id::{Occurrence, RunId};
 use model::run::RunState;
-use model::shard::ShardCount;
+use model::shard::{ShardCount, ShardId};
 use model::time::Timestamp;
 use store::StoreError;
 use store::ledger::{LedgerStore, Settled, Settlement};
@@ -20,8 +22,6 @@ use crate::service::pause_after;
 pub const SETTLE_BATCH_MAX: usize = 500;
 /// How long a fetch waits for the first event.
 const SETTLE_WAIT: Duration = Duration::from_secs(5);
-/// What the SDK says when it ends a message for good; its report came before.
-pub const SDK_TERM_PREFIX: &str = "ecron:";
 
 #[derive(Debug, thiserror::Error)]
 pub enum SettleError {
@@ -72,64 +72,56 @@ where
     /// One batch of events. What can't be settled now isn't acknowledged, and comes again.
     pub async fn run_once(&self, wait: Duration) -> Result<SettleReport, SettleError> {
         let deliveries = self.bus.fetch_events(SETTLE_BATCH_MAX, wait).await?;
-        let folds = deliveries.iter().map(|delivery| async move {
-            let settled = self.fold(delivery.event()).await?;
-            delivery.ack().await?;
-            Ok::<_, SettleError>(settled)
-        });
-        let mut report = SettleReport::default();
-        let mut first_problem = None;
-        for outcome in futures_util::future::join_all(folds).await {
-            match outcome {
-                Ok(settled) => {
-                    report.events += 1;
-                    report.settled += usize::from(settled);
-                }
-                Err(problem) => first_problem = first_problem.or(Some(problem)),
-            }
+        // Attempts that another one follows come before ends, so that a run's own reports keep their order.
+        let notes = deliveries.iter().map(|delivery| self.note(delivery.event()));
+        futures_util::future::try_join_all(notes).await?;
+        let mut ends: BTreeMap<ShardId, Vec<Settlement>> = BTreeMap::new();
+        let now = self.clock.now();
+        for (occurrence, report, state) in deliveries.iter().filter_map(|delivery| ended(delivery.event())) {
+            let shard = self.shards.shard_of(&occurrence.job);
+            ends.entry(shard).or_default().push(settlement(occurrence, report, state, now));
         }
-        first_problem.map_or(Ok(report), Err)
+        let settlings = ends.iter().map(|(shard, ends)| self.settle(*shard, ends));
+        let settled: usize = futures_util::future::try_join_all(settlings).await?.into_iter().sum();
+        let acks = deliveries.iter().map(EventDelivery::ack);
+        futures_util::future::try_join_all(acks).await?;
+        Ok(SettleReport { events: deliveries.len(), settled })
     }
 
-    async fn fold(&self, event: &Event) -> Result<bool, SettleError> {
+    async fn settle(&self, shard: ShardId, ends: &[Settlement]) -> Result<usize, SettleError> {
+        let settled = self.store.settle_all(shard, ends).await?;
+        for end in ends {
+            self.forget_one_off(&end.occurrence).await?;
+        }
+        Ok(settled.into_iter().filter(|settled| *settled == Settled::Recorded).count())
+    }
+
+    /// Everything that an event says but the end of a run.
+    async fn note(&self, event: &Event) -> Result<(), SettleError> {
         match event {
-            Event::Attempt(report) => match &report.run_id {
-                RunId::Occurrence(occurrence) => self.fold_attempt(occurrence, report).await,
+            Event::Attempt(AttemptReport { ends_run: Some(_), .. }) => {}
+            Event::Attempt(report) => {
                 // The event stream is the whole history of ad-hoc work: it has no job to remember it.
-                RunId::AdHoc { .. } => Ok(false),
-            },
-            Event::Terminated { reason, .. } if reason.starts_with(SDK_TERM_PREFIX) => Ok(false),
+                if let RunId::Occurrence(occurrence) = &report.run_id {
+                    let shard = self.shards.shard_of(&occurrence.job);
+                    let (generation, executor) = (report.generation, &report.executor);
+                    self.store.note_attempt(shard, occurrence, generation, &report.end, executor).await?;
+                }
+            }
+            Event::Terminated { reason, .. } if reason.starts_with(REPORTED_TERM_PREFIX) => {}
             Event::Terminated { sequence, reason, .. } => {
                 self.store.note_terminated(*sequence, reason, self.clock.now()).await?;
-                Ok(false)
             }
             Event::Undecodable { problem } => {
                 tracing::warn!(problem, "an event can't be read; it stays in the event stream");
-                Ok(false)
             }
         }
-    }
-
-    async fn fold_attempt(
-        &self,
-        occurrence: &Occurrence,
-        report: &AttemptReport,
-    ) -> Result<bool, SettleError> {
-        let shard = self.shards.shard_of(&occurrence.job);
-        let Some(state) = report.ends_run else {
-            let executor = &report.executor;
-            self.store.note_attempt(shard, occurrence, report.generation, &report.end, executor).await?;
-            return Ok(false);
-        };
-        let settlement = settlement(occurrence, report, state, self.clock.now());
-        let settled = self.store.settle(shard, &settlement).await? == Settled::Recorded;
-        self.forget_one_off(occurrence, state).await?;
-        Ok(settled)
+        Ok(())
     }
 
     /// Deletes the spec of deferred work once it has ended. (A dead letter holds all that a redrive needs.)
-    async fn forget_one_off(&self, occurrence: &Occurrence, state: RunState) -> Result<(), SettleError> {
-        if state == RunState::Dispatched || !occurrence.job.name.as_str().starts_with("defer-") {
+    async fn forget_one_off(&self, occurrence: &Occurrence) -> Result<(), SettleError> {
+        if !occurrence.job.name.as_str().starts_with("defer-") {
             return Ok(());
         }
         let shard = self.shards.shard_of(&occurrence.job);
@@ -144,6 +136,17 @@ where
             Ok(_) | Err(BusError::Conflict) => Ok(()),
             Err(problem) => Err(problem.into()),
         }
+    }
+}
+
+/// The run that an event ends, and how.
+fn ended(event: &Event) -> Option<(&Occurrence, &AttemptReport, RunState)> {
+    match event {
+        Event::Attempt(report) => match &report.run_id {
+            RunId::Occurrence(occurrence) => Some((occurrence, report, report.ends_run?)),
+            RunId::AdHoc { .. } => None,
+        },
+        Event::Terminated { .. } | Event::Undecodable { .. } => None,
     }
 }
 

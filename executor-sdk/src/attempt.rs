@@ -20,7 +20,7 @@ use bus::BusError;
 use bus::dead::{DeadLetter, DeadReason};
 use bus::events::AttemptReport;
 use bus::order::{Order, OrderProblem};
-use bus::queue::Delivery;
+use bus::queue::{Delivery, REPORTED_TERM_PREFIX};
 use bus::subjects::{QueueSubject, STREAM_RUNS, parse_queue_subject};
 use model::limits::{ERROR_BYTES_MAX, HEADER_BYTES_MAX, OUTPUT_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use model::run::{AttemptEnd, Outcome, RunState, SkipReason};
@@ -251,7 +251,8 @@ impl<B: Bus> Attempt<B> {
 
     async fn term(&self, reason: &str) -> Result<(), Unanswered> {
         let Host { clock, drained, .. } = &*self.host;
-        insist("terminate a message", &self.label(), clock, drained, || self.delivery.term(reason)).await
+        let reason = format!("{REPORTED_TERM_PREFIX}{reason}");
+        insist("terminate a message", &self.label(), clock, drained, || self.delivery.term(&reason)).await
     }
 
     /// The delivery's name: its run's id, or, if that can't be read, its place in the run stream.

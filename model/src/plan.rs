@@ -146,8 +146,7 @@ mod tests {
     }
 
     fn every(seconds: u64) -> Schedule {
-        let spec =
-            ScheduleSpec { every: Some(Duration::from_secs(seconds).into()), ..ScheduleSpec::default() };
+        let spec = ScheduleSpec { every: Some(Duration::from_secs(seconds)), ..ScheduleSpec::default() };
         Schedule::compile(&spec, &Identity { job: "a/b", created_at: at(0) }, &|_| None).unwrap()
     }
 
@@ -216,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_step_is_bounded_and_goes_on_where_it_stopped() {
-        let spec = ScheduleSpec { every: Some(Duration::from_millis(100).into()), ..ScheduleSpec::default() };
+        let spec = ScheduleSpec { every: Some(Duration::from_millis(100)), ..ScheduleSpec::default() };
         let busy = Schedule::compile(&spec, &Identity { job: "a/b", created_at: at(0) }, &|_| None).unwrap();
         let layout = lay_out(&busy, Window { until: at(600), ..window(0, 1) }, &CatchUp::default(), 1);
         assert_eq!(layout.minute.len(), STEP_OCCURRENCES_MAX);

@@ -12,7 +12,8 @@ pub enum StoreError {
     /// The store couldn't be reached, or is still loading: nothing was changed, try again later.
     #[error("reach the store: {0}")]
     Failed(String),
-    /// No answer in time: it may or may not have happened. Every operation is safe to repeat.
+    /// No answer in time: it may or may not have happened. Every operation is safe to repeat, but for
+    /// `insert`, which would insert another.
     #[error("hear from the store in time (it may have happened): {0}")]
     Unknown(String),
     /// A stored value can't be read. It is left as it is.

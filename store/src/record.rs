@@ -25,20 +25,15 @@ pub const VERSION: &str = "1";
 pub const JOB_FIELDS: [&str; 6] = ["v", "revision", "spec", "history", "condition", "placed"];
 
 /// The fields of a run's hash, in the order in which they are read.
-pub const RUN_FIELDS: [&str; 17] = [
+pub const RUN_FIELDS: [&str; 12] = [
     "v",
     "state",
     "revision",
     "generation",
-    "published_at",
-    "sequence",
-    "epoch",
+    "published",
     "republished",
     "attempt",
-    "outcome",
     "error",
-    "started_at",
-    "attempt_ended_at",
     "executor",
     "output",
     "skip_reason",
@@ -216,16 +211,43 @@ impl StoredRun {
     }
 }
 
-/// One attempt's end as fields; `error` is absent if there was none.
+/// When a run was published, as what, and under which epoch: `2026-11-22T06:45:00.003Z 1234567 1795329900000`.
 #[must_use]
-pub fn attempt_fields(end: &AttemptEnd, executor: &str) -> Fields {
-    let mut fields = vec![
-        ("attempt", end.attempt.to_string()),
-        ("outcome", end.outcome.as_str().into()),
-        ("started_at", end.started_at.to_string()),
-        ("attempt_ended_at", end.ended_at.to_string()),
-        ("executor", executor.into()),
-    ];
+pub fn published_text(at: Timestamp, sequence: u64, epoch: Epoch) -> String {
+    format!("{at} {sequence} {}", epoch.0)
+}
+
+fn published_from(text: &str) -> Option<(Timestamp, u64, Epoch)> {
+    let mut words = text.split(' ');
+    let published =
+        (words.next()?.parse().ok()?, words.next()?.parse().ok()?, Epoch(words.next()?.parse().ok()?));
+    words.next().is_none().then_some(published)
+}
+
+/// One attempt's end but for its error: `2 timed-out 2026-11-22T06:45:01Z 2026-11-22T06:55:01Z`.
+fn attempt_text(end: &AttemptEnd) -> String {
+    format!("{} {} {} {}", end.attempt, end.outcome.as_str(), end.started_at, end.ended_at)
+}
+
+fn attempt_from(text: &str) -> Option<AttemptEnd> {
+    let mut words = text.split(' ');
+    let end = AttemptEnd {
+        attempt: words.next()?.parse().ok()?,
+        outcome: Outcome::from_word(words.next()?)?,
+        error: None,
+        started_at: words.next()?.parse().ok()?,
+        ended_at: words.next()?.parse().ok()?,
+    };
+    words.next().is_none().then_some(end)
+}
+
+/// One attempt's end as fields; `error` is absent if there was none, `generation` if it is the first.
+#[must_use]
+pub fn attempt_fields(end: &AttemptEnd, generation: Generation, executor: &str) -> Fields {
+    let mut fields = vec![("attempt", attempt_text(end)), ("executor", executor.into())];
+    if generation > Generation(0) {
+        fields.push(("generation", generation.0.to_string()));
+    }
     if let Some(error) = &end.error {
         fields.push(("error", error.clone()));
     }
@@ -239,10 +261,9 @@ pub fn settlement_fields(settlement: &Settlement) -> Fields {
         ("v", VERSION.into()),
         ("state", settlement.state.as_str().into()),
         ("revision", settlement.revision.to_string()),
-        ("generation", settlement.generation.0.to_string()),
         ("ended_at", settlement.settled_at.to_string()),
     ];
-    fields.extend(attempt_fields(&settlement.last, &settlement.executor));
+    fields.extend(attempt_fields(&settlement.last, settlement.generation, &settlement.executor));
     if let Some(output) = &settlement.output {
         fields.push(("output", output.clone()));
     }
@@ -262,26 +283,17 @@ pub fn run_from(
     let state = read
         .word("state", RunState::from_word)?
         .ok_or_else(|| read.corrupt("field state is missing".into()))?;
-    let last = match read.parse("attempt")? {
-        None => None,
-        Some(attempt) => Some(AttemptEnd {
-            attempt,
-            outcome: read
-                .word("outcome", Outcome::from_word)?
-                .ok_or_else(|| read.corrupt("field outcome is missing".into()))?,
-            error: read.get("error").map(Into::into),
-            started_at: read.parse_needed("started_at")?,
-            ended_at: read.parse_needed("attempt_ended_at")?,
-        }),
-    };
+    let last = read.word("attempt", attempt_from)?;
+    let last = last.map(|end| AttemptEnd { error: read.get("error").map(Into::into), ..end });
+    let published = read.word("published", published_from)?;
     let record = RunRecord {
         occurrence: occurrence.clone(),
         revision: Revision(read.parse_needed("revision")?),
         state,
         generation: Generation(read.parse("generation")?.unwrap_or(0)),
-        published_at: read.parse("published_at")?,
-        sequence: read.parse("sequence")?,
-        epoch: read.parse("epoch")?.map(Epoch),
+        published_at: published.map(|(at, ..)| at),
+        sequence: published.map(|(_, sequence, _)| sequence),
+        epoch: published.map(|(.., epoch)| epoch),
         last,
         executor: read.get("executor").map(Into::into),
         output: read.get("output").map(Into::into),
@@ -438,10 +450,13 @@ mod tests {
         let fields = settlement_fields(&settlement);
         assert_eq!(
             text(&fields),
-            "v=1; state=dead-lettered; revision=17; generation=1; ended_at=2026-11-22T06:55:02Z; attempt=3; \
-             outcome=timed-out; started_at=2026-11-22T06:45:01Z; attempt_ended_at=2026-11-22T06:55:01Z; \
-             executor=worker-1; error=too slow; output=out"
+            "v=1; state=dead-lettered; revision=17; ended_at=2026-11-22T06:55:02Z; \
+             attempt=3 timed-out 2026-11-22T06:45:01Z 2026-11-22T06:55:01Z; executor=worker-1; generation=1; \
+             error=too slow; output=out"
         );
+        let published = published_text(at("2026-11-22T06:45:00.003Z"), 42, Epoch(7));
+        assert_eq!(published, "2026-11-22T06:45:00.003Z 42 7");
+        assert_eq!(published_from(&published), Some((at("2026-11-22T06:45:00.003Z"), 42, Epoch(7))));
         let run =
             run_from("k", &settlement.occurrence, &values(&RUN_FIELDS, &fields)).unwrap().unwrap().record;
         assert_eq!((run.last, run.state), (Some(settlement.last), RunState::DeadLettered));

@@ -1,6 +1,8 @@
 //! The rules at work: planner, dispatcher and settler over the memory twins, on a clock that jumps. Seeds of failed
 //! histories go into `tests/seeds.txt` and stay.
 
+#![expect(clippy::expect_used, reason = "a name that a test makes up is a name")]
+
 use ambient::Entropy;
 use anyhow::{Result, ensure};
 use harness::world::World;
@@ -110,7 +112,7 @@ async fn a_wiped_store_is_rebuilt_without_loss_or_double() -> Result<()> {
     for _ in 0..10 {
         world.run(23).await?;
         let until = world.clock.now();
-        let all = model::shard::ShardCount::new(4).expect("four").all();
+        let all = model::shard::ShardCount::new(4).expect("four shards").all();
         world.bus.save_checkpoint("node", &all.map(|shard| (shard, until)).collect()).await?;
         world.store.wipe();
     }

@@ -1,6 +1,10 @@
 //! What every bus must do, as tests over the traits: run for memory here, and for a real server from the tests package.
 //!
 //! A world has one bus and lets time pass, by sleeping or by moving a clock. Each test gets a world of its own.
+#![allow(
+    clippy::expect_used,
+    reason = "these are tests, compiled without cfg(test) so that other packages can run them"
+)]
 
 pub mod core_nats;
 pub mod dead;
@@ -88,6 +92,7 @@ macro_rules! bus_conformance {
         $crate::bus_conformance!(@tests $world, queues:
             published_runs_arrive_as_they_were,
             an_idle_reader_has_a_message_at_once,
+            one_fetch_after_another_is_served_at_once,
             a_batch_is_what_is_there_up_to_the_limit,
             a_repeated_message_id_is_stored_once,
             an_acknowledged_message_leaves_the_stream,

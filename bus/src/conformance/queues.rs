@@ -47,6 +47,23 @@ pub async fn an_idle_reader_has_a_message_at_once(world: &impl World) {
     assert!(latency < Duration::from_millis(500), "{latency:?} although the reader was waiting");
 }
 
+pub async fn one_fetch_after_another_is_served_at_once(world: &impl World) {
+    let queue = queue("reports");
+    for second in 0..5 {
+        let waiting = world.bus().fetch(&queue, 10, PATIENCE);
+        let publishing = async {
+            tokio::time::sleep(GLANCE / 10).await;
+            world.bus().publish(vec![publication(&queue, "job", second)]).await
+        };
+        let started = Instant::now();
+        let (batch, _) = tokio::join!(waiting, publishing);
+        let batch = batch.expect("fetch");
+        assert_eq!(batch.len(), 1);
+        assert!(started.elapsed() < PATIENCE / 2, "fetch {second} took {:?}", started.elapsed());
+        batch[0].ack().await.expect("ack");
+    }
+}
+
 pub async fn a_batch_is_what_is_there_up_to_the_limit(world: &impl World) {
     let queue = queue("reports");
     publish(world.bus(), &queue, 5).await;

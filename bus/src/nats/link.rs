@@ -90,8 +90,10 @@ impl Link {
         Self { client, connected, lost, denials }
     }
 
+    /// `false` also if the client itself has died (its reader panics on some malformed headers): then the task that
+    /// counts losses is gone, while the last state that it told stays "connected" for ever.
     pub(super) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        self.client.connection_state() == State::Connected && self.lost.has_changed().is_ok()
     }
 
     pub(super) fn server_version(&self) -> String {

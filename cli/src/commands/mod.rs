@@ -45,7 +45,10 @@ fn next_instants(args: next::NextArgs) -> Result<(), Failure> {
     let mut text = Vec::new();
     let outcome = next::run(&args, Clock::system().now(), &mut text);
     output::print(&String::from_utf8_lossy(&text))?;
-    outcome.map_err(|refused| Failure::input(refused.to_string()))
+    outcome.map_err(|problem| match problem.exit_code() {
+        2 => Failure::input(problem.to_string()),
+        _ => Failure::failed(problem.to_string()),
+    })
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {

@@ -4,11 +4,16 @@
 //! tab and the reason to each. Everything else goes to standard error.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use clap::Args;
-use model::schedule::{Dialect, Fold, Gap, Identity, Schedule, ScheduleSpec, no_calendars};
+use model::schedule::{
+    Dialect, Exclusion, Fold, Gap, Identity, Schedule, ScheduleSpec, no_calendars, parse_duration,
+};
 use model::time::Timestamp;
 
+/// How many excluded instants `--explain` counts before a line.
+const EXCLUDED_SHOWN_MAX: usize = 1_000;
 /// The most lines that one call prints.
 const COUNT_MAX: u64 = 100_000;
 
@@ -51,6 +56,15 @@ pub(crate) struct NextArgs {
     /// Job (namespace/name) that H and ~ choose their value for
     #[arg(long, default_value = "default/next", value_name = "JOB")]
     pub(crate) job: String,
+    /// Leave these out: a date, a range such as 2026-12-24/2027-01-01; may be given several times
+    #[arg(long, value_name = "DATES")]
+    pub(crate) exclude: Vec<Exclusion>,
+    /// Move all instants by the job's own share of this
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) spread: Option<Duration>,
+    /// Move each instant by its own share of this
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) jitter: Option<Duration>,
     /// Say on each line why the instant is where it is, and put the expression into words on standard error
     #[arg(long)]
     pub(crate) explain: bool,
@@ -67,13 +81,27 @@ pub(crate) enum NextError {
     Output(#[from] io::Error),
 }
 
+impl NextError {
+    /// The process's exit code: 2 for wrong input, 1 for a failure. A reader that left (`ecron next … | head -1`) is
+    /// neither.
+    #[must_use]
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused(_) => 2,
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Self::Output(_) => 1,
+        }
+    }
+}
+
 /// Prints the instants to `out`. `now` counts if `--from` isn't given.
 ///
 /// # Errors
 /// Refuses expressions, zones and instants that can't be read, and expressions that never occur.
 pub(crate) fn run(args: &NextArgs, now: Timestamp, out: &mut dyn Write) -> Result<(), NextError> {
     let from = args.from.unwrap_or(now);
-    let schedule = compile(args, from)?;
+    let schedule = compile(args, from, args.exclude.clone())?;
+    let without_exclusions = if args.explain { Some(compile(args, from, Vec::new())?) } else { None };
     if args.explain {
         #[expect(clippy::print_stderr, reason = "stdout is for instants only")]
         {
@@ -85,10 +113,9 @@ pub(crate) fn run(args: &NextArgs, now: Timestamp, out: &mut dyn Write) -> Resul
         let step = if args.previous { schedule.previous_before(at) } else { schedule.next_after(at) };
         let Some(due) = step else { break };
         let instant = schedule.zone().show(due);
-        if args.explain {
-            writeln!(out, "{instant}\t{}", why(&schedule, due))?;
-        } else {
-            writeln!(out, "{instant}")?;
+        match &without_exclusions {
+            Some(all) => writeln!(out, "{instant}\t{}", why(&schedule, all, at.min(due), at.max(due), due))?,
+            None => writeln!(out, "{instant}")?,
         }
         at = due;
     }
@@ -96,13 +123,16 @@ pub(crate) fn run(args: &NextArgs, now: Timestamp, out: &mut dyn Write) -> Resul
     Ok(())
 }
 
-fn compile(args: &NextArgs, from: Timestamp) -> Result<Schedule, NextError> {
+fn compile(args: &NextArgs, from: Timestamp, exclude: Vec<Exclusion>) -> Result<Schedule, NextError> {
     let spec = ScheduleSpec {
         cron: vec![args.expression.clone()],
         dialect: Some(args.dialect),
         time_zone: Some(args.time_zone.clone()),
         gap: args.gap,
         fold: args.fold,
+        exclude,
+        spread: args.spread,
+        jitter: args.jitter,
         ..ScheduleSpec::default()
     };
     // `@every` counts from its anchor, and here that is the instant that was asked about.
@@ -118,8 +148,18 @@ fn describe(args: &NextArgs, schedule: &Schedule) -> String {
     format!("{} (dialect {}, gap {gap}, fold {fold})", schedule.describe(), args.dialect)
 }
 
-fn why(schedule: &Schedule, due: Timestamp) -> String {
-    let reasons: Vec<String> = schedule.reasons(due).iter().map(ToString::to_string).collect();
+/// The reasons behind an instant, and how many excluded ones lie between it and the line before.
+fn why(schedule: &Schedule, all: &Schedule, low: Timestamp, high: Timestamp, due: Timestamp) -> String {
+    let mut reasons: Vec<String> = schedule.reasons(due).iter().map(ToString::to_string).collect();
+    let between =
+        std::iter::successors(all.next_after(low), |&at| all.next_after(at)).take_while(|&at| at < high);
+    match between.take(EXCLUDED_SHOWN_MAX).filter(|&at| !schedule.names(at)).count() {
+        0 => {}
+        EXCLUDED_SHOWN_MAX => {
+            reasons.push(format!("exclude: {EXCLUDED_SHOWN_MAX} or more left out before it"))
+        }
+        excluded => reasons.push(format!("exclude: {excluded} left out before it")),
+    }
     if reasons.is_empty() { "as written".to_owned() } else { reasons.join("; ") }
 }
 
@@ -176,6 +216,19 @@ mod tests {
             "2026-03-29T03:00:00+02:00\tgap next: 2026-03-29 02:30:00 doesn't exist\n\
              2026-03-30T02:30:00+02:00\tas written\n"
         );
+    }
+
+    #[test]
+    fn explain_counts_what_was_left_out() {
+        let line =
+            ["@daily", "--exclude", "2026-01-02/2026-01-03", "--exclude", "2026-01-05", "-n2", "--explain"];
+        assert_eq!(
+            next(&line).unwrap(),
+            "2026-01-04T00:00:00Z\texclude: 2 left out before it\n\
+             2026-01-06T00:00:00Z\texclude: 1 left out before it\n"
+        );
+        let moved = next(&["@daily", "--jitter", "10m", "--spread", "1h", "-n1", "--explain"]).unwrap();
+        assert!(moved.contains("spread: ") && moved.contains("jitter: "), "{moved}");
     }
 
     #[test]

@@ -197,3 +197,28 @@ proptest! {
         let _ = parse(&bytes);
     }
 }
+
+#[test]
+fn ten_mistakes_are_ten_problems_with_field_and_line() {
+    let parsed = parse(include_bytes!("../../tests/data/ten-mistakes.yaml"));
+    assert_eq!(parsed.problems, []);
+    let now = "2026-11-22T06:45:00Z".parse().unwrap();
+    let found: Vec<String> =
+        decode(&parsed.documents[0], now).unwrap_err().iter().map(ToString::to_string).collect();
+    let expected = [
+        "line 2: apiVersion: must be ecron/v1, not \"ecron/v2\"",
+        "line 5: metadata.name: \"Nightly Report\" is no name: it has 'N' at position 1",
+        "line 7: metadata.labels.year: expected text, found the integer 2026; put it in quotes",
+        "line 10: spec.schedule.cron: minute field \"61\"",
+        "line 11: spec.schedule.timeZone: \"Europe/Berln\" is no time zone",
+        "line 12: spec.qeue: unknown field; did you mean queue?",
+        "line 13: spec.timeout: expected a duration with a unit",
+        "line 15: spec.retry.attempts: is 500; it must be between 1 and 100 (ATTEMPTS_MAX)",
+        "line 16: spec.overlap: skip is not supported yet",
+        "line 17: spec.suspend: expected true or false, found the text \"no\"",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\n{expected}");
+    }
+}

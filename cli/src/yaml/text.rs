@@ -1,7 +1,8 @@
-//! From a JSON value to block YAML for people. What could be read as anything but itself is quoted as JSON is, which
-//! YAML understands.
+//! From a JSON value to block YAML for people.
 
 use serde_json::Value;
+
+use super::quoted;
 
 /// The value as YAML, with a line feed at the end.
 pub(crate) fn to_text(value: &Value) -> String {
@@ -15,7 +16,7 @@ fn block(value: &Value, indent: usize, text: &mut String) {
     match value {
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {
-                text.push_str(&format!("{pad}{}:", scalar(&Value::String(key.clone()))));
+                text.push_str(&format!("{pad}{}:", quoted::scalar(key)));
                 nested(value, indent + 1, text);
             }
         }
@@ -47,19 +48,9 @@ fn nested(value: &Value, indent: usize, text: &mut String) {
 
 fn scalar(value: &Value) -> String {
     match value {
-        Value::String(plain) if is_plain(plain) => plain.clone(),
+        Value::String(text) => quoted::scalar(text),
         other => other.to_string(),
     }
-}
-
-/// Whether a text means itself without quotes, in any version of YAML.
-fn is_plain(text: &str) -> bool {
-    let word = |c: char| c.is_ascii_alphanumeric() || "_./@%+-".contains(c);
-    let safe = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
-        && text.chars().all(|c| word(c) || c == ' ')
-        && !text.ends_with(' ');
-    let reserved = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
-    safe && !reserved.contains(&text.to_ascii_lowercase().as_str())
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::fields::{Field, Fields};
 use super::policy;
 use super::problem::Problems;
-use super::{schedule, work};
+use super::{Terms, schedule, work};
 use crate::limits::{LABEL_CHARS_MAX, LABELS_MAX};
 use crate::name::{JobId, Name, QueueId};
-use crate::spec::{Acceptance, JobSpec};
+use crate::spec::JobSpec;
 
 /// The fields of a job's `spec`, in the order of the documentation.
 const SPEC_FIELDS: &[&str] = &[
@@ -29,12 +29,12 @@ const SPEC_FIELDS: &[&str] = &[
 ];
 
 /// `None` always comes with a problem; the reverse isn't so, hence the caller looks at the problems.
-pub(super) fn job(document: &Fields<'_>, accepted: &Acceptance, problems: &mut Problems) -> Option<JobSpec> {
+pub(super) fn job(document: &Fields<'_>, terms: &Terms, problems: &mut Problems) -> Option<JobSpec> {
     let metadata = document.require("metadata", problems, "it holds the job's name");
     let metadata = metadata.and_then(|field| metadata_of(&field, problems));
     let spec = document.require("spec", problems, "it says when the job runs, and what");
     let (id, labels) = metadata.unwrap_or_else(placeholder);
-    spec_of(&spec?, id, labels, accepted, problems)
+    spec_of(&spec?, id, labels, terms, problems)
 }
 
 /// Stands in for a broken `metadata`, so that the mistakes of `spec` are found in the same pass.
@@ -82,17 +82,17 @@ fn spec_of(
     field: &Field<'_>,
     id: JobId,
     labels: BTreeMap<String, String>,
-    accepted: &Acceptance,
+    terms: &Terms,
     problems: &mut Problems,
 ) -> Option<JobSpec> {
     let spec = field.fields(problems, SPEC_FIELDS)?;
     let schedule = spec.require("schedule", problems, "when the job runs: cron, every or at");
-    let schedule = schedule.and_then(|field| schedule::schedule(&field, &id, accepted, problems));
+    let schedule = schedule.and_then(|field| schedule::schedule(&field, &id, terms, problems));
     let (work, default_queue) = work::work(&spec, problems);
     let queue = spec.get("queue").and_then(|field| field.name(problems)).unwrap_or(default_queue);
-    let headers = spec.get("headers").and_then(|field| work::headers(&field, problems));
+    let headers = spec.get("headers").and_then(|field| work::headers(&field, terms, problems));
     unsupported_yet(&spec, problems);
-    let retry = spec.get("retry").and_then(|field| policy::retry(&field, problems));
+    let retry = spec.get("retry").and_then(|field| policy::retry(&field, terms, problems));
     let catch_up = spec.get("catchUp").and_then(|field| policy::catch_up(&field, problems));
     let history = spec.get("history").and_then(|field| policy::history(&field, problems));
     let suspend = spec.get("suspend").and_then(|field| field.flag(problems));

@@ -51,6 +51,16 @@ pub enum Object {
     Job(JobSpec),
 }
 
+/// What a document is read for.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    accepted: Acceptance,
+    /// It has been accepted before. Then rules that only admission needs don't hold: that a schedule still has
+    /// occurrences ahead, and what a manifest may say that a publisher's message says more freely. A job that was
+    /// accepted must never become unreadable.
+    is_stored: bool,
+}
+
 /// Turns a document into the object that it declares, every default filled in.
 ///
 /// `since` is the instant from which the schedule counts: now, for a new job. A schedule with no occurrence after it
@@ -74,10 +84,14 @@ pub fn decode(document: &Node, since: Timestamp) -> Result<Object, Vec<Problem>>
     decode_accepted(document, &Acceptance { created_at: since, schedule_since: since })
 }
 
-/// The same for a job that has been accepted before.
+/// The same for a job that replaces one which has been accepted before.
 fn decode_accepted(document: &Node, accepted: &Acceptance) -> Result<Object, Vec<Problem>> {
+    let bytes = document.text_bytes();
+    if bytes > MANIFEST_BYTES_MAX {
+        return Err(vec![json::too_large(bytes)]);
+    }
     let mut problems = Problems::default();
-    match object(document, accepted, &mut problems) {
+    match object(document, &Terms { accepted: *accepted, is_stored: false }, &mut problems) {
         Some(object) if problems.is_empty() => Ok(object),
         _ => Err(problems.into_vec()),
     }
@@ -94,18 +108,13 @@ pub fn job_id(document: &Node) -> Option<JobId> {
     Some(JobId { namespace, name: Name::new(metadata.get("name")?.as_str()?).ok()? })
 }
 
-fn object(document: &Node, accepted: &Acceptance, problems: &mut Problems) -> Option<Object> {
+fn object(document: &Node, terms: &Terms, problems: &mut Problems) -> Option<Object> {
     let root = Field::root(document);
     let depth = document.depth();
     if depth > MANIFEST_DEPTH_MAX {
         let message =
             format!("is nested {depth} deep; the limit is {MANIFEST_DEPTH_MAX} (MANIFEST_DEPTH_MAX)");
         return root.refuse(problems, message);
-    }
-    let bytes = document.text_bytes();
-    if bytes > MANIFEST_BYTES_MAX {
-        problems.add(json::too_large(bytes));
-        return None;
     }
     let fields = root.fields(problems, &["apiVersion", "kind", "metadata", "spec"])?;
     let version = fields.require("apiVersion", problems, API_VERSION);
@@ -121,5 +130,5 @@ fn object(document: &Node, accepted: &Acceptance, problems: &mut Problems) -> Op
     if kind.is_none() && fields.get("kind").is_some() {
         return None;
     }
-    job::job(&fields, accepted, problems).map(Object::Job)
+    job::job(&fields, terms, problems).map(Object::Job)
 }

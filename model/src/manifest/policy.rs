@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::Terms;
 use super::fields::{Field, Fields, unknown_word};
 use super::problem::Problems;
 use crate::limits::{
@@ -20,7 +21,7 @@ const RETRY_FACTOR_MAX: f64 = 100.0;
 pub(super) const CATCH_UP_POLICIES: &[(&str, CatchUpPolicy)] =
     &[("none", CatchUpPolicy::None), ("latest", CatchUpPolicy::Latest), ("all", CatchUpPolicy::All)];
 
-pub(super) fn retry(field: &Field<'_>, problems: &mut Problems) -> Option<RetryPolicy> {
+pub(super) fn retry(field: &Field<'_>, terms: &Terms, problems: &mut Problems) -> Option<RetryPolicy> {
     let fields = field.fields(problems, &["attempts", "initial", "factor", "max", "jitter"])?;
     let default = RetryPolicy::default();
     let delays = Duration::ZERO..=RETRY_DELAY_MAX;
@@ -36,6 +37,7 @@ pub(super) fn retry(field: &Field<'_>, problems: &mut Problems) -> Option<RetryP
     // Who only says a long `initial` doesn't mean to have it cut by a default.
     let max = delay("max", problems).unwrap_or(default.max.max(initial));
     if max < initial
+        && !terms.is_stored
         && let Some(field) = fields.get("max")
     {
         field.refuse::<()>(problems, "must not be shorter than initial");

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::Terms;
 use super::fields::{Field, Fields};
 use super::node::NodeValue;
 use super::problem::{Problem, Problems};
@@ -12,7 +13,6 @@ use crate::name::JobId;
 use crate::schedule::{
     Exclusion, Identity, Schedule, ScheduleSpec, no_calendars, parse_duration, parse_interval,
 };
-use crate::spec::Acceptance;
 use crate::time::Timestamp;
 
 const FIELDS: &[&str] = &[
@@ -20,18 +20,18 @@ const FIELDS: &[&str] = &[
     "jitter", "spread",
 ];
 
-/// Reads and compiles the schedule of a job with this acceptance.
+/// Reads and compiles the schedule of a job.
 pub(super) fn schedule(
     field: &Field<'_>,
     job: &JobId,
-    accepted: &Acceptance,
+    terms: &Terms,
     problems: &mut Problems,
 ) -> Option<ScheduleSpec> {
     let mut own = Problems::default();
     let spec = read(field, &mut own);
     // Compiled even if a field was refused: an unknown zone and a bad expression are two mistakes, to be told at once.
     if let Some(spec) = &spec {
-        for problem in compiled(field, spec, job, accepted) {
+        for problem in compiled(field, spec, job, terms) {
             if !own.concern(&problem) {
                 own.add(problem);
             }
@@ -143,9 +143,9 @@ fn exclusion(item: &Field<'_>, problems: &mut Problems) -> Option<Exclusion> {
 }
 
 /// What the schedule as a whole is refused for.
-fn compiled(field: &Field<'_>, spec: &ScheduleSpec, job: &JobId, accepted: &Acceptance) -> Vec<Problem> {
+fn compiled(field: &Field<'_>, spec: &ScheduleSpec, job: &JobId, terms: &Terms) -> Vec<Problem> {
     let job = job.to_string();
-    let identity = Identity { job: &job, created_at: accepted.created_at };
+    let identity = Identity { job: &job, created_at: terms.accepted.created_at };
     let schedule = match Schedule::compile(spec, &identity, &no_calendars) {
         Ok(schedule) => schedule,
         Err(refused) => {
@@ -155,8 +155,8 @@ fn compiled(field: &Field<'_>, spec: &ScheduleSpec, job: &JobId, accepted: &Acce
                 .collect();
         }
     };
-    let since = accepted.schedule_since;
-    if schedule.next_after(since).is_some() {
+    let since = terms.accepted.schedule_since;
+    if terms.is_stored || schedule.next_after(since).is_some() {
         return Vec::new();
     }
     // Each instant of `at` may have passed; of anything else, only the whole can be said to be over.

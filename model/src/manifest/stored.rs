@@ -4,7 +4,8 @@
 //! {"v": 1, "createdAt": "…", "scheduleSince": "…", "manifest": {"apiVersion": "ecron/v1", …}}
 //! ```
 //!
-//! The store may be written by others too (GitOps, another tool): a bare manifest is read as accepted when it was
+//! What has been accepted stays readable: rules that only admission needs are not applied again. The store may be
+//! written by others too (GitOps, another tool): a bare manifest is read as accepted when it was
 //! written. Whatever else is found there is a list of problems, never a panic.
 
 use base64::Engine;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 use super::fields::{Field, Fields};
 use super::node::Node;
 use super::problem::{Problem, Problems};
-use super::{Object, encode, json, object};
+use super::{Object, Terms, encode, json, object};
 use crate::limits::{MANIFEST_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::spec::{Acceptance, JobSpec, Work};
 use crate::time::Timestamp;
@@ -55,7 +56,8 @@ pub fn from_bytes(text: &[u8], written_at: Timestamp) -> Result<(JobSpec, Accept
         enveloped(&document, written_at, &mut problems)
     } else {
         let acceptance = Acceptance { created_at: written_at, schedule_since: written_at };
-        object(&document, &acceptance, &mut problems).map(|Object::Job(job)| (job, acceptance))
+        object(&document, &Terms { accepted: acceptance, is_stored: false }, &mut problems)
+            .map(|Object::Job(job)| (job, acceptance))
     };
     match job {
         Some(job) if problems.is_empty() => Ok(job),
@@ -85,7 +87,8 @@ fn enveloped(
     let bytes = fields.get("payloadBase64").map(|field| payload(&field, problems));
     let manifest = fields.require("manifest", problems, "the job itself")?;
     let acceptance = Acceptance { created_at, schedule_since };
-    let Object::Job(mut job) = object(manifest.node, &acceptance, problems)?;
+    let Object::Job(mut job) =
+        object(manifest.node, &Terms { accepted: acceptance, is_stored: true }, problems)?;
     job.delete_when_done = delete_when_done;
     if let Some(bytes) = bytes {
         job.work = Work::Bytes(bytes?);

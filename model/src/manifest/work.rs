@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Terms;
 use super::fields::{Field, Fields, list};
 use super::node::NodeValue;
 use super::problem::Problems;
@@ -163,7 +164,14 @@ fn url(field: &Field<'_>, problems: &mut Problems) -> Option<String> {
 }
 
 /// The headers that a job adds to its run messages.
-pub(super) fn headers(field: &Field<'_>, problems: &mut Problems) -> Option<BTreeMap<String, String>> {
+pub(super) fn headers(
+    field: &Field<'_>,
+    terms: &Terms,
+    problems: &mut Problems,
+) -> Option<BTreeMap<String, String>> {
+    if terms.is_stored {
+        return field.texts(problems, |_, _| Ok(()));
+    }
     let headers = field.texts(problems, |name, value| {
         let lower = name.to_ascii_lowercase();
         if let Some(prefix) = RESERVED_HEADERS.iter().find(|prefix| lower.starts_with(**prefix)) {

@@ -60,6 +60,7 @@ impl Calendar {
     }
 
     /// The first civil time after `after`.
+    #[inline]
     pub(super) fn next(&self, after: i64) -> Option<i64> {
         let after = after.max(-1);
         self.layers.iter().filter_map(|layer| self.next_in(layer, after)).min()
@@ -158,6 +159,7 @@ fn last_date(rule: &Civil, days: &Days, until: NaiveDate) -> Option<NaiveDate> {
     None
 }
 
+#[inline]
 fn cron_next(schedule: &CronSchedule, after: i64) -> Option<i64> {
     let search = |after: i64| schedule.after(&utc(after)?).next().map(|found| found.timestamp());
     if after < CRON_END

@@ -58,6 +58,7 @@ impl CronRule {
     }
 
     /// The first occurrence after an instant.
+    #[inline]
     pub(super) fn next(&self, after: i64) -> Option<i64> {
         let mut after = after.max(-1);
         let mut span = self.zone.span_at(after);

@@ -21,6 +21,7 @@ mod interval;
 mod nominal;
 mod occurrences;
 mod parse;
+mod parse_days;
 mod policy;
 mod spec;
 mod text;

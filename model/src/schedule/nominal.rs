@@ -23,6 +23,7 @@ pub(super) enum Source {
 }
 
 impl Source {
+    #[inline]
     fn next(&self, after: i64) -> Option<i64> {
         match self {
             Self::Cron(rule) => rule.next(after.div_euclid(SECOND_MS)).map(|at| at * SECOND_MS),
@@ -58,6 +59,7 @@ pub(super) struct Nominal {
 }
 
 impl Nominal {
+    #[inline]
     pub(super) fn next(&self, after: i64) -> Option<i64> {
         let mut at = self.next_named(after)?;
         if self.exclusions.is_empty() {

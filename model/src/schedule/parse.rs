@@ -1,7 +1,7 @@
 //! One parser for all dialects: text to sets of values, by the dialect's `Grammar`.
 
-use super::days::{ALL_DAYS, ALL_WEEKDAYS, Days, DaysOfMonth, DaysOfWeek};
-use super::dialect::{DayRule, Dialect, Grammar, QuestionMark, SundayIs};
+use super::days::Days;
+use super::dialect::{Dialect, Grammar, QuestionMark, SundayIs};
 use super::expression::{Civil, Expression, FieldName, YEARS, Years};
 use super::hash::Stable;
 use super::policy::clip;
@@ -137,21 +137,21 @@ pub(super) fn fields(text: &str, dialect: Dialect, job: &str) -> Result<Expressi
 }
 
 /// Reads fields; carries what they share.
-struct Reader {
-    grammar: Grammar,
+pub(super) struct Reader {
+    pub(super) grammar: Grammar,
     hash: Stable,
 }
 
 /// A field's numbers as the dialect writes them: the lowest, the highest, and how many until they repeat.
 #[derive(Clone, Copy)]
-struct Bounds {
-    low: u32,
-    high: u32,
+pub(super) struct Bounds {
+    pub(super) low: u32,
+    pub(super) high: u32,
     cycle: u32,
 }
 
 impl Reader {
-    fn bounds(&self, field: FieldName) -> Bounds {
+    pub(super) fn bounds(&self, field: FieldName) -> Bounds {
         let (low, high, cycle) = match field {
             FieldName::Second | FieldName::Minute => (0, 59, 60),
             FieldName::Hour => (0, 23, 24),
@@ -169,6 +169,10 @@ impl Reader {
 
     /// A field of plain values, as a set of bits.
     fn values(&mut self, field: FieldName, text: &str) -> Result<u64, CronError> {
+        if text == "*" {
+            let Bounds { low, high, .. } = self.bounds(field);
+            return Ok((u64::MAX << low) & (u64::MAX >> (u64::BITS - 1 - high)));
+        }
         let mut set = 0;
         for item in self.items(field, text)? {
             self.item(field, item, &mut |value| set |= 1_u64 << value)?;
@@ -184,105 +188,8 @@ impl Reader {
         Ok((text != "*").then_some(years))
     }
 
-    fn days_of_month(&mut self, text: &str) -> Result<DaysOfMonth, CronError> {
-        let field = FieldName::DayOfMonth;
-        let mut days = DaysOfMonth::default();
-        if text == "?" && self.grammar.question == QuestionMark::DayFields {
-            return Ok(DaysOfMonth { days: ALL_DAYS, ..days });
-        }
-        for item in self.items(field, text)? {
-            if self.grammar.day_specials && self.special_day_of_month(item, &mut days)? {
-                continue;
-            }
-            self.item(field, item, &mut |day| days.days |= 1 << day)?;
-        }
-        Ok(days)
-    }
-
-    /// `L`, `L-3`, `LW`, `L-3W`, `15W`; false if the item is none of them.
-    fn special_day_of_month(&self, item: &str, days: &mut DaysOfMonth) -> Result<bool, CronError> {
-        const LAST_OFFSET_MAX: u32 = 30;
-        let field = FieldName::DayOfMonth;
-        let upper = item.to_ascii_uppercase();
-        if let Some(rest) = upper.strip_prefix('L') {
-            let (offset, nearest) = match rest.strip_suffix('W') {
-                Some(offset) => (offset, true),
-                None => (rest, false),
-            };
-            let expected = || refused(field, item, "L, L-n with n from 0 to 30, LW or L-nW");
-            let before = match offset.strip_prefix('-') {
-                Some(number) => digits(number).filter(|&n| n <= LAST_OFFSET_MAX).ok_or_else(expected)?,
-                None if offset.is_empty() => 0,
-                None => return Err(expected()),
-            };
-            *(if nearest { &mut days.nearest_before_last } else { &mut days.before_last }) |= 1 << before;
-            return Ok(true);
-        }
-        let Some(number) = upper.strip_suffix('W') else { return Ok(false) };
-        let day = digits(number)
-            .filter(|day| (1..=31).contains(day))
-            .ok_or_else(|| refused(field, item, "one day from 1 to 31 before W, for example 15W"))?;
-        days.nearest |= 1 << day;
-        Ok(true)
-    }
-
-    fn days_of_week(&mut self, text: &str) -> Result<DaysOfWeek, CronError> {
-        let field = FieldName::DayOfWeek;
-        let mut days = DaysOfWeek::default();
-        if text == "?" && self.grammar.question == QuestionMark::DayFields {
-            return Ok(DaysOfWeek { weekly: ALL_WEEKDAYS, ..days });
-        }
-        let alone = !text.contains(',');
-        for item in self.items(field, text)? {
-            if self.grammar.day_specials && self.special_day_of_week(item, &mut days)? {
-                if !alone && !self.grammar.special_lists {
-                    return Err(refused(field, text, "L or # alone, without other days of the week"));
-                }
-                continue;
-            }
-            let sunday_one = self.grammar.weekdays == SundayIs::One;
-            self.item(field, item, &mut |day| {
-                let from_sunday = if sunday_one { day - 1 } else { day % 7 };
-                days.weekly |= 1 << from_sunday;
-            })?;
-        }
-        Ok(days)
-    }
-
-    /// `L` (Saturday, as Quartz has it), `5L`, `FRIL`, `5#3`, `FRI#3`; false if the item is none of them.
-    fn special_day_of_week(&self, item: &str, days: &mut DaysOfWeek) -> Result<bool, CronError> {
-        let field = FieldName::DayOfWeek;
-        if item.eq_ignore_ascii_case("L") {
-            days.weekly |= 1 << 6;
-            return Ok(true);
-        }
-        if let Some((weekday, nth)) = item.split_once('#') {
-            let weekday = self.weekday(weekday, item)?;
-            let nth = digits(nth)
-                .filter(|nth| (1..=5).contains(nth))
-                .ok_or_else(|| refused(field, item, "a number from 1 to 5 after #"))?;
-            if let Some(slot) = usize::try_from(nth - 1).ok().and_then(|index| days.nth.get_mut(index)) {
-                *slot |= weekday;
-            }
-            return Ok(true);
-        }
-        let Some(weekday) = item.strip_suffix(['L', 'l']) else { return Ok(false) };
-        days.last |= self.weekday(weekday, item)?;
-        Ok(true)
-    }
-
-    /// One day of the week as a bit; bit 0 is Sunday.
-    fn weekday(&self, text: &str, item: &str) -> Result<u8, CronError> {
-        let bounds = self.bounds(FieldName::DayOfWeek);
-        let number =
-            self.number(FieldName::DayOfWeek, text).filter(|n| (bounds.low..=bounds.high).contains(n));
-        let number = number.ok_or_else(|| self.out_of_range(FieldName::DayOfWeek, item))?;
-        let from_sunday = if self.grammar.weekdays == SundayIs::One { number - 1 } else { number % 7 };
-        Ok(1 << from_sunday)
-    }
-
     /// Splits a list; refuses empty items unless the dialect overlooks them.
-    fn items<'t>(
+    pub(super) fn items<'t>(
         &self,
         field: FieldName,
         text: &'t str,
@@ -300,7 +207,12 @@ impl Reader {
     }
 
     /// One item of a list: `*`, `?`, `H`, `~`, a value or a range, and a step.
-    fn item(&mut self, field: FieldName, item: &str, add: &mut dyn FnMut(u32)) -> Result<(), CronError> {
+    pub(super) fn item(
+        &mut self,
+        field: FieldName,
+        item: &str,
+        add: &mut dyn FnMut(u32),
+    ) -> Result<(), CronError> {
         let bounds = self.bounds(field);
         let (base, step) = match item.split_once('/') {
             Some((base, step)) => (base, Some(self.step(field, item, step)?)),
@@ -489,7 +401,7 @@ impl Reader {
     }
 
     /// A number or a name, in the dialect's own numbering.
-    fn number(&self, field: FieldName, text: &str) -> Option<u32> {
+    pub(super) fn number(&self, field: FieldName, text: &str) -> Option<u32> {
         let (names, first): (&[&str], u32) = match field {
             FieldName::Month => (&MONTH_NAMES, 1),
             FieldName::DayOfWeek => (&WEEKDAY_NAMES, u32::from(self.grammar.weekdays == SundayIs::One)),
@@ -504,7 +416,7 @@ impl Reader {
         })
     }
 
-    fn out_of_range(&self, field: FieldName, item: &str) -> CronError {
+    pub(super) fn out_of_range(&self, field: FieldName, item: &str) -> CronError {
         let Bounds { low, high, .. } = self.bounds(field);
         let names = match field {
             FieldName::Month => " or a name from JAN to DEC",
@@ -513,34 +425,14 @@ impl Reader {
         };
         refused(field, item, format!("a number from {low} to {high}{names}"))
     }
-
-    /// Whether a day matches if either day field does.
-    fn either_day(&self, day_of_month: &str, day_of_week: &str) -> Result<bool, CronError> {
-        let any_star = |field: &str| {
-            field.split(',').any(|item| {
-                let (base, step) = item.split_once('/').unwrap_or((item, "1"));
-                matches!(base, "*" | "?") && digits(step) == Some(1)
-            })
-        };
-        match self.grammar.day_rule {
-            DayRule::StarFirst => {
-                Ok(![day_of_month, day_of_week].iter().any(|field| field.starts_with(['*', '?'])))
-            }
-            DayRule::StarAnywhere => Ok(!(any_star(day_of_month) || any_star(day_of_week))),
-            DayRule::OneIsQuestion if (day_of_month == "?") != (day_of_week == "?") => Ok(false),
-            DayRule::OneIsQuestion => {
-                Err(refused(FieldName::DayOfWeek, day_of_week, "exactly one ? in the two day fields"))
-            }
-        }
-    }
 }
 
-fn refused(field: FieldName, token: &str, expected: impl Into<String>) -> CronError {
+pub(super) fn refused(field: FieldName, token: &str, expected: impl Into<String>) -> CronError {
     CronError { field: Some(field), token: clip(token), expected: expected.into() }
 }
 
 /// A number that is nothing but ASCII digits.
-fn digits(text: &str) -> Option<u32> {
+pub(super) fn digits(text: &str) -> Option<u32> {
     let sound =
         !text.is_empty() && text.len() <= DIGITS_MAX && text.bytes().all(|byte| byte.is_ascii_digit());
     if sound { text.parse().ok() } else { None }

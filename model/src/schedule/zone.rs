@@ -130,6 +130,7 @@ impl Zone {
     }
 
     /// The span that contains an instant (seconds since the epoch).
+    #[inline]
     pub(super) fn span_at(&self, at: i64) -> Span {
         let later = self.transitions.partition_point(|transition| transition.at <= at);
         // The first transition is at `-FAR`, so there is always one that isn't later.

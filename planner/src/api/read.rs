@@ -76,7 +76,11 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let request = request?;
         let job = job_id(&request.job)?;
         let limit = request.limit.unwrap_or(RUNS_DEFAULT).clamp(1, RUNS_MAX);
-        let runs = self.store.runs(self.shards.shard_of(&job), &job, limit).await?;
+        let shard = self.shards.shard_of(&job);
+        let runs = self.store.runs(shard, &job, limit).await?;
+        if runs.is_empty() && self.bus.get(shard, &job).await?.is_none() {
+            return Err(ApiError::not_found(&format!("the job {job}")));
+        }
         Ok(RunsReply { runs: runs.iter().map(run_view).collect() })
     }
 

@@ -64,7 +64,10 @@ impl Inspect for RedisStore {
         for (shard, role) in wanted {
             let (Some(text), Some(ttl_ms)) = (answers.next(), answers.next()) else { break };
             let Some(text) = value::text(text?) else { continue };
-            let (node, epoch) = record::lease_from(&keys::lease(shard, role), &text)?;
+            let Ok((node, epoch)) = record::lease_from(&keys::lease(shard, role), &text) else {
+                tracing::warn!(%shard, role = role.as_str(), "left an unreadable lease out");
+                continue;
+            };
             let ttl_ms = u64::try_from(value::number(&ttl_ms?, "PTTL")?).unwrap_or(0);
             leases.push(LeaseView { shard, role, node, epoch, expires_in: Duration::from_millis(ttl_ms) });
         }

@@ -108,8 +108,7 @@ impl LedgerStore for RedisStore {
                 |sent| &sent.entry,
                 |call, sent| {
                     call.push(sent.entry.to_string());
-                    call.push(sent.sequence);
-                    call.push(sent.published_at.to_string());
+                    call.push(record::published_text(sent.published_at, sent.sequence, epoch));
                     call.push(sent.worry_at.as_ms());
                     call.push(sent.republished);
                 },
@@ -202,12 +201,9 @@ impl LedgerStore for RedisStore {
         end: &AttemptEnd,
         executor: &str,
     ) -> Result<(), StoreError> {
-        let mut call = Call::new(&NOTE_ATTEMPT, &[keys::run(shard, occurrence)])
-            .arg(generation.0)
-            .arg(end.attempt)
-            .arg("generation")
-            .arg(generation.0);
-        for (field, text) in record::attempt_fields(end, executor) {
+        let mut call =
+            Call::new(&NOTE_ATTEMPT, &[keys::run(shard, occurrence)]).arg(generation.0).arg(end.attempt);
+        for (field, text) in record::attempt_fields(end, generation, executor) {
             call = call.arg(field).arg(text);
         }
         self.link.run(&call).await.map(drop)

@@ -175,4 +175,30 @@ proptest! {
             .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
         prop_assert_eq!(read, (job, acceptance));
     }
+
+    /// Deferred work comes from any NATS client, whose headers and policy no manifest has judged.
+    #[test]
+    fn work_that_was_deferred_stays_readable(
+        job in jobs(), headers in btree_map(any::<String>(), any::<String>(), 0..40),
+        at in 0i64..7_000_000_000_000, delays in (0u64..86_400_000, 0u64..86_400_000), bytes in vec(any::<u8>(), 0..50),
+    ) {
+        let at = Timestamp::from_ms(at);
+        let job = JobSpec {
+            labels: BTreeMap::new(),
+            schedule: ScheduleSpec { at: vec![at], ..ScheduleSpec::default() },
+            work: Work::Bytes(bytes),
+            headers,
+            retry: RetryPolicy {
+                initial: Duration::from_millis(delays.0),
+                max: Duration::from_millis(delays.1),
+                ..job.retry
+            },
+            delete_when_done: true,
+            ..job
+        };
+        let acceptance = Acceptance { created_at: at, schedule_since: at };
+        let read = from_bytes(&to_bytes(&job, &acceptance), Timestamp::from_ms(0))
+            .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
+        prop_assert_eq!(read, (job, acceptance));
+    }
 }

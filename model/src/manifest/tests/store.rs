@@ -111,3 +111,22 @@ fn a_one_shot_that_has_run_may_be_applied_again_but_not_moved_into_the_past() {
     let ahead = once("2027-02-01T00:00:00Z");
     assert_eq!(admit(&ahead, Some((&job, &acceptance)), later).unwrap().1.schedule_since, later);
 }
+
+#[test]
+fn a_manifest_at_the_limit_is_readable_once_stored() {
+    use crate::limits::{MANIFEST_BYTES_MAX, PAYLOAD_BYTES_MAX};
+    let instants: Vec<String> =
+        (0..7_000).map(|n| Timestamp::from_ms(1_900_000_000_000 + n * 60_000).to_string()).collect();
+    let payload = "x".repeat(PAYLOAD_BYTES_MAX - 2);
+    let with = |dates: usize| {
+        let exclude = vec!["2026-12-25"; dates];
+        document(json!({"schedule": {"at": instants, "exclude": exclude}, "payload": payload}))
+    };
+    let room = MANIFEST_BYTES_MAX - Node::from_json(with(0)).text_bytes();
+    let dates = room / "\"2026-12-25\",".len();
+    assert!(decoded(with(dates + 1)).is_err());
+    let job = decoded(with(dates)).unwrap();
+    let stored = to_bytes(&job, &Acceptance { created_at: now(), schedule_since: now() });
+    assert!(stored.len() > MANIFEST_BYTES_MAX, "the defaults come on top");
+    assert_eq!(from_bytes(&stored, now()).unwrap().0, job);
+}

@@ -2,14 +2,14 @@
 -- Moves published entries from the minute tier into `sent` and opens their run records.
 -- KEYS  1 the dispatcher's lease, 2 sent, 3 the open runs
 -- ARGV  1 prefix, 2 epoch, 3 how many minutes, then each: minute, how many entries, then
---       entry, sequence, published at (text), when to worry (ms), how often republished, …
+--       entry, published (the field's text), when to worry (ms), how often republished, …
 -- returns 1
 -- Atomic: a run is in the minute tier or in `sent`, never in neither before it has ended.
 -- An entry that is in neither place has ended meanwhile: left alone. One that is in `sent` is the repair of a run whose
 -- message was lost (updated, unless a later repair was confirmed already). One whose run has ended only leaves the tier.
 if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
-local prefix, epoch, sent = ARGV[1], ARGV[2], KEYS[2]
-local STRIDE = 5
+local prefix, sent = ARGV[1], KEYS[2]
+local STRIDE = 4
 
 -- Nearly always no run has a record yet: one call finds that out for all of them.
 local runs, position = {}, 4
@@ -44,21 +44,20 @@ for _ = 1, tonumber(ARGV[3]) do
     end
     local open = waits
     if record then
-      open = record[1] == 'dispatched' and tonumber(ARGV[at + 4]) >= (tonumber(record[2] or 0) or 0)
+      open = record[1] == 'dispatched' and tonumber(ARGV[at + 3]) >= (tonumber(record[2] or 0) or 0)
     elseif not waits then
       open = redis.call('ZSCORE', sent, id)
     end
     if open then
       if record then
-        redis.call('HSET', run, 'sequence', ARGV[at + 1], 'published_at', ARGV[at + 2], 'epoch', epoch)
+        redis.call('HSET', run, 'published', ARGV[at + 1])
       else
-        redis.call('HSET', run, 'v', '1', 'state', 'dispatched', 'revision', revision, 'sequence', ARGV[at + 1],
-          'published_at', ARGV[at + 2], 'epoch', epoch)
+        redis.call('HSET', run, 'v', '1', 'state', 'dispatched', 'revision', revision, 'published', ARGV[at + 1])
         opened[id] = true
         openings[#openings + 1], openings[#openings + 2] = 0, id
       end
-      if ARGV[at + 4] ~= '0' then redis.call('HSET', run, 'republished', ARGV[at + 4]) end
-      worries[#worries + 1], worries[#worries + 2] = ARGV[at + 3], id
+      if ARGV[at + 3] ~= '0' then redis.call('HSET', run, 'republished', ARGV[at + 3]) end
+      worries[#worries + 1], worries[#worries + 2] = ARGV[at + 2], id
     end
   end
   if #gone > 0 then

@@ -8,7 +8,7 @@ local record = redis.call('HMGET', KEYS[1], 'state', 'generation', 'attempt')
 if record[1] ~= 'dispatched' then return 0 end
 local generation, known = tonumber(ARGV[1]), tonumber(record[2] or 0) or 0
 if generation < known then return 0 end
-if generation == known and tonumber(ARGV[2]) <= (tonumber(record[3] or 0) or 0) then return 0 end
+if generation == known and tonumber(ARGV[2]) <= (tonumber(string.match(record[3] or '', '^%d+')) or 0) then return 0 end
 redis.call('HDEL', KEYS[1], 'error')
 redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 return 1
