@@ -25,15 +25,18 @@ pub async fn jetstream(nats_url: &str) -> anyhow::Result<jetstream::Context> {
 pub async fn drain(nats_url: &str, consumer: &str) -> anyhow::Result<Vec<Message>> {
     let jetstream = jetstream(nats_url).await?;
     let stream = jetstream.get_stream("ECRON_RUNS").await?;
-    let consumer: PullConsumer =
-        stream.get_consumer(consumer).await.map_err(|problem| anyhow::anyhow!("find {consumer}: {problem}"))?;
+    let consumer: PullConsumer = stream
+        .get_consumer(consumer)
+        .await
+        .map_err(|problem| anyhow::anyhow!("find {consumer}: {problem}"))?;
     let mut messages = Vec::new();
     loop {
         let mut batch = consumer.fetch().max_messages(100).expires(Duration::from_secs(1)).messages().await?;
         let known = messages.len();
         while let Some(message) = batch.next().await {
             let message = message.map_err(|problem| anyhow::anyhow!("read a message: {problem}"))?;
-            let header = |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
+            let header =
+                |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
             let info = message.info().map_err(|problem| anyhow::anyhow!("read its place: {problem}"))?;
             messages.push(Message {
                 sequence: info.stream_sequence,

@@ -164,7 +164,11 @@ impl Cli {
                 }
             }
             let is_early = now_ms() < last_ms + every_ms - QUIET_MS;
-            Ok(if open.is_empty() && is_early { Look::Enough(last_ms) } else { Look::NotYet(format!("{open:?}")) })
+            Ok(if open.is_empty() && is_early {
+                Look::Enough(last_ms)
+            } else {
+                Look::NotYet(format!("{open:?}"))
+            })
         })
         .await
     }

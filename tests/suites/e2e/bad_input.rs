@@ -25,7 +25,11 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const LATE_MS: i64 = 2_000;
 
 /// Does something while a good job runs every second, and checks that every run of it was on time and the only one.
-async fn beside_a_good_job<T>(up: &Up, job: &str, body: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+async fn beside_a_good_job<T>(
+    up: &Up,
+    job: &str,
+    body: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
     let witness = up.witness(&job.replace('/', "-"));
     up.cli().apply(&every(job, 1, &witness.line(), &[REMEMBER_ALL])).await?;
     let after_ms = now_ms();
@@ -120,7 +124,11 @@ async fn what_makes_no_sense_is_refused_and_says_why() -> anyhow::Result<()> {
         let answer = cli.run_with(&["apply", "-f", "-"], &manifest).await?;
         let shown: String = manifest.chars().take(300).collect();
         assert_eq!(answer.code, Some(2), "{shown}\n{answer:?}");
-        assert!(answer.stderr.contains(reason), "{reason:?} is missing in the answer to\n{shown}\n{}", answer.stderr);
+        assert!(
+            answer.stderr.contains(reason),
+            "{reason:?} is missing in the answer to\n{shown}\n{}",
+            answer.stderr
+        );
     }
     for args in [
         ["get", "job", "a.b"].as_slice(),
@@ -204,7 +212,8 @@ async fn malformed_ad_hoc_work_is_quarantined_with_the_reason() -> anyhow::Resul
     beside_a_good_job(&up, "adhoc/good", async {
         for (subject, cases) in [(defer, deferred.as_slice()), (submit, &submitted)] {
             for (pairs, _) in cases {
-                let ack = jetstream.publish_with_headers(subject, headers(pairs), command.clone().into()).await?;
+                let ack =
+                    jetstream.publish_with_headers(subject, headers(pairs), command.clone().into()).await?;
                 ack.await?;
             }
         }
@@ -214,10 +223,15 @@ async fn malformed_ad_hoc_work_is_quarantined_with_the_reason() -> anyhow::Resul
             let letters = letters_of(&up, subject, cases.len() + extra).await?;
             assert_eq!(letters.len(), cases.len() + extra, "{letters:#?}");
             for (pairs, reason) in cases {
-                let told = letters.iter().any(|letter| letter.error.contains(reason) && letter.reason == "malformed headers");
+                let told = letters
+                    .iter()
+                    .any(|letter| letter.error.contains(reason) && letter.reason == "malformed headers");
                 assert!(told, "no letter names {reason} for {pairs:?}: {letters:#?}");
             }
-            assert!(letters.iter().all(|letter| letter.payload["shell"].is_string()), "payloads are kept: {letters:#?}");
+            assert!(
+                letters.iter().all(|letter| letter.payload["shell"].is_string()),
+                "payloads are kept: {letters:#?}"
+            );
         }
         Ok(())
     })
@@ -234,7 +248,11 @@ async fn what_cannot_be_read_on_a_queue_is_quarantined_and_the_queue_goes_on() -
     let trap = up.folder().join("poisoned");
     let command = json!({"shell": format!("touch '{}'", trap.display())}).to_string();
     beside_a_good_job(&up, "poison/good", async {
-        let wire = [("Ecron-Wire", "99"), ("Ecron-Run-Id", "poison/good@2026-01-01T00:00:00Z"), ("Ecron-Kind", "exec")];
+        let wire = [
+            ("Ecron-Wire", "99"),
+            ("Ecron-Run-Id", "poison/good@2026-01-01T00:00:00Z"),
+            ("Ecron-Kind", "exec"),
+        ];
         let cases: [(&[(&str, &str)], Vec<u8>); 4] = [
             (&[], vec![0xff, 0xfe, 0x00]),
             (&[("Ecron-Wire", "1")], command.clone().into_bytes()),
@@ -246,7 +264,10 @@ async fn what_cannot_be_read_on_a_queue_is_quarantined_and_the_queue_goes_on() -
         }
         let letters = letters_of(&up, subject, cases.len()).await?;
         assert_eq!(letters.len(), cases.len(), "{letters:#?}");
-        assert!(letters.iter().all(|letter| letter.reason == "undecodable" && letter.error.contains("Ecron-")), "{letters:#?}");
+        assert!(
+            letters.iter().all(|letter| letter.reason == "undecodable" && letter.error.contains("Ecron-")),
+            "{letters:#?}"
+        );
         let answer = up.cli().run(&["dead", "redrive", &letters[0].number.to_string()]).await?;
         assert_eq!(answer.code, Some(1), "what can't be read can't run: {answer:?}");
         // The same queue works on.
@@ -300,6 +321,11 @@ async fn an_invalid_spec_in_the_bucket_is_a_condition_and_stalls_nobody() -> any
         // A valid one heals it.
         cli.apply(&every(job, 1, "true", &[])).await?;
         let view = cli.json(&["get", "job", job]).await?;
+        assert_eq!(view["status"]["condition"], Value::Null, "{view:#}");
+        let jobs = cli.json(&["get", "jobs", "-n", "kv"]).await?;
+        let listed: Vec<&Value> =
+            jobs.as_array().into_iter().flatten().filter(|view| view["job"] == job).collect();
+        let [view] = listed.as_slice() else { anyhow::bail!("expected one {job}: {jobs:#}") };
         assert_eq!(view["status"]["condition"], Value::Null, "{view:#}");
         cli.ok(&["delete", job]).await?;
         Ok(())

@@ -57,20 +57,24 @@ async fn runs_of_a_bare_executor_end_as_it_acked_naked_or_termed_them() -> anyho
             assert!(delivery["headers"][header].is_string(), "{header}: {delivery:#}");
         }
     }
-    let naked: Vec<&Value> = deliveries.iter().filter(|delivery| delivery["payload"] == r#"{"do":"nak"}"#).collect();
+    let naked: Vec<&Value> =
+        deliveries.iter().filter(|delivery| delivery["payload"] == r#"{"do":"nak"}"#).collect();
     let [first, second] = naked.as_slice() else { anyhow::bail!("expected two deliveries: {deliveries:#?}") };
     let delay_ms = second["atMs"].as_i64().unwrap_or_default() - first["atMs"].as_i64().unwrap_or_default();
     assert!((1_900..6_000).contains(&delay_ms), "nak's delay was 2 s, it came after {delay_ms} ms");
 
     for (wish, state) in [("ack", "succeeded"), ("nak", "succeeded"), ("term", "dead-lettered")] {
         let job = format!("bare/{wish}");
-        let settled = cli.wait_for_runs(&job, "are settled", SETTLED_BY, |runs| runs.iter().all(|run| run.ended_at.is_some()));
+        let settled = cli.wait_for_runs(&job, "are settled", SETTLED_BY, |runs| {
+            runs.iter().all(|run| run.ended_at.is_some())
+        });
         let runs = settled.await?;
         let [run] = runs.as_slice() else { anyhow::bail!("expected one run of {job}: {runs:#?}") };
         assert_eq!(run.state, state, "{run:#?}");
     }
     let ours = |letter: &Letter| letter.run.starts_with("bare/term@");
-    let letters = cli.wait_for_letters("there is a letter", SETTLED_BY, ours, |letters| !letters.is_empty()).await?;
+    let letters =
+        cli.wait_for_letters("there is a letter", SETTLED_BY, ours, |letters| !letters.is_empty()).await?;
     let [letter] = letters.as_slice() else { anyhow::bail!("expected one letter: {letters:#?}") };
     assert_eq!(letter.reason, "terminated", "{letter:#?}");
     assert_eq!(letter.payload, json!({"do": "term"}), "the payload is kept for a redrive: {letter:#?}");
@@ -118,10 +122,13 @@ async fn deferred_work_comes_at_its_time_and_once_for_each_key() -> anyhow::Resu
         ]),
     )
     .await?;
-    assert!(answers.as_array().is_some_and(|all| all.iter().all(|answer| answer["stream"] == "ECRON_INTAKE")));
+    assert!(
+        answers.as_array().is_some_and(|all| all.iter().all(|answer| answer["stream"] == "ECRON_INTAKE"))
+    );
     let deliveries = execute(&up, "later", 2).await?;
     let came = |payload: &str| deliveries.iter().find(|delivery| delivery["payload"] == payload);
-    let (at, delay) = (came("at").context("the one with Ecron-At")?, came("delay").context("the one with Ecron-Delay")?);
+    let (at, delay) =
+        (came("at").context("the one with Ecron-At")?, came("delay").context("the one with Ecron-Delay")?);
     assert_eq!(deliveries.len(), 2, "{deliveries:#?}");
     for (delivery, due_ms) in [(at, at_ms), (delay, before_ms + 3_000)] {
         let late_ms = delivery["atMs"].as_i64().unwrap_or_default() - due_ms;
@@ -133,7 +140,8 @@ async fn deferred_work_comes_at_its_time_and_once_for_each_key() -> anyhow::Resu
     // A one-off leaves no job behind.
     wait_until(SETTLED_BY, "the one-off jobs are gone", || async {
         let jobs = up.cli().json(&["get", "jobs", "-n", "bare"]).await?;
-        let names: Vec<String> = jobs.as_array().into_iter().flatten().map(|job| job["job"].to_string()).collect();
+        let names: Vec<String> =
+            jobs.as_array().into_iter().flatten().map(|job| job["job"].to_string()).collect();
         seen(!names.iter().any(|name| name.contains("defer-")), names)
     })
     .await?;
@@ -163,9 +171,13 @@ async fn the_example_handler_executes_jobs_and_ad_hoc_work() -> anyhow::Result<(
     )
     .await?;
     let ours = |letter: &Letter| letter.run == "billing/reports~o-2";
-    let letters = cli.wait_for_letters("there is a letter", SETTLED_BY, ours, |letters| !letters.is_empty()).await?;
+    let letters =
+        cli.wait_for_letters("there is a letter", SETTLED_BY, ours, |letters| !letters.is_empty()).await?;
     assert_eq!(letters.len(), 1, "{letters:#?}");
-    cli.wait_for_runs("billing/report", "succeed", SETTLED_BY, |runs| runs.iter().any(|run| run.state == "succeeded")).await?;
+    cli.wait_for_runs("billing/report", "succeed", SETTLED_BY, |runs| {
+        runs.iter().any(|run| run.state == "succeeded")
+    })
+    .await?;
     cli.ok(&["delete", "billing/report"]).await?;
     example.signal(rustix::process::Signal::TERM)?;
     assert_eq!(example.ended(harness::up::STOP_TIMEOUT).await?.code(), Some(0), "{}", example.log());
@@ -199,12 +211,18 @@ async fn redis_cli_shows_a_run_from_plan_to_history() -> anyhow::Result<()> {
 async fn a_bare_client_of_the_api_gets_an_answer_to_every_question() -> anyhow::Result<()> {
     let up = up().await?;
     let client = async_nats::connect(up.nats_url()).await?;
-    for (verb, body) in [("list", "{}"), ("get", "{\"job\": \"no/such\"}"), ("get", "not json"), ("dance", "{}")] {
+    for (verb, body) in
+        [("list", "{}"), ("get", "{\"job\": \"no/such\"}"), ("get", "not json"), ("dance", "{}")]
+    {
         let answer = client.request(format!("ecron.api.v1.{verb}"), body.into()).await?;
         let answer: Value = serde_json::from_slice(&answer.payload)?;
         assert_eq!(answer["v"], 1, "{verb} {body}: {answer:#}");
         let is_fine = verb == "list";
-        assert_eq!((answer["ok"].is_object(), answer["error"].is_object()), (is_fine, !is_fine), "{verb}: {answer:#}");
+        assert_eq!(
+            (answer["ok"].is_object(), answer["error"].is_object()),
+            (is_fine, !is_fine),
+            "{verb}: {answer:#}"
+        );
     }
     // The command line is just another client of it.
     let mut ecron = up.cli().command(&["get", "jobs"])?;

@@ -77,8 +77,11 @@ async fn play(killed: Killed, downtime_ms: i64) -> anyhow::Result<Evidence> {
     until_ms(end_ms).await;
     let begun = wait_until(DEADLINE, "the last occurrence has begun for every policy", || async {
         let begun = witness.begun()?;
-        let jobs: BTreeSet<&str> =
-            begun.iter().filter(|begun| begun.due_ms >= end_ms).filter_map(|begun| begun.run.split('@').next()).collect();
+        let jobs: BTreeSet<&str> = begun
+            .iter()
+            .filter(|begun| begun.due_ms >= end_ms)
+            .filter_map(|begun| begun.run.split('@').next())
+            .collect();
         seen(jobs.len() == POLICIES.len(), begun.clone())
     })
     .await?;
@@ -147,7 +150,8 @@ async fn evidence(
     killed: Killed,
     downtime_ms: i64,
 ) -> anyhow::Result<Evidence> {
-    let played = cell.get_or_init(|| async { play(killed, downtime_ms).await.map_err(|problem| format!("{problem:#}")) });
+    let played = cell
+        .get_or_init(|| async { play(killed, downtime_ms).await.map_err(|problem| format!("{problem:#}")) });
     played.await.clone().map_err(anyhow::Error::msg)
 }
 
@@ -224,7 +228,10 @@ async fn it_makes_no_difference_if_only_ecron_itself_was_killed() -> anyhow::Res
 async fn a_short_absence_is_lateness_and_every_occurrence_runs_whatever_the_policy() -> anyhow::Result<()> {
     static PLAYED: OnceCell<Result<Evidence, String>> = OnceCell::const_new();
     let evidence = evidence(&PLAYED, Killed::Everything, 0).await?;
-    assert!(evidence.up_ms - evidence.down_ms < INTERRUPTION_MIN.as_millis() as i64, "it took too long: {evidence:#?}");
+    assert!(
+        evidence.up_ms - evidence.down_ms < INTERRUPTION_MIN.as_millis() as i64,
+        "it took too long: {evidence:#?}"
+    );
     for policy in POLICIES {
         evidence.check_the_rest(policy);
         assert_eq!(evidence.skipped(policy), BTreeMap::new(), "{policy}");

@@ -47,7 +47,8 @@ async fn a_run_of_a_killed_executor_is_finished_by_another() -> anyhow::Result<(
     cli.apply(&triggered("loss/killed", &shell, &["retry: {attempts: 1}"])).await?;
     let mut first = cluster.executor("first").await?;
     cli.json(&["trigger", "loss/killed"]).await?;
-    wait_until(DEADLINE, "the first attempt has begun", || async { seen(child.exists(), witness.begun()?) }).await?;
+    wait_until(DEADLINE, "the first attempt has begun", || async { seen(child.exists(), witness.begun()?) })
+        .await?;
     let _second = cluster.executor("second").await?;
     first.kill9()?;
 
@@ -81,7 +82,10 @@ async fn an_executor_that_is_asked_to_end_finishes_its_run_and_takes_no_other() 
     cli.apply(&triggered("loss/drained", &shell, &[])).await?;
     let mut executor = cluster.executor("executor").await?;
     let first = cli.json(&["trigger", "loss/drained"]).await?;
-    wait_until(DEADLINE, "the run has begun", || async { seen(witness.begun()?.len() == 1, witness.begun()?) }).await?;
+    wait_until(DEADLINE, "the run has begun", || async {
+        seen(witness.begun()?.len() == 1, witness.begun()?)
+    })
+    .await?;
     executor.signal(Signal::TERM)?;
     let second = cli.json(&["trigger", "loss/drained"]).await?;
     assert_eq!(executor.ended(DEADLINE).await?.code(), Some(0), "{}", executor.log());
@@ -89,8 +93,10 @@ async fn an_executor_that_is_asked_to_end_finishes_its_run_and_takes_no_other() 
         runs.iter().any(|run| run.ended_at.is_some())
     });
     let runs = runs.await?;
-    let of = |reply: &serde_json::Value| runs.iter().find(|run| Some(run.run.as_str()) == reply["run"].as_str());
-    let first = of(&first).map(|run| (run.state.as_str(), run.attempts, run.output.as_deref().map(str::trim)));
+    let of =
+        |reply: &serde_json::Value| runs.iter().find(|run| Some(run.run.as_str()) == reply["run"].as_str());
+    let first =
+        of(&first).map(|run| (run.state.as_str(), run.attempts, run.output.as_deref().map(str::trim)));
     assert_eq!(first, Some(("succeeded", 1, Some("done"))), "{runs:#?}");
     assert_eq!(of(&second).map(|run| run.state.as_str()), Some("dispatched"), "{runs:#?}");
     assert_eq!(witness.begun()?.len(), 1);
@@ -112,10 +118,12 @@ async fn an_executor_is_not_needed_for_the_plan_and_work_waits_for_one() -> anyh
     for _ in 0..3 {
         cli.json(&["trigger", "loss/waiting"]).await?;
     }
-    let open = |runs: &[harness::cli::Run]| runs.len() == 3 && runs.iter().all(|run| run.state == "dispatched");
+    let open =
+        |runs: &[harness::cli::Run]| runs.len() == 3 && runs.iter().all(|run| run.state == "dispatched");
     cli.wait_for_runs("loss/waiting", "are all dispatched", DEADLINE, open).await?;
     let _executor = cluster.executor("executor").await?;
-    let done = |runs: &[harness::cli::Run]| runs.iter().all(|run| run.state == "succeeded" && run.attempts == 1);
+    let done =
+        |runs: &[harness::cli::Run]| runs.iter().all(|run| run.state == "succeeded" && run.attempts == 1);
     cli.wait_for_runs("loss/waiting", "have all succeeded", DEADLINE, done).await?;
     assert_eq!(witness.begun()?.len(), 3);
     Ok(())

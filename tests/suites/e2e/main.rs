@@ -10,4 +10,5 @@ mod first_runs;
 mod jobs;
 mod retries;
 mod store_loss;
+mod tidy;
 mod up_and_down;

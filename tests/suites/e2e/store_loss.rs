@@ -50,15 +50,18 @@ impl Pulse {
     async fn all_is_well(&self, calm_ms: i64) -> anyhow::Result<()> {
         let end_ms = (calm_ms.div_euclid(EVERY_MS) + AFTERWARDS) * EVERY_MS;
         until_ms(end_ms).await;
-        let expected = Expected { job: self.job.into(), every_ms: EVERY_MS, after_ms: self.after_ms, until_ms: end_ms };
+        let expected =
+            Expected { job: self.job.into(), every_ms: EVERY_MS, after_ms: self.after_ms, until_ms: end_ms };
         let begun = wait_until(DEADLINE, "every occurrence has begun", || async {
             let begun = self.witness.begun()?;
             seen(expected.compare(&begun).missed.is_empty(), begun.clone())
         })
         .await?;
         assert_eq!(expected.compare(&begun), Findings::default(), "{begun:#?}");
-        let late: Vec<_> =
-            begun.iter().filter(|begun| begun.due_ms > calm_ms && begun.began_ms - begun.due_ms > LATE_MS).collect();
+        let late: Vec<_> = begun
+            .iter()
+            .filter(|begun| begun.due_ms > calm_ms && begun.began_ms - begun.due_ms > LATE_MS)
+            .collect();
         assert!(late.is_empty(), "late although all is well again: {late:#?}");
         let ended = self.cli.wait_for_runs(self.job, "have all ended", DEADLINE, |runs| {
             runs.iter().all(|run| run.ended_at.is_some() || run.due_at > harness::witness::instant(end_ms))
@@ -77,7 +80,11 @@ async fn a_wiped_redis_is_rebuilt_with_nothing_lost_and_nothing_doubled() -> any
     let far = [
         payload("wiped/far", NEVER_SOON, &[]),
         payload("wiped/hourly", "schedule: {cron: \"0 * * * *\"}", &[]),
-        payload("wiped/queued", "schedule: {every: 2s, start: \"2020-01-01T00:00:00Z\"}", &["queue: unserved"]),
+        payload(
+            "wiped/queued",
+            "schedule: {every: 2s, start: \"2020-01-01T00:00:00Z\"}",
+            &["queue: unserved"],
+        ),
     ];
     cli.apply(&far.concat()).await?;
     let pulse = Pulse::begin(cli.clone(), up.witness("pulse"), "wiped/pulse").await?;
@@ -97,7 +104,9 @@ async fn a_wiped_redis_is_rebuilt_with_nothing_lost_and_nothing_doubled() -> any
     pulse.all_is_well(now_ms()).await?;
     let after = cli.json(&["get", "jobs"]).await?;
     let summary = |jobs: &serde_json::Value| -> Vec<String> {
-        let of = |job: &serde_json::Value| format!("{} {} {}", job["job"], job["status"]["revision"], job["manifest"]);
+        let of = |job: &serde_json::Value| {
+            format!("{} {} {}", job["job"], job["status"]["revision"], job["manifest"])
+        };
         jobs.as_array().into_iter().flatten().map(of).collect()
     };
     assert_eq!(summary(&before), summary(&after));

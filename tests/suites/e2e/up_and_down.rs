@@ -30,9 +30,14 @@ async fn a_second_one_on_the_same_data_is_refused_and_the_first_goes_on() -> any
     let ports = harness::ports::Ports::claim()?;
     for port in [first.port_base(), ports.base()] {
         let port = port.to_string();
-        let answer = Cli::offline(first.folder()).run(&["up", "--data", &data, "--port-base", &port, "--quiet"]).await?;
+        let answer = Cli::offline(first.folder())
+            .run(&["up", "--data", &data, "--port-base", &port, "--quiet"])
+            .await?;
         assert_eq!(answer.code, Some(1), "{answer:?}");
-        assert!(answer.stderr.contains("another `ecron up` is running with") && answer.stderr.contains("--data"), "{answer:?}");
+        assert!(
+            answer.stderr.contains("another `ecron up` is running with") && answer.stderr.contains("--data"),
+            "{answer:?}"
+        );
     }
     first.cli().json(&["get", "jobs"]).await?;
     // Commands without any URL find it.
@@ -71,7 +76,8 @@ async fn an_unusable_data_folder_or_a_missing_server_is_named() -> anyhow::Resul
         let answer = cli.run(&["up", "--data", &fresh, "--port-base", &port]).await?;
         assert_eq!(answer.code, Some(1), "{answer:?}");
         assert!(answer.stderr.contains("/nowhere/server"), "{answer:?}");
-        let mut command = Cli::offline(up.folder()).command(&["up", "--data", &fresh, "--port-base", &port])?;
+        let mut command =
+            Cli::offline(up.folder()).command(&["up", "--data", &fresh, "--port-base", &port])?;
         command.env_remove(name).env("PATH", up.folder());
         let answer = harness::cli::finish(command.into(), "").await?;
         assert_eq!(answer.code, Some(1), "{answer:?}");
@@ -122,14 +128,17 @@ async fn a_long_run_does_not_hold_up_the_end_and_is_taken_up_again() -> anyhow::
     let shell = format!("{}\nif test \"$ECRON_ATTEMPT\" = 1; then exec sleep 600; fi", witness.line());
     cli.apply(&triggered("up/long", &shell, &[])).await?;
     cli.json(&["trigger", "up/long"]).await?;
-    wait_until(DEADLINE, "it has begun", || async { seen(witness.begun()?.len() == 1, witness.begun()?) }).await?;
+    wait_until(DEADLINE, "it has begun", || async { seen(witness.begun()?.len() == 1, witness.begun()?) })
+        .await?;
     let asked_ms = now_ms();
     assert_eq!(up.interrupt().await?, Some(0), "{}", up.process()?.log());
     let took_ms = now_ms() - asked_ms;
     assert!(took_ms < 20_000, "it took {took_ms} ms");
     assert!(up.process()?.offspring().is_empty(), "{:?}", up.process()?.offspring());
     up.start_again().await?;
-    let runs = cli.wait_for_runs("up/long", "succeed", DEADLINE, |runs| runs.iter().any(|run| run.state == "succeeded"));
+    let runs = cli.wait_for_runs("up/long", "succeed", DEADLINE, |runs| {
+        runs.iter().any(|run| run.state == "succeeded")
+    });
     let runs = runs.await?;
     assert_eq!((runs.len(), runs[0].attempts), (1, 2), "{runs:#?}");
     Ok(())
