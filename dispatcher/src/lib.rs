@@ -13,6 +13,7 @@
 pub mod barrier;
 pub mod checkpoint;
 pub mod jobs;
+mod one_off;
 pub mod order;
 pub mod reconcile;
 pub mod service;

@@ -12,7 +12,7 @@ use ambient::Clock;
 use bus::dead::{DeadLetter, DeadReason};
 use bus::subjects::QueueSubject;
 use bus::wire::{encode_publication, message_id};
-use bus::{BusError, DeadLetters, EventReader, RunStream};
+use bus::{BusError, DeadLetters, EventReader, RunStream, SpecStore};
 use model::id::{Entry, RunId};
 use model::run::{AttemptEnd, Outcome, RunState};
 use model::time::Timestamp;
@@ -23,6 +23,7 @@ use store::plan::PlanStore;
 
 use crate::barrier::outcomes_caught_up;
 use crate::jobs::Jobs;
+use crate::one_off;
 use crate::order::publication;
 use crate::shard::{PassError, WORRY_AFTER};
 
@@ -56,7 +57,7 @@ pub struct Reconciler<S, B> {
 impl<S, B> Reconciler<S, B>
 where
     S: PlanStore + LedgerStore,
-    B: RunStream + EventReader + DeadLetters,
+    B: RunStream + EventReader + DeadLetters + SpecStore,
 {
     /// One pass over one shard; answers with how many runs it changed.
     pub async fn run_once(&self, lease: &Lease, now: Timestamp) -> Result<usize, PassError> {
@@ -202,6 +203,8 @@ where
             output: None,
             settled_at: now,
         };
+        // Before the end is recorded: afterwards nobody would look at this run again.
+        one_off::forget(&*self.bus, lease.shard, &run.occurrence).await?;
         self.store.settle(lease.shard, &settlement).await?;
         Ok(true)
     }

@@ -16,6 +16,7 @@ use store::StoreError;
 use store::ledger::{LedgerStore, Settled, Settlement};
 use store::plan::PlanStore;
 
+use crate::one_off;
 use crate::service::pause_after;
 
 /// Events in one fetch.
@@ -91,7 +92,7 @@ where
     async fn settle(&self, shard: ShardId, ends: &[Settlement]) -> Result<usize, SettleError> {
         let settled = self.store.settle_all(shard, ends).await?;
         for end in ends {
-            self.forget_one_off(&end.occurrence).await?;
+            one_off::forget(&*self.bus, shard, &end.occurrence).await?;
         }
         Ok(settled.into_iter().filter(|settled| *settled == Settled::Recorded).count())
     }
@@ -117,25 +118,6 @@ where
             }
         }
         Ok(())
-    }
-
-    /// Deletes the spec of deferred work once it has ended. (A dead letter holds all that a redrive needs.)
-    async fn forget_one_off(&self, occurrence: &Occurrence) -> Result<(), SettleError> {
-        if !occurrence.job.name.as_str().starts_with("defer-") {
-            return Ok(());
-        }
-        let shard = self.shards.shard_of(&occurrence.job);
-        let Some(stored) = self.bus.get(shard, &occurrence.job).await? else { return Ok(()) };
-        let deferred = model::manifest::from_bytes(&stored.value, stored.written_at)
-            .is_ok_and(|(spec, _)| spec.delete_when_done && spec.schedule.at == [occurrence.due_at]);
-        if !deferred {
-            return Ok(());
-        }
-        match self.bus.delete(shard, &occurrence.job, stored.revision).await {
-            // Somebody else deleted it, or declared it anew.
-            Ok(_) | Err(BusError::Conflict) => Ok(()),
-            Err(problem) => Err(problem.into()),
-        }
     }
 }
 

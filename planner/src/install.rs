@@ -98,20 +98,20 @@ fn first_layout(new: &Declared, old: Option<&Declared>, cursor: &Cursor, now: Ti
     lay_out(&new.schedule, window, &new.spec.catch_up, 0)
 }
 
+/// What a stored spec declares, or why it can't take effect. Others than our API may have written it.
+pub fn declared(job: &JobId, stored: &StoredSpec) -> Result<Declared, String> {
+    let declared = Declared::read(&stored.value, stored.written_at)?;
+    let found = &declared.spec.id;
+    if found == job { Ok(declared) } else { Err(format!("metadata names {found}, but the key names {job}")) }
+}
+
 /// Installs a new revision of a spec.
 pub async fn apply_change<S: PlanStore>(
     site: &Site<'_, S>,
     job: &JobId,
     stored: &StoredSpec,
 ) -> Result<Applied, StoreError> {
-    let declared = Declared::read(&stored.value, stored.written_at).and_then(|declared| {
-        let found = &declared.spec.id;
-        if found == job {
-            Ok(declared)
-        } else {
-            Err(format!("metadata names {found}, but the key names {job}"))
-        }
-    });
+    let declared = declared(job, stored);
     for _ in 0..CONFLICT_RETRIES_MAX {
         let (cursor, record) = site.read(job).await?;
         if record.as_ref().is_some_and(|record| record.revision >= stored.revision) {

@@ -52,6 +52,13 @@ pub async fn nats(settings: &[&str]) -> anyhow::Result<Server> {
     Server::launch(Kind::Nats, settings).await
 }
 
+/// Redis' own client, which is beside its server or on PATH.
+pub fn redis_cli() -> anyhow::Result<PathBuf> {
+    let server = Kind::Redis.program()?;
+    let beside = server.parent().into_iter().map(Path::to_path_buf);
+    find("redis-cli", beside.chain(folders())).context("find redis-cli: install Debian's redis-tools")
+}
+
 impl Kind {
     fn program(self) -> anyhow::Result<PathBuf> {
         let (name, variable) = match self {
@@ -61,14 +68,20 @@ impl Kind {
         if let Some(path) = std::env::var_os(variable) {
             return Ok(path.into());
         }
-        let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ecron/bin");
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::iter::once(installed)
-            .chain(std::env::split_paths(&path))
-            .map(|folder| folder.join(name))
-            .find(|candidate| candidate.is_file())
+        find(name, folders())
             .with_context(|| format!("find {name}: set {variable}, or put it into .ecron/bin or PATH"))
     }
+}
+
+/// Where programs are: what deploy/servers.sh installed, then PATH.
+fn folders() -> impl Iterator<Item = PathBuf> {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ecron/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::iter::once(installed).chain(std::env::split_paths(&path).collect::<Vec<_>>())
+}
+
+fn find(name: &str, mut folders: impl Iterator<Item = PathBuf>) -> Option<PathBuf> {
+    folders.find_map(|folder| Some(folder.join(name)).filter(|candidate| candidate.is_file()))
 }
 
 impl Server {

@@ -17,6 +17,7 @@ use super::types::{
     RunsRequest,
 };
 use super::write::job_id;
+use crate::install::declared;
 use crate::service::PlannerBus;
 
 /// Jobs in a page of `list`, unless asked for fewer.
@@ -104,11 +105,11 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let mut status = JobStatus {
             revision: stored.revision.0,
             observed_revision: record.map_or(0, |record| record.revision.0),
-            condition: record.and_then(|record| record.condition.clone()),
             last_run: last.map(run_view),
             ..JobStatus::default()
         };
-        let manifest = match Declared::read(&stored.value, stored.written_at) {
+        // The newest revision's own, not the record's: that may still tell of an older one until the planner gets here.
+        let manifest = match declared(job, stored) {
             Ok(Declared { spec, acceptance, schedule }) => {
                 status.created_at = acceptance.created_at.to_string();
                 status.suspended = spec.suspend;

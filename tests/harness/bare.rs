@@ -1,0 +1,53 @@
+//! NATS without ecron: what is in a queue, a stream or a bucket, as any client sees it.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use async_nats::jetstream::{self, consumer::PullConsumer};
+use futures_util::StreamExt;
+
+/// A message of a queue.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub sequence: u64,
+    pub run_id: Option<String>,
+    pub due_at: Option<String>,
+    pub payload: String,
+}
+
+/// JetStream on a server.
+pub async fn jetstream(nats_url: &str) -> anyhow::Result<jetstream::Context> {
+    let client = async_nats::connect(nats_url).await.with_context(|| format!("connect to {nats_url}"))?;
+    Ok(jetstream::new(client))
+}
+
+/// Takes everything off a queue: its messages in the order of the stream. Ends once nothing comes for a second.
+pub async fn drain(nats_url: &str, consumer: &str) -> anyhow::Result<Vec<Message>> {
+    let jetstream = jetstream(nats_url).await?;
+    let stream = jetstream.get_stream("ECRON_RUNS").await?;
+    let consumer: PullConsumer = stream
+        .get_consumer(consumer)
+        .await
+        .map_err(|problem| anyhow::anyhow!("find {consumer}: {problem}"))?;
+    let mut messages = Vec::new();
+    loop {
+        let mut batch = consumer.fetch().max_messages(100).expires(Duration::from_secs(1)).messages().await?;
+        let known = messages.len();
+        while let Some(message) = batch.next().await {
+            let message = message.map_err(|problem| anyhow::anyhow!("read a message: {problem}"))?;
+            let header =
+                |name: &str| message.headers.as_ref()?.get(name).map(|value| value.as_str().to_owned());
+            let info = message.info().map_err(|problem| anyhow::anyhow!("read its place: {problem}"))?;
+            messages.push(Message {
+                sequence: info.stream_sequence,
+                run_id: header("Ecron-Run-Id"),
+                due_at: header("Ecron-Due-At"),
+                payload: String::from_utf8_lossy(&message.payload).into_owned(),
+            });
+            message.ack().await.map_err(|problem| anyhow::anyhow!("acknowledge: {problem}"))?;
+        }
+        if messages.len() == known {
+            return Ok(messages);
+        }
+    }
+}

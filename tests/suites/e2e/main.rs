@@ -1,0 +1,14 @@
+//! End to end: real processes, real servers, real time. One module a suite.
+//!
+//! What can be seen at a cheaper layer is tested there; here is what only whole processes show.
+
+mod bad_input;
+mod bare_clients;
+mod catch_up;
+mod executor_loss;
+mod first_runs;
+mod jobs;
+mod retries;
+mod store_loss;
+mod tidy;
+mod up_and_down;
