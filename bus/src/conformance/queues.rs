@@ -73,6 +73,9 @@ pub async fn a_batch_is_what_is_there_up_to_the_limit(world: &impl World) {
     assert_eq!((first.len(), second.len()), (3, 2));
     assert!(started.elapsed() < PATIENCE / 2, "waited for the batch to fill");
     assert_eq!(world.bus().fetch(&queue, 0, PATIENCE).await.expect("fetch").len(), 0);
+    for delivery in first.iter().chain(&second) {
+        delivery.ack().await.expect("ack");
+    }
     none(world.bus(), &queue).await;
 }
 
