@@ -101,12 +101,14 @@ async fn an_executor_that_is_asked_to_end_finishes_its_run_and_takes_no_other() 
     assert_eq!(of(&second).map(|run| run.state.as_str()), Some("dispatched"), "{runs:#?}");
     assert_eq!(witness.begun()?.len(), 1);
 
-    // The next executor has it at once: nothing was left in the first one's hands.
+    // The next executor has it at once: nothing was left in the first one's hands. (It may count as its second attempt:
+    // a pull that was under way can bring it to the first one, which puts it back.)
     let _next = cluster.executor("next").await?;
     let all = cli.wait_for_runs("loss/drained", "have all ended", Duration::from_secs(15), |runs| {
         runs.iter().all(|run| run.state == "succeeded")
     });
-    assert!(all.await?.iter().all(|run| run.attempts == 1));
+    all.await?;
+    assert_eq!(witness.begun()?.len(), 2, "each began once: {:#?}", witness.begun()?);
     Ok(())
 }
 
