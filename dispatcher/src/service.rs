@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::DispatcherBus;
+use crate::barrier::Barrier;
 use crate::checkpoint::{self, Progress};
 use crate::jobs::Jobs;
 use crate::reconcile::{RECONCILE_INTERVAL, Reconciler};
@@ -41,6 +42,7 @@ pub struct Dispatcher<S, B> {
     config: DispatcherConfig,
     jobs: Jobs,
     progress: Progress,
+    barrier: Barrier,
 }
 
 /// A shard's loop, and how to wake or end it.
@@ -55,7 +57,8 @@ struct ShardLoop {
 impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
     #[must_use]
     pub fn new(store: Arc<S>, bus: Arc<B>, clock: Clock, config: DispatcherConfig) -> Self {
-        Self { store, bus, clock, config, jobs: Jobs::default(), progress: Progress::default() }
+        let barrier = Barrier::new(clock.clone());
+        Self { store, bus, clock, config, jobs: Jobs::default(), progress: Progress::default(), barrier }
     }
 
     /// Works until shutdown; then finishes the passes under way and gives its leases back.
@@ -153,6 +156,7 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
             self.jobs.clone(),
             self.config.message_id_key,
             lease.clone(),
+            self.barrier.clone(),
         );
         let reconciler = Reconciler {
             store: Arc::clone(&self.store),
@@ -160,6 +164,7 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
             clock: self.clock.clone(),
             jobs: self.jobs.clone(),
             message_id_key: self.config.message_id_key,
+            barrier: self.barrier.clone(),
         };
         let loop_ = run_shard(shard, reconciler, self.progress.clone(), Arc::clone(&wake), stop.clone());
         ShardLoop { lease, wake, stop, task: tokio::spawn(loop_) }

@@ -21,7 +21,7 @@ use store::ledger::{LedgerStore, Sent, Skip, TakenEntry};
 use store::ownership::Lease;
 use store::plan::PlanStore;
 
-use crate::barrier::outcomes_caught_up;
+use crate::barrier::Barrier;
 use crate::jobs::{Jobs, KnownJob};
 use crate::order::publication;
 
@@ -67,6 +67,7 @@ pub struct ShardDispatch<S, B> {
     pub(crate) jobs: Jobs,
     pub(crate) message_id_key: [u8; 16],
     pub(crate) lease: Lease,
+    barrier: Barrier,
     /// How far the shard is taken; unknown until the first pass.
     taken_until: Option<Timestamp>,
     /// Entries due up to here may have been published by somebody who couldn't tell us.
@@ -86,8 +87,9 @@ where
         jobs: Jobs,
         message_id_key: [u8; 16],
         lease: Lease,
+        barrier: Barrier,
     ) -> Self {
-        Self { store, bus, clock, jobs, message_id_key, lease, taken_until: None, unresolved: true }
+        Self { store, bus, clock, jobs, message_id_key, lease, barrier, taken_until: None, unresolved: true }
     }
 
     /// One pass at `now`.
@@ -98,7 +100,7 @@ where
             return Err(BusError::Failed("not connected".into()).into());
         }
         if self.unresolved {
-            if !outcomes_caught_up(&*self.bus, &self.clock).await? {
+            if !self.barrier.pass(&*self.bus).await? {
                 return Err(PassError::OutcomesBehind);
             }
             self.unresolved = false;

@@ -11,6 +11,7 @@ use bus::events::AttemptReport;
 use bus::memory::MemoryBus;
 use bus::queue::Delivery;
 use bus::{EventWriter, QueueReader, SpecStore};
+use dispatcher::barrier::Barrier;
 use dispatcher::jobs::Jobs;
 use dispatcher::reconcile::Reconciler;
 use dispatcher::settle::Settler;
@@ -167,6 +168,7 @@ impl World {
             clock: self.clock.clone(),
             jobs: process.jobs.clone(),
             message_id_key: KEY,
+            barrier: Barrier::new(self.clock.clone()),
         };
         for lease in process.dispatcher.held().values() {
             reconciler.run_once(lease, now).await?;
@@ -195,6 +197,7 @@ impl World {
                 process.jobs.clone(),
                 KEY,
                 lease.clone(),
+                Barrier::new(self.clock.clone()),
             );
             process.shards.insert(lease.shard, shard);
         }
