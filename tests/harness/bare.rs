@@ -6,6 +6,9 @@ use anyhow::Context;
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use futures_util::StreamExt;
 
+/// How long it may take until it is our turn at a consumer that others read, too.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A message of a queue.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -50,4 +53,16 @@ pub async fn drain(nats_url: &str, consumer: &str) -> anyhow::Result<Vec<Message
             return Ok(messages);
         }
     }
+}
+
+/// Takes one message from a consumer, whoever else reads there, and lets go of it unacknowledged.
+pub async fn take_without_ack(nats_url: &str, stream: &str, consumer: &str) -> anyhow::Result<()> {
+    let stream = jetstream(nats_url).await?.get_stream(stream).await?;
+    let consumer: PullConsumer = stream
+        .get_consumer(consumer)
+        .await
+        .map_err(|problem| anyhow::anyhow!("find {consumer}: {problem}"))?;
+    let mut batch = consumer.fetch().max_messages(1).expires(TAKE_TIMEOUT).messages().await?;
+    let taken = batch.next().await.context("take a message: none came")?;
+    taken.map(|_| ()).map_err(|problem| anyhow::anyhow!("take a message: {problem}"))
 }

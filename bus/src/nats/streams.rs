@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy
 use serde_json::json;
 
 use super::link::Link;
-use super::{ACK_PENDING_MAX, ACK_WAIT_DEFAULT, NatsOptions, PULLS_WAITING_MAX};
+use super::{ACK_PENDING_MAX, NatsOptions, PULLS_WAITING_MAX};
 use crate::error::BusError;
 use crate::subjects::{
     BUCKET_CHECKPOINTS, BUCKET_SPECS, DEAD_ALL, DEFERS_ALL, EVENTS_ALL, QueueSubject, RUNS_ALL, STREAM_DEAD,
@@ -22,6 +22,10 @@ use crate::subjects::{
 pub const DEDUP_WINDOW: Duration = Duration::from_secs(600);
 /// Dead letters are few, and the end of a run is reported again until it is acknowledged: remember for longer.
 pub const DEAD_DEDUP_WINDOW: Duration = Duration::from_secs(3_600);
+/// How long what planners and dispatchers read is kept from the next one. Both handle a message in milliseconds and may
+/// handle it twice; but whoever takes over a shard waits for an outcome that is in dead hands, and must not wait for so
+/// long that occurrences count as missed (`model::misfire::INTERRUPTION_MIN`).
+const SHARED_ACK_WAIT: Duration = Duration::from_secs(5);
 /// How long reports of attempts are kept.
 pub const EVENTS_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 
@@ -164,7 +168,7 @@ impl ConsumerSpec {
     }
 
     pub(super) fn shared(stream: &'static str, name: &str) -> Self {
-        Self { stream, name: name.into(), filters: Vec::new(), ack_wait: ACK_WAIT_DEFAULT }
+        Self { stream, name: name.into(), filters: Vec::new(), ack_wait: SHARED_ACK_WAIT }
     }
 
     fn config(&self) -> pull::Config {

@@ -217,6 +217,24 @@ async fn separate_roles_outlive_both_servers_and_lose_nothing() -> anyhow::Resul
     pulse.all_is_well(now_ms() + 3_000).await
 }
 
+/// Whoever takes over waits for the outcomes that were reported before. One of them may be in the hands of somebody who
+/// is dead, and comes again only when its ack wait is over: dispatch must not stand still for long because of it.
+#[tokio::test]
+async fn an_outcome_in_dead_hands_holds_up_dispatch_for_seconds_only() -> anyhow::Result<()> {
+    let ground = Ground::start().await?;
+    let _planner = ground.role("planner", &["planner", "--shards", "4"]).await?;
+    let mut first = ground.role("dispatcher", &["dispatcher", "--shards", "4"]).await?;
+    let _executor = ground.role("executor", &["executor", "--allow-exec"]).await?;
+    let pulse = Pulse::begin(ground.cli(), ground.witness("pulse"), "dead-hands/pulse").await?;
+    // What a dispatcher that dies while it settles leaves behind: an outcome that was delivered and never acknowledged.
+    harness::bare::take_without_ack(&ground.nats.url(), "ECRON_EVENTS", "ecron_settle").await?;
+    first.kill9()?;
+    let killed_ms = now_ms();
+    let _second = ground.role("dispatcher-2", &["dispatcher", "--shards", "4"]).await?;
+    // A lease (3 s) and the wait for that outcome (5 s), which begin together.
+    pulse.all_is_well(killed_ms + 9_000).await
+}
+
 #[tokio::test]
 async fn hanging_servers_are_lateness_and_nothing_more() -> anyhow::Result<()> {
     let mut ground = Ground::start().await?;
