@@ -94,7 +94,8 @@ find_redis() {
 # package redis-server adds little but a system service. So we take redis-tools and the name: no service is ever started.
 link_redis() {
   local tool
-  tool=$(command -v redis-check-rdb) || return 1
+  # The package knows where it put the tool, even if PATH doesn't lead there.
+  tool=$(command -v redis-check-rdb) || tool=$(dpkg -L redis-tools 2>/dev/null | grep '/redis-check-rdb$') || return 1
   ln -sfn "$tool" "$BIN/redis-server"
   if good_redis "$BIN/redis-server"; then return 0; fi
   rm -f "$BIN/redis-server"

@@ -8,7 +8,8 @@ use crate::bucket::{Placed, Tier};
 use crate::misfire::{CatchUp, Interruption};
 use crate::run::SkipReason;
 use crate::schedule::Schedule;
-use crate::time::{HOUR_MS, MINUTE_MS, Timestamp};
+use crate::shard::ShardId;
+use crate::time::{HOUR_MS, MINUTE_MS, SECOND_MS, Timestamp};
 
 /// A job leaves the horizon when its next occurrence is nearer than this.
 pub const HALF_HOUR_AHEAD_MS: i64 = HOUR_MS;
@@ -17,8 +18,8 @@ pub const HALF_HOUR_AHEAD_MS: i64 = HOUR_MS;
 /// shortest interval (100 ms). A step that reaches it goes on in the next pass.
 pub const STEP_OCCURRENCES_MAX: usize = 1_200;
 
-/// The instant before which everything should be in the minute tier: the end of the next full minute. So an
-/// occurrence enters it one to two minutes before it is due.
+/// The instant before which everything should be in the minute tier: the end of the next full minute. A shard is planned
+/// in the first half of each minute, so an occurrence enters it half a minute to two minutes before it is due.
 #[must_use]
 pub fn minute_tier_until(now: Timestamp) -> Timestamp {
     now.floor(MINUTE_MS).plus_ms(2 * MINUTE_MS)
@@ -28,6 +29,24 @@ pub fn minute_tier_until(now: Timestamp) -> Timestamp {
 #[must_use]
 pub fn half_hour_tier_until(now: Timestamp) -> Timestamp {
     now.floor(MINUTE_MS).plus_ms(HALF_HOUR_AHEAD_MS + MINUTE_MS)
+}
+
+/// The first seconds of a minute belong to dispatch: most crontabs name them. Shards are planned after that, one
+/// second's worth at a time.
+const PASS_AFTER_MS: i64 = 3 * SECOND_MS;
+/// Over how many seconds of each minute the shards' passes are spread.
+const PASS_SPREAD: i64 = 20;
+
+/// Whether a shard that is planned up to `planned_until` should be planned now: at its own second of each minute; at
+/// once if it has fallen behind.
+#[must_use]
+pub fn pass_is_due(planned_until: Timestamp, shard: ShardId, now: Timestamp) -> bool {
+    if planned_until >= minute_tier_until(now) {
+        return false;
+    }
+    let minute = now.floor(MINUTE_MS);
+    let own_second = PASS_AFTER_MS + i64::from(shard.0) % PASS_SPREAD * SECOND_MS;
+    planned_until <= minute || now.ms_since(minute) >= own_second
 }
 
 /// The coarse place of an occurrence.
@@ -164,6 +183,23 @@ mod tests {
         assert_eq!(minute_tier_until(at(0)), at(120));
         assert_eq!(minute_tier_until(at(59)), at(120));
         assert_eq!(minute_tier_until(at(60)), at(180));
+    }
+
+    #[test]
+    fn a_shard_is_planned_once_a_minute_at_its_own_second() {
+        let table = [
+            (120, 0, 59, false), // planned to the end of the next minute
+            (120, 0, 60, false), // dispatch first
+            (120, 0, 63, true),
+            (120, 1, 63, false),
+            (120, 1, 64, true),
+            (120, 20, 63, true),
+            (60, 19, 60, true), // behind: at once
+            (-600, 5, 0, true),
+        ];
+        for (planned, shard, now, due) in table {
+            assert_eq!(pass_is_due(at(planned), ShardId(shard), at(now)), due, "{planned} {shard} {now}");
+        }
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! A planner at work: leases, passes, feed, intake and API, until it is told to stop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
 use bus::{ApiServer, Checkpoints, DeadLetters, Intake, Nudge, RunStream, SpecStore};
 use futures_util::StreamExt;
+use model::plan::{minute_tier_until, pass_is_due};
 use model::shard::{ShardCount, ShardId};
-use store::lease::Role;
+use model::time::Timestamp;
+use store::lease::{Epoch, Role};
 use store::node::Node;
-use store::ownership::{Ownership, RENEW_INTERVAL};
+use store::ownership::{Lease, Ownership, RENEW_INTERVAL};
 use store::{Store, StoreError};
 
 use crate::api::{self, Api};
@@ -75,7 +78,7 @@ impl<S: Store, B: PlannerBus> Planner<S, B> {
             self.rest(shutdown).await;
         }
         let held: Vec<ShardId> = ownership.held().keys().copied().collect();
-        self.owned.set(std::collections::BTreeMap::new());
+        self.owned.set(BTreeMap::new());
         let farewell = async {
             ownership.give_back(&*self.store, &held).await?;
             self.store.forget(&self.config.node.id).await
@@ -87,8 +90,9 @@ impl<S: Store, B: PlannerBus> Planner<S, B> {
 
     async fn plan(&self, shutdown: &Shutdown) {
         let mut health = Health::default();
+        let mut planned = Planned::new();
         while !shutdown.stopping() {
-            health.note(self.pass().await, "planning");
+            health.note(self.pass(&mut planned).await, "planning");
             self.rest(shutdown).await;
         }
     }
@@ -113,27 +117,45 @@ impl<S: Store, B: PlannerBus> Planner<S, B> {
         Ok(())
     }
 
-    /// One pass over every shard that is owned and has its specs.
-    async fn pass(&self) -> Result<(), StoreError> {
+    /// One pass over every shard that is owned, has its specs, and is due to be planned.
+    async fn pass(&self, planned: &mut Planned) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let passes = self.owned.ready().into_iter().map(|lease| async move {
-            match plan_shard(&*self.store, lease.shard, lease.epoch, &self.cache, now).await {
+        let ready = self.owned.ready();
+        planned.retain(|shard, (epoch, _)| {
+            ready.iter().any(|lease| lease.shard == *shard && lease.epoch == *epoch)
+        });
+        let is_due = |lease: &Lease| {
+            planned.get(&lease.shard).is_none_or(|(_, until)| pass_is_due(*until, lease.shard, now))
+        };
+        let passes = ready.into_iter().filter(is_due).map(|lease| async move {
+            let outcome = plan_shard(&*self.store, lease.shard, lease.epoch, &self.cache, now).await;
+            (lease, outcome)
+        });
+        let passes: Vec<_> = passes.collect();
+        let outcomes: Vec<_> =
+            futures_util::stream::iter(passes).buffer_unordered(PASSES_IN_FLIGHT_MAX).collect().await;
+        let mut first_problem = None;
+        for (lease, outcome) in outcomes {
+            match outcome {
                 Ok(report) => {
                     if report.jobs > 0 {
                         tracing::debug!(shard = %lease.shard, ?report, "planned");
                     }
-                    Ok(())
+                    if !report.more {
+                        planned.insert(lease.shard, (lease.epoch, minute_tier_until(now)));
+                    }
                 }
                 // The next beat finds out who owns it.
-                Err(StoreError::Fenced) => Ok(()),
-                Err(problem) => Err(problem),
+                Err(StoreError::Fenced) => {}
+                Err(problem) => first_problem = first_problem.or(Some(problem)),
             }
-        });
-        let outcomes: Vec<_> =
-            futures_util::stream::iter(passes).buffer_unordered(PASSES_IN_FLIGHT_MAX).collect().await;
-        outcomes.into_iter().collect()
+        }
+        first_problem.map_or(Ok(()), Err)
     }
 }
+
+/// How far each owned shard is planned, under the lease that it was planned under.
+type Planned = BTreeMap<ShardId, (Epoch, Timestamp)>;
 
 /// Says once that a loop can't work, and once that it works again.
 #[derive(Debug, Default)]

@@ -35,7 +35,7 @@ impl Process {
     pub fn spawn(mut command: Command, name: &str, folder: &Path) -> anyhow::Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
-        let brood = Brood { mark: format!("{name}@{}", folder.display()) };
+        let brood = Brood { mark: format!("{name}@{}", folder.display()), folder: folder.canonicalize()? };
         command.env(MARK, &brood.mark).current_dir(folder);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("start {name}"))?;
@@ -106,10 +106,14 @@ impl Process {
 
     /// Kills it and everything that it started, in the same moment and without warning.
     pub fn kill9_all(&mut self) -> anyhow::Result<()> {
+        let mut members = self.brood.members();
+        members.insert(self.pid());
         // Stopped first, so that none sees another die and reacts to it.
         for signal in [Signal::STOP, Signal::KILL] {
-            send(self.pid(), signal)?;
-            self.brood.send(signal);
+            for pid in &members {
+                // One that is gone needs no signal.
+                let _gone = send(*pid, signal);
+            }
         }
         self.child.wait()?;
         self.brood.end()
@@ -139,10 +143,12 @@ impl Drop for Process {
     }
 }
 
-/// All processes that bear a mark in their environment, and those that were started by one of them.
+/// All processes that bear a mark in their environment, work below the test's folder (a Redis paints over its
+/// environment), or were started by one of them.
 #[derive(Debug)]
 struct Brood {
     mark: String,
+    folder: PathBuf,
 }
 
 impl Brood {
@@ -160,19 +166,19 @@ impl Brood {
             }
             parents.push((pid, parent));
             let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-            if environment.split(|byte| *byte == 0).any(|variable| variable == mark) {
+            let is_marked = environment.split(|byte| *byte == 0).any(|variable| variable == mark);
+            // Below, not in: the folder itself is where several of a test's processes work.
+            let is_below = std::fs::read_link(entry.path().join("cwd"))
+                .is_ok_and(|folder| folder != self.folder && folder.starts_with(&self.folder));
+            if is_marked || is_below {
                 members.insert(pid);
             }
         }
         loop {
             let known = members.len();
-            members.extend(
-                parents
-                    .iter()
-                    .filter(|(_, parent)| members.contains(parent))
-                    .map(|(pid, _)| *pid)
-                    .collect::<Vec<_>>(),
-            );
+            let children = parents.iter().filter(|(_, parent)| members.contains(parent)).map(|(pid, _)| *pid);
+            let children: Vec<u32> = children.collect();
+            members.extend(children);
             if members.len() == known {
                 return members;
             }

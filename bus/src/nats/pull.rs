@@ -3,9 +3,7 @@
 //! A fetch becomes one pull request, which the server holds: it delivers what is there, and then each message as it is
 //! stored, up to the limit. The fetch returns as soon as there is a message and no other is at hand; the rest of its
 //! pull stays with the server for the next fetch, which adopts it. So an idle executor has a message as soon as it is
-//! stored, no batch is waited for, and never more is asked for than the caller had room for. (The server's `no_wait`
-//! would end each pull by itself; but measured on 2.15.1, messages that are stored while such a pull ends wait for the
-//! expiry of the next one.)
+//! stored, no batch is waited for, and never more is asked for than the caller had room for.
 //!
 //! One task a consumer owns the subscription on which all its pulls are answered, so that no message is lost when a
 //! caller gives up: what its pull still brings goes to the next fetch or, if none comes within `SPARE_WAIT`, back to the

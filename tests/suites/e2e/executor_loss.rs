@@ -40,19 +40,22 @@ async fn a_run_of_a_killed_executor_is_finished_by_another() -> anyhow::Result<(
     let child = cluster.ground.folder().join("child.pid");
     // The first attempt would never end; the second does at once.
     let shell = format!(
-        "{}\nif test \"$ECRON_ATTEMPT\" = 1; then echo $$ > '{}'; exec sleep 600; fi",
+        "{}\nif test \"$ECRON_ATTEMPT\" = 1; then sleep 600 & echo $! > '{}'; wait; fi",
         witness.line(),
         child.display()
     );
     cli.apply(&triggered("loss/killed", &shell, &["retry: {attempts: 1}"])).await?;
     let mut first = cluster.executor("first").await?;
     cli.json(&["trigger", "loss/killed"]).await?;
-    wait_until(DEADLINE, "the first attempt has begun", || async { seen(child.exists(), witness.begun()?) })
-        .await?;
+    wait_until(DEADLINE, "the first attempt has begun", || async {
+        let pid = std::fs::read_to_string(&child).unwrap_or_default();
+        seen(pid.ends_with('\n'), pid)
+    })
+    .await?;
     let _second = cluster.executor("second").await?;
     first.kill9()?;
 
-    // Its command goes with it: nothing runs on that nobody reports.
+    // Its command goes with it, and what that has started: nothing runs on that nobody reports.
     let pid = std::fs::read_to_string(&child)?.trim().to_owned();
     wait_until(DEADLINE, "its command is gone", || async {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -101,12 +104,14 @@ async fn an_executor_that_is_asked_to_end_finishes_its_run_and_takes_no_other() 
     assert_eq!(of(&second).map(|run| run.state.as_str()), Some("dispatched"), "{runs:#?}");
     assert_eq!(witness.begun()?.len(), 1);
 
-    // The next executor has it at once: nothing was left in the first one's hands.
+    // The next executor has it at once: nothing was left in the first one's hands. (It may count as its second attempt:
+    // a pull that was under way can bring it to the first one, which puts it back.)
     let _next = cluster.executor("next").await?;
     let all = cli.wait_for_runs("loss/drained", "have all ended", Duration::from_secs(15), |runs| {
         runs.iter().all(|run| run.state == "succeeded")
     });
-    assert!(all.await?.iter().all(|run| run.attempts == 1));
+    all.await?;
+    assert_eq!(witness.begun()?.len(), 2, "each began once: {:#?}", witness.begun()?);
     Ok(())
 }
 
