@@ -103,6 +103,8 @@ pub(crate) enum Command {
     /// Import jobs from elsewhere
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Measure: lateness, throughput and CPU, beside bare JetStream on the same servers
+    Bench(crate::commands::bench::BenchArgs),
     /// Print a shell's completions
     #[command(after_help = "Example:\n  ecron completions bash > /etc/bash_completion.d/ecron")]
     Completions { shell: clap_complete::Shell },

@@ -6,6 +6,7 @@
 mod children;
 mod ground;
 mod live;
+mod private;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::failure::Failure;
 use crate::output;
 use children::Servers;
 use ground::Ground;
+pub(crate) use private::PrivateServers;
 
 /// How long the roles may take to drain once stopping was asked for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
