@@ -15,8 +15,8 @@ pub const STREAM_EVENTS: &str = "ECRON_EVENTS";
 /// Dead letters, kept until redriven or purged.
 pub const STREAM_DEAD: &str = "ECRON_DEAD";
 
-pub const RUNS_ALL: &str = "ecron.run.>";
-pub const SUBMITS_ALL: &str = "ecron.submit.>";
+pub const RUNS_ALL: &str = "ecron.run.*.*";
+pub const SUBMITS_ALL: &str = "ecron.submit.*.*";
 pub const DEFERS_ALL: &str = "ecron.defer.>";
 pub const EVENTS_ALL: &str = "ecron.event.>";
 pub const DEAD_ALL: &str = "ecron.dead.>";

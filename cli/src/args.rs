@@ -109,6 +109,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  ecron completions bash > /etc/bash_completion.d/ecron")]
     Completions { shell: clap_complete::Shell },
     /// Print the versions of ecron and of its time zone database
+    #[command(after_help = "Example:\n  ecron version")]
     Version,
 }
 
@@ -289,6 +290,7 @@ pub(crate) enum Inspected {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum DeadCommand {
     /// List dead letters, oldest first
+    #[command(after_help = "Example:\n  ecron dead list --from 100 --limit 50 -o json")]
     List {
         /// Start at this number
         #[arg(long, default_value_t = 0)]
@@ -299,17 +301,20 @@ pub(crate) enum DeadCommand {
         output: Format,
     },
     /// Show one: headers, payload, what happened
+    #[command(after_help = "Example:\n  ecron dead show 3")]
     Show {
         number: u64,
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
     /// Send letters to their queues again, with all attempts before them
+    #[command(after_help = "Example:\n  ecron dead redrive 3 4")]
     Redrive {
         #[arg(required = true)]
         numbers: Vec<u64>,
     },
     /// Remove letters for good
+    #[command(after_help = "Example:\n  ecron dead purge 3 4")]
     Purge {
         #[arg(required = true)]
         numbers: Vec<u64>,

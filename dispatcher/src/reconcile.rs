@@ -120,6 +120,10 @@ where
         if extent.created_at > run.published_at || extent.last_sequence < run.sequence {
             return Ok(Fate::Lost);
         }
+        if self.bus.stored_message_id(run.sequence).await?.is_some() {
+            // The stream lost its newest messages and gave our sequence to another one.
+            return Ok(if self.in_stream(run).await? { Fate::InStream } else { Fate::Lost });
+        }
         let reason = self.store.terminated(run.sequence).await?;
         Ok(reason.map_or(Fate::Acknowledged, |reason| Fate::Terminated { reason }))
     }

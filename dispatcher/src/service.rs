@@ -201,26 +201,41 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
     }
 }
 
-/// One shard's loop: passes at every due instant, nudge or poll; the reconciler now and then.
+/// One shard's work: passes at every due instant, nudge or poll; beside them, the reconciler now and then.
 async fn run_shard<S: Store, B: DispatcherBus>(
-    mut shard: ShardDispatch<S, B>,
+    shard: ShardDispatch<S, B>,
     reconciler: Reconciler<S, B>,
     progress: Progress,
     wake: Arc<Notify>,
     stop: Shutdown,
 ) {
+    let lease = shard.lease.clone();
+    let clock = shard.clock.clone();
+    tokio::select! {
+        biased;
+        () = dispatch(shard, progress, wake, &stop) => {}
+        () = reconcile(reconciler, &lease, &clock) => {}
+    }
+}
+
+async fn dispatch<S: Store, B: DispatcherBus>(
+    mut shard: ShardDispatch<S, B>,
+    progress: Progress,
+    wake: Arc<Notify>,
+    stop: &Shutdown,
+) {
     let clock = shard.clock.clone();
     let lease = shard.lease.clone();
     let mut ailing = false;
-    let mut reconcile_at = clock.now().plus(RECONCILE_INTERVAL);
-    while !stop.stopping() {
-        if !lease.is_valid() {
-            return;
-        }
-        let now = clock.now();
-        let wait_until = match shard.run_once(now).await {
+    while !stop.stopping() && lease.is_valid() {
+        let wait_until = match shard.run_once(clock.now()).await {
             Ok(report) => {
-                ailing = false;
+                if report.unpublished > 0 && !ailing {
+                    let problem = shard.last_problem.as_deref().unwrap_or("their jobs changed meanwhile");
+                    let runs = report.unpublished;
+                    tracing::warn!(shard = %lease.shard, runs, problem, "runs aren't published yet; they are tried again");
+                }
+                ailing = report.unpublished > 0;
                 if let Some(until) = report.dispatched_until {
                     progress.note(lease.shard, until);
                 }
@@ -235,20 +250,24 @@ async fn run_shard<S: Store, B: DispatcherBus>(
                 clock.now().plus(RETRY_DELAY)
             }
         };
-        if !ailing && clock.now() >= reconcile_at {
-            reconcile_at = clock.now().plus(RECONCILE_INTERVAL);
-            match reconciler.run_once(&lease, clock.now()).await {
-                Ok(_) => {}
-                Err(PassError::Store(StoreError::Fenced)) => return,
-                Err(problem) => {
-                    tracing::warn!(shard = %lease.shard, %problem, "reconciling is tried again later")
-                }
-            }
-        }
         tokio::select! {
             biased;
             () = wake.notified() => {}
             () = clock.sleep_until(wait_until) => {}
+        }
+    }
+}
+
+/// Returns only when the shard has another owner. It may be dropped at any await: every step is safe to repeat.
+async fn reconcile<S: Store, B: DispatcherBus>(reconciler: Reconciler<S, B>, lease: &Lease, clock: &Clock) {
+    loop {
+        clock.sleep(RECONCILE_INTERVAL).await;
+        match reconciler.run_once(lease, clock.now()).await {
+            Ok(_) => {}
+            Err(PassError::Store(StoreError::Fenced)) => return,
+            Err(problem) => {
+                tracing::debug!(shard = %lease.shard, %problem, "reconciling is tried again later")
+            }
         }
     }
 }

@@ -124,7 +124,7 @@ async fn a_stream_with_other_settings_is_reported_and_left_alone() {
     let server = servers::nats(&[]).await.unwrap();
     let theirs = jetstream::stream::Config {
         name: STREAM_RUNS.into(),
-        subjects: vec!["ecron.run.>".into(), "ecron.submit.>".into()],
+        subjects: vec!["ecron.run.*.*".into(), "ecron.submit.*.*".into()],
         ..Default::default()
     };
     let client = async_nats::connect(server.url()).await.unwrap();

@@ -231,7 +231,7 @@ mod tests {
             ..wanted.clone()
         };
         let expected = [
-            "stream ECRON_RUNS: subjects is ecron.run.>, expected ecron.run.> ecron.submit.>",
+            "stream ECRON_RUNS: subjects is ecron.run.>, expected ecron.run.*.* ecron.submit.*.*",
             "stream ECRON_RUNS: retention is Limits, expected WorkQueue",
             "stream ECRON_RUNS: discard is Old, expected New",
             "stream ECRON_RUNS: duplicate window is 120 s, expected 600 s",

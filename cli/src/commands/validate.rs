@@ -46,6 +46,9 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
             output::line(format_args!("job {name} is valid"))?;
         }
     }
+    if problems.is_empty() && names.is_empty() {
+        return Err(Failure::input("there is no manifest in the input"));
+    }
     if problems.is_empty() {
         return Ok(());
     }

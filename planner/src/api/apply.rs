@@ -141,20 +141,31 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         Err(ApiError::new(ErrorKind::Failed, format!("write {}: others keep writing it", admitted.spec.id)))
     }
 
-    /// Writes a one-off's spec, unless its job exists already: a second submission changes nothing.
+    /// Writes a one-off's spec, unless it is there already: a second submission changes nothing. `false`: a job of
+    /// another kind has its name.
     pub(crate) async fn put_once(
         &self,
         spec: &JobSpec,
         due_at: Timestamp,
         now: Timestamp,
-    ) -> Result<(), ApiError> {
+    ) -> Result<bool, ApiError> {
         self.bus.ensure_queue(&spec.queue).await?;
         // The instant may have passed already, and counts all the same.
         let since = now.min(due_at.plus_ms(-1));
         let acceptance = Acceptance { created_at: since, schedule_since: since };
         let value = manifest::to_bytes(spec, &acceptance);
-        match self.bus.put(self.shards.shard_of(&spec.id), &spec.id, None, value.into()).await {
-            Ok(_) | Err(bus::BusError::Conflict) => Ok(()),
+        let shard = self.shards.shard_of(&spec.id);
+        match self.bus.put(shard, &spec.id, None, value.into()).await {
+            Ok(_) => Ok(true),
+            Err(bus::BusError::Conflict) => {
+                let present = self.bus.get(shard, &spec.id).await?;
+                let same = |stored: StoredSpec| {
+                    manifest::from_bytes(&stored.value, stored.written_at)
+                        .is_ok_and(|(present, _)| present.delete_when_done)
+                };
+                // Gone between the two: it has run and was deleted, so this was a second submission.
+                Ok(present.is_none_or(same))
+            }
             Err(problem) => Err(problem.into()),
         }
     }
