@@ -218,7 +218,7 @@ impl Pulls {
         let expires = fetch.deadline.saturating_duration_since(now).clamp(PULL_EXPIRES_MIN, PULL_EXPIRES_MAX);
         self.last_pull += 1;
         let id = self.last_pull;
-        let remaining = fetch.limit;
+        let remaining = self.reader.batch(fetch.limit);
         let expires_ns = u64::try_from(expires.as_nanos()).unwrap_or(u64::MAX);
         let request = json!({"batch": remaining, "expires": expires_ns});
         // Without a connection the pull is asked for when there is one again.

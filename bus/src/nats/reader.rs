@@ -22,6 +22,9 @@ use crate::error::BusError;
 
 /// Before a dead connection is replaced.
 const REPLACE_DELAY: Duration = Duration::from_millis(100);
+/// After a sweep, for how long messages are asked for one by one: what the server had sent behind a message that cuts the
+/// connection is lost with it until the ack wait is over, and who publishes one such message may go on.
+const CAREFUL_FOR: Duration = Duration::from_secs(60);
 /// For how long a reader may be without its first connection before a fetch says so; until then nothing has come yet.
 const CONNECTING_MAX: Duration = Duration::from_secs(2);
 
@@ -42,6 +45,7 @@ pub(super) struct Reader {
     gate: Gate,
     /// Whether a client died since the last sweep.
     suspicious: bool,
+    careful_until: Option<Instant>,
     /// How often the trusted connection had been lost when this one was last made.
     trusted_losses: u64,
 }
@@ -79,12 +83,26 @@ impl Reader {
         let now = Instant::now();
         let trusted_losses = access.trusted.loss_count();
         let gate = Gate::Connecting { since: now, replace_at: now };
-        Self { access, consumer, connection: None, gate, suspicious: false, trusted_losses }
+        Self {
+            access,
+            consumer,
+            connection: None,
+            gate,
+            suspicious: false,
+            careful_until: None,
+            trusted_losses,
+        }
     }
 
     /// Whether messages may be asked for now.
     pub(super) fn is_ready(&self) -> bool {
         matches!(self.gate, Gate::Open)
+    }
+
+    /// How many messages to ask for at once.
+    pub(super) fn batch(&self, wanted: usize) -> usize {
+        let careful = self.careful_until.is_some_and(|until| Instant::now() < until);
+        if careful { wanted.min(1) } else { wanted }
     }
 
     /// Why nothing can come, if that is worth telling.
@@ -144,6 +162,7 @@ impl Reader {
             return;
         }
         self.gate = if cut_alone || std::mem::take(&mut self.suspicious) {
+            self.careful_until = Some(Instant::now() + CAREFUL_FOR);
             let (trusted, consumer) = (self.access.trusted.clone(), self.consumer.clone());
             Gate::Sweeping(tokio::spawn(async move { report(&consumer, sweep(&trusted, &consumer).await) }))
         } else {
