@@ -17,12 +17,12 @@ use super::NatsOptions;
 use super::connect;
 use super::link::Link;
 use super::streams::ConsumerSpec;
-use super::sweep::sweep;
+use super::sweep::{Swept, sweep};
 use crate::error::BusError;
 
 /// Before a dead connection is replaced.
 const REPLACE_DELAY: Duration = Duration::from_millis(100);
-/// After a sweep, for how long messages are asked for one by one: what the server had sent behind a message that cuts the
+/// After a sweep that found something, for how long messages are asked for one by one: what the server had sent behind a message that cuts the
 /// connection is lost with it until the ack wait is over, and who publishes one such message may go on.
 const CAREFUL_FOR: Duration = Duration::from_secs(60);
 /// For how long a reader may be without its first connection before a fetch says so; until then nothing has come yet.
@@ -59,8 +59,12 @@ struct Connection {
 
 /// Whether messages may be asked for.
 enum Gate {
-    Connecting { since: Instant, replace_at: Instant },
-    Sweeping(JoinHandle<()>),
+    Connecting {
+        since: Instant,
+        replace_at: Instant,
+    },
+    /// Says at the end whether to be careful from now on.
+    Sweeping(JoinHandle<bool>),
     Open,
 }
 
@@ -74,7 +78,7 @@ pub(super) enum Heard {
 enum Woken {
     Message(Option<Message>),
     Connected,
-    Swept,
+    Swept { careful: bool },
     Replace,
 }
 
@@ -133,7 +137,7 @@ impl Reader {
                 Woken::Message(Some(message)) => return Heard::Message(message),
                 Woken::Message(None) => self.on_death(),
                 Woken::Connected => self.on_connected(),
-                Woken::Swept => self.gate = Gate::Open,
+                Woken::Swept { careful } => self.on_swept(careful),
                 Woken::Replace => self.replace().await,
             }
             if self.is_ready() {
@@ -162,12 +166,18 @@ impl Reader {
             return;
         }
         self.gate = if cut_alone || std::mem::take(&mut self.suspicious) {
-            self.careful_until = Some(Instant::now() + CAREFUL_FOR);
             let (trusted, consumer) = (self.access.trusted.clone(), self.consumer.clone());
             Gate::Sweeping(tokio::spawn(async move { report(&consumer, sweep(&trusted, &consumer).await) }))
         } else {
             Gate::Open
         };
+    }
+
+    fn on_swept(&mut self, careful: bool) {
+        if careful {
+            self.careful_until = Some(Instant::now() + CAREFUL_FOR);
+        }
+        self.gate = Gate::Open;
     }
 
     async fn replace(&mut self) {
@@ -192,14 +202,18 @@ impl Reader {
     }
 }
 
-/// Nothing that a sweep can't do keeps its queue from being read: what it left shows itself again.
-fn report(consumer: &ConsumerSpec, swept: Result<super::sweep::Swept, BusError>) {
+/// Nothing that a sweep can't do keeps its queue from being read: what it left shows itself again. `true`: there is or
+/// was such a message.
+fn report(consumer: &ConsumerSpec, swept: Result<Swept, BusError>) -> bool {
     let consumer = &consumer.name;
     match swept {
-        Ok(swept) => tracing::info!(%consumer, read = swept.read, parked = swept.parked,
-            "looked for the message that cut the connection"),
+        Ok(Swept { read, parked }) => {
+            tracing::info!(%consumer, read, parked, "looked for the message that cut the connection");
+            parked > 0
+        }
         Err(error) => {
             tracing::warn!(%consumer, %error, "failed to look for the message that cut the connection");
+            true
         }
     }
 }
@@ -213,7 +227,7 @@ async fn wait(connection: Option<&mut Connection>, gate: &mut Gate) -> Woken {
     };
     let swept = async {
         match gate {
-            Gate::Sweeping(sweep) => drop(sweep.await),
+            Gate::Sweeping(sweep) => sweep.await.unwrap_or(true),
             Gate::Connecting { .. } | Gate::Open => std::future::pending().await,
         }
     };
@@ -221,6 +235,6 @@ async fn wait(connection: Option<&mut Connection>, gate: &mut Gate) -> Woken {
         biased;
         message = subscription.next() => Woken::Message(message),
         Ok(()) = connections.changed() => Woken::Connected,
-        () = swept => Woken::Swept,
+        careful = swept => Woken::Swept { careful },
     }
 }
