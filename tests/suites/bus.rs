@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "tests, and helpers of tests")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use async_nats::jetstream;
+use bus::api::ApiHandler;
 use bus::conformance::{ACK_WAIT, GLANCE, PATIENCE, World, none, one, publication, publish, queue};
 use bus::dead::{DeadReason, Redriven, StoredDeadLetter};
 use bus::error::BusError;
@@ -16,7 +18,7 @@ use bus::specs::SpecChange;
 use bus::subjects::{QueueSubject, STREAM_RUNS};
 use bus::wire::Headers;
 use bus::wire::headers::{REPEATED, UNREADABLE};
-use bus::{DeadLetters, EventReader, Intake, QueueReader, RunStream, SpecStore};
+use bus::{ApiClient, ApiServer, DeadLetters, EventReader, Intake, QueueReader, RunStream, SpecStore};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use harness::servers::{self, Server};
@@ -505,6 +507,36 @@ async fn a_message_too_large_for_a_letter_is_cut_rather_than_left_to_circle() {
     );
     assert!(letters[0].letter.payload.len() > 900_000);
     assert!(reading.await.unwrap().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn malformed_requests_do_not_reach_the_trusted_connection() {
+    let nats = Nats::start(&[]).await;
+    let bus = nats.bus.clone();
+    let handler: ApiHandler = Arc::new(|_, body| Box::pin(async move { body }));
+    // As the planner does: it serves again when serving ended.
+    let serving = tokio::spawn(async move {
+        loop {
+            let _ = bus.serve(handler.clone()).await;
+            tokio::time::sleep(GLANCE).await;
+        }
+    });
+    let caller = nats.other().await;
+    let answered = async || {
+        let deadline = Instant::now() + PATIENCE;
+        while caller.request("get", Bytes::from_static(b"x"), GLANCE).await.is_err() {
+            assert!(Instant::now() < deadline, "nobody answers");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    answered().await;
+    for (block, _) in MALFORMED {
+        raw_publish(&nats.server, "ecron.api.v1.get", block, b"bad").await;
+        answered().await;
+        assert!(nats.bus.connected());
+        assert!(nats.bus.extent().await.is_ok());
+    }
+    serving.abort();
 }
 
 /// Odd, but the client reads them: so must the sweep leave them alone, else it would take them from who works on them.
