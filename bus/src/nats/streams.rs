@@ -153,7 +153,8 @@ fn differences(wanted: &Config, found: &Config) -> Vec<String> {
 pub(super) struct ConsumerSpec {
     pub(super) stream: &'static str,
     pub(super) name: String,
-    filters: Vec<String>,
+    /// Subjects that it reads; none: all of the stream's.
+    pub(super) filters: Vec<String>,
     ack_wait: Duration,
 }
 
