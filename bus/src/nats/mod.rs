@@ -11,6 +11,7 @@ mod events;
 mod intake;
 mod link;
 mod message;
+mod objects;
 mod pull;
 mod queue;
 mod runs;
