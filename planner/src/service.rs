@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
-use bus::{ApiServer, Checkpoints, DeadLetters, Intake, Nudge, RunStream, SpecStore};
+use bus::{ApiServer, Checkpoints, DeadLetters, Intake, Nudge, ObjectStore, RunStream, SpecStore};
 use futures_util::StreamExt;
 use model::shard::{ShardCount, ShardId};
 use store::lease::Role;
@@ -30,8 +30,14 @@ pub struct PlannerConfig {
 }
 
 /// What a planner needs from the bus.
-pub trait PlannerBus: SpecStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream {}
-impl<T: SpecStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream> PlannerBus for T {}
+pub trait PlannerBus:
+    SpecStore + ObjectStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream
+{
+}
+impl<T: SpecStore + ObjectStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream>
+    PlannerBus for T
+{
+}
 
 #[derive(Debug)]
 pub struct Planner<S, B> {

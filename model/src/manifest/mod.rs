@@ -53,6 +53,7 @@ pub const KINDS: [&str; 3] = ["Job", "Calendar", "Namespace"];
 
 /// What a document declares.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every object is a job, and they are read one by one")]
 pub enum Object {
     Job(JobSpec),
     Calendar(CalendarSpec),
