@@ -107,6 +107,7 @@ pub fn one_shot(deferred: &Deferred, sequence: u64) -> JobSpec {
         id: JobId { namespace: deferred.queue.namespace.clone(), name },
         labels: BTreeMap::new(),
         schedule: ScheduleSpec { at: vec![deferred.due_at], ..ScheduleSpec::default() },
+        calendars: BTreeMap::new(),
         queue: deferred.queue.clone(),
         work: Work::Bytes(deferred.payload.to_vec()),
         headers: deferred.headers.clone(),

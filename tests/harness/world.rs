@@ -18,7 +18,7 @@ use dispatcher::settle::Settler;
 use dispatcher::shard::{PassError, ShardDispatch};
 use model::declared::Declared;
 use model::id::RunId;
-use model::manifest::{self, Node, Object};
+use model::manifest::{self, Node};
 use model::name::{JobId, QueueId};
 use model::run::{AttemptEnd, Outcome, RunState};
 use model::shard::{ShardCount, ShardId};
@@ -84,7 +84,7 @@ impl World {
     /// Declares a job as the API does; answers with when its schedule begins to count.
     pub async fn apply(&self, manifest: serde_json::Value) -> Result<(JobSpec, Timestamp)> {
         let now = self.clock.now();
-        let Object::Job(spec) = manifest::decode(&Node::from_json(manifest), now)
+        let spec = manifest::decode_job(&Node::from_json(manifest), now)
             .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
         let shard = shards().shard_of(&spec.id);
         let present = self.bus.get(shard, &spec.id).await?;

@@ -14,6 +14,7 @@ mod header_block;
 mod intake;
 mod link;
 mod message;
+mod objects;
 mod pull;
 mod queue;
 mod reader;

@@ -9,6 +9,7 @@ pub(crate) mod get;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod next;
+pub(crate) mod objects;
 pub(crate) mod roles;
 pub(crate) mod trigger;
 pub(crate) mod validate;

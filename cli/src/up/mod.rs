@@ -124,8 +124,8 @@ async fn announce(
         let manifests = apply::read(&args.apply)?;
         let applied = apply::apply(bus, &manifests, false).await?;
         apply::wait(bus, &applied, READY_TIMEOUT).await?;
-        for job in &applied {
-            output::line(format_args!("  {}", apply::sentence(job, false)))?;
+        for sentence in apply::sentences(&applied, false) {
+            output::line(format_args!("  {sentence}"))?;
         }
     }
     Ok(())
