@@ -253,7 +253,8 @@ async fn what_cannot_be_read_on_a_queue_is_quarantined_and_the_queue_goes_on() -
             ("Ecron-Run-Id", "poison/good@2026-01-01T00:00:00Z"),
             ("Ecron-Kind", "exec"),
         ];
-        let cases: [(&[(&str, &str)], Vec<u8>); 4] = [
+        type Case<'a> = (&'a [(&'a str, &'a str)], Vec<u8>);
+        let cases: [Case<'_>; 4] = [
             (&[], vec![0xff, 0xfe, 0x00]),
             (&[("Ecron-Wire", "1")], command.clone().into_bytes()),
             (&wire, command.clone().into_bytes()),
