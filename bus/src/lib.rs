@@ -1,4 +1,4 @@
-//! What is said, over NATS: specs and checkpoints in KV; runs, outcomes, dead letters and ad-hoc work in streams;
+//! What is said, over NATS: specs, other objects and checkpoints in KV; runs, outcomes, dead letters and ad-hoc work in streams;
 //! nudges and the API over core NATS.
 //!
 //! Small traits by need; `nats` and `memory` implement all of them and pass one conformance suite. `wire` holds the
@@ -13,6 +13,7 @@ pub mod intake;
 pub mod memory;
 pub mod nats;
 pub mod nudge;
+pub mod objects;
 pub mod order;
 pub mod queue;
 pub mod runs;
@@ -30,6 +31,7 @@ pub use error::BusError;
 pub use events::{EventReader, EventWriter};
 pub use intake::Intake;
 pub use nudge::Nudge;
+pub use objects::ObjectStore;
 pub use queue::QueueReader;
 pub use runs::RunStream;
 pub use specs::SpecStore;

@@ -3,7 +3,8 @@
 //! Names of namespaces and queues have the alphabet of a DNS label (`model::name`), so they are put into subjects and
 //! consumer names as they are, and `_` separates without ambiguity.
 
-use model::name::{JobId, Name, QueueId};
+use model::name::{CalendarId, JobId, Name, QueueId};
+use model::object::{ObjectKey, ObjectKind};
 use model::shard::ShardId;
 
 /// Published runs, and ad-hoc work for now. Work-queue: a message leaves when an executor acknowledges it.
@@ -15,8 +16,8 @@ pub const STREAM_EVENTS: &str = "ECRON_EVENTS";
 /// Dead letters, kept until redriven or purged.
 pub const STREAM_DEAD: &str = "ECRON_DEAD";
 
-pub const RUNS_ALL: &str = "ecron.run.>";
-pub const SUBMITS_ALL: &str = "ecron.submit.>";
+pub const RUNS_ALL: &str = "ecron.run.*.*";
+pub const SUBMITS_ALL: &str = "ecron.submit.*.*";
 pub const DEFERS_ALL: &str = "ecron.defer.>";
 pub const EVENTS_ALL: &str = "ecron.event.>";
 pub const DEAD_ALL: &str = "ecron.dead.>";
@@ -25,6 +26,8 @@ pub const TERMINATED_ALL: &str = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.ECR
 
 /// Specs: the truth about jobs.
 pub const BUCKET_SPECS: &str = "ecron_specs";
+/// Objects beside jobs: calendars and namespaces.
+pub const BUCKET_OBJECTS: &str = "ecron_objects";
 /// Dispatch checkpoints and the cluster's settings.
 pub const BUCKET_CHECKPOINTS: &str = "ecron_checkpoints";
 /// The cluster's settings in `BUCKET_CHECKPOINTS`.
@@ -146,6 +149,44 @@ pub fn parse_spec_key(key: &str) -> Option<(ShardId, JobId)> {
     tokens.next().is_none().then_some((shard, JobId { namespace, name }))
 }
 
+/// The key of an object that isn't a job: `calendar.billing.de-holidays`, `namespace.billing`.
+#[must_use]
+pub fn object_key(key: &ObjectKey) -> String {
+    let kind = key.kind().word();
+    match key {
+        ObjectKey::Calendar(id) => format!("{kind}.{}.{}", id.namespace, id.name),
+        ObjectKey::Namespace(name) => format!("{kind}.{name}"),
+    }
+}
+
+/// The keys of all objects of a kind, optionally of one namespace only.
+#[must_use]
+pub fn object_keys(kind: ObjectKind, namespace: Option<&Name>) -> String {
+    let word = kind.word();
+    match (kind, namespace) {
+        (ObjectKind::Calendar, Some(namespace)) => format!("{word}.{namespace}.*"),
+        (ObjectKind::Calendar, None) => format!("{word}.*.*"),
+        (ObjectKind::Namespace, Some(namespace)) => format!("{word}.{namespace}"),
+        (ObjectKind::Namespace, None) => format!("{word}.*"),
+    }
+}
+
+/// The object of a key; `None` if it isn't ours to understand.
+#[must_use]
+pub fn parse_object_key(key: &str) -> Option<ObjectKey> {
+    let mut tokens = key.split('.');
+    let kind = tokens.next()?;
+    let namespace = Name::new(tokens.next()?).ok()?;
+    let object = if kind == ObjectKind::Calendar.word() {
+        ObjectKey::Calendar(CalendarId { namespace, name: Name::new(tokens.next()?).ok()? })
+    } else if kind == ObjectKind::Namespace.word() {
+        ObjectKey::Namespace(namespace)
+    } else {
+        return None;
+    };
+    tokens.next().is_none().then_some(object)
+}
+
 /// Only the canonical text counts: `7` and `007` aren't the shard `07`.
 fn parse_shard(text: &str) -> Option<ShardId> {
     let shard = ShardId(text.parse().ok()?);
@@ -205,6 +246,12 @@ mod tests {
         assert_eq!(parse_spec_key("1023.billing.nightly-report"), Some((ShardId(1023), job)));
         for bad in ["7.a.b", "007.a.b", "07.a", "07.a.b.c", "xx.a.b", "07.A.b"] {
             assert_eq!(parse_spec_key(bad), None, "{bad}");
+        }
+        for key in ["calendar.billing.de-holidays", "namespace.billing"] {
+            assert_eq!(parse_object_key(key).map(|object| object_key(&object)).as_deref(), Some(key));
+        }
+        for bad in ["calendar.a", "calendar.a.b.c", "namespace.a.b", "job.a.b", "namespace", "calendar.A.b"] {
+            assert_eq!(parse_object_key(bad), None, "{bad}");
         }
         assert_eq!(parse_nudge("ecron.nudge.07"), Some(ShardId(7)));
         assert_eq!(parse_api("ecron.api.v1.apply"), Some("apply"));

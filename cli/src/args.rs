@@ -63,22 +63,22 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ecron executor --allow-exec                         # every queue that has exec or http jobs\n  ecron executor --queue billing/http --concurrency 4\n\nNeeds NATS only."
     )]
     Executor(ExecutorArgs),
-    /// Declare jobs
+    /// Declare jobs, calendars and namespaces
     #[command(
         after_help = "Examples:\n  ecron apply -f examples/heartbeat.yaml --wait\n  ecron apply -f jobs/ -f extra.yaml\n  generate | ecron apply -f -"
     )]
     Apply(ApplyArgs),
-    /// List jobs or runs
+    /// List jobs, runs, calendars or namespaces
     #[command(
-        after_help = "Examples:\n  ecron get jobs                     # of every namespace\n  ecron get jobs -n billing -l team=finance\n  ecron get job billing/nightly-report -o yaml\n  ecron get runs billing/nightly-report\n  ecron get run billing/nightly-report@2026-11-22T01:30:00Z -o json"
+        after_help = "Examples:\n  ecron get jobs                     # of every namespace\n  ecron get jobs -n billing -l team=finance\n  ecron get job billing/nightly-report -o yaml\n  ecron get runs billing/nightly-report\n  ecron get run billing/nightly-report@2026-11-22T01:30:00Z -o json\n  ecron get calendars\n  ecron get calendar billing/de-holidays -o yaml"
     )]
     Get(GetArgs),
     /// Show everything about a job
     #[command(after_help = "Example:\n  ecron describe billing/nightly-report")]
     Describe(OneJobArgs),
-    /// Delete jobs
+    /// Delete jobs, calendars or namespaces
     #[command(
-        after_help = "Examples:\n  ecron delete billing/nightly-report\n  ecron delete -f examples/heartbeat.yaml"
+        after_help = "Examples:\n  ecron delete billing/nightly-report\n  ecron delete -f examples/heartbeat.yaml\n  ecron delete calendar billing/de-holidays"
     )]
     Delete(DeleteArgs),
     /// Run a job now, besides its schedule
@@ -103,10 +103,13 @@ pub(crate) enum Command {
     /// Import jobs from elsewhere
     #[command(subcommand)]
     Import(ImportCommand),
+    /// Measure: lateness, throughput and CPU, beside bare JetStream on the same servers
+    Bench(crate::commands::bench::BenchArgs),
     /// Print a shell's completions
     #[command(after_help = "Example:\n  ecron completions bash > /etc/bash_completion.d/ecron")]
     Completions { shell: clap_complete::Shell },
     /// Print the versions of ecron and of its time zone database
+    #[command(after_help = "Example:\n  ecron version")]
     Version,
 }
 
@@ -186,10 +189,10 @@ pub(crate) struct ApplyArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GetArgs {
-    /// jobs, job, runs or run
+    /// jobs, job, runs, run, calendars, calendar, namespaces or namespace
     #[arg(value_enum)]
     pub(crate) kind: Kind,
-    /// A job (NAME or NS/NAME), or a run id
+    /// A job or calendar (NAME or NS/NAME), a namespace, or a run id
     pub(crate) name: Option<String>,
     /// Only this namespace; also the namespace of a bare NAME
     #[arg(short, long)]
@@ -210,6 +213,10 @@ pub(crate) enum Kind {
     Job,
     Runs,
     Run,
+    Calendars,
+    Calendar,
+    Namespaces,
+    Namespace,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -226,16 +233,16 @@ pub(crate) struct OneJobArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DeleteArgs {
-    /// Jobs: NAME or NS/NAME (the word `job` may stand before them)
+    /// Jobs: NAME or NS/NAME (the word `job` may stand before them); or `calendar NAME…`, `namespace NAME…`
     #[arg(value_name = "JOB", required_unless_present = "files")]
     pub(crate) jobs: Vec<String>,
-    /// Delete the jobs that these manifests declare
+    /// Delete what these manifests declare
     #[arg(short = 'f', long = "filename", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// The namespace of a bare NAME
     #[arg(short, long, default_value = "default")]
     pub(crate) namespace: String,
-    /// A job that isn't there is no failure
+    /// What isn't there is no failure
     #[arg(long)]
     pub(crate) ignore_not_found: bool,
 }
@@ -257,6 +264,9 @@ pub(crate) struct ValidateArgs {
     /// Manifests, folders of manifests, or `-`
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// Calendars that are in none of these files are no problem: the server has them
+    #[arg(long)]
+    pub(crate) assume_calendars: bool,
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
@@ -287,6 +297,7 @@ pub(crate) enum Inspected {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum DeadCommand {
     /// List dead letters, oldest first
+    #[command(after_help = "Example:\n  ecron dead list --from 100 --limit 50 -o json")]
     List {
         /// Start at this number
         #[arg(long, default_value_t = 0)]
@@ -297,17 +308,20 @@ pub(crate) enum DeadCommand {
         output: Format,
     },
     /// Show one: headers, payload, what happened
+    #[command(after_help = "Example:\n  ecron dead show 3")]
     Show {
         number: u64,
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
     /// Send letters to their queues again, with all attempts before them
+    #[command(after_help = "Example:\n  ecron dead redrive 3 4")]
     Redrive {
         #[arg(required = true)]
         numbers: Vec<u64>,
     },
     /// Remove letters for good
+    #[command(after_help = "Example:\n  ecron dead purge 3 4")]
     Purge {
         #[arg(required = true)]
         numbers: Vec<u64>,

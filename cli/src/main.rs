@@ -1,6 +1,7 @@
 //! `ecron`: the one binary. It parses, traces, and hands over; each command is a file of `commands`.
 
 mod args;
+mod bench;
 mod commands;
 mod config;
 mod connect;

@@ -21,7 +21,7 @@ use store::ledger::{LedgerStore, Sent, SentRun, Settlement};
 use store::ownership::Lease;
 use store::plan::PlanStore;
 
-use crate::barrier::outcomes_caught_up;
+use crate::barrier::Barrier;
 use crate::jobs::Jobs;
 use crate::one_off;
 use crate::order::publication;
@@ -52,6 +52,7 @@ pub struct Reconciler<S, B> {
     pub clock: Clock,
     pub jobs: Jobs,
     pub message_id_key: [u8; 16],
+    pub barrier: Barrier,
 }
 
 impl<S, B> Reconciler<S, B>
@@ -76,7 +77,7 @@ where
             return Ok(0);
         }
         // Its outcome may be stored already, and only wait to be settled.
-        if !outcomes_caught_up(&*self.bus, &self.clock).await? {
+        if !self.barrier.pass(&*self.bus).await? {
             return Err(PassError::OutcomesBehind);
         }
         let mut changed = 0;
@@ -118,6 +119,10 @@ where
         let extent = self.bus.extent().await?;
         if extent.created_at > run.published_at || extent.last_sequence < run.sequence {
             return Ok(Fate::Lost);
+        }
+        if self.bus.stored_message_id(run.sequence).await?.is_some() {
+            // The stream lost its newest messages and gave our sequence to another one.
+            return Ok(if self.in_stream(run).await? { Fate::InStream } else { Fate::Lost });
         }
         let reason = self.store.terminated(run.sequence).await?;
         Ok(reason.map_or(Fate::Acknowledged, |reason| Fate::Terminated { reason }))

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::DispatcherBus;
+use crate::barrier::Barrier;
 use crate::checkpoint::{self, Progress};
 use crate::jobs::Jobs;
 use crate::reconcile::{RECONCILE_INTERVAL, Reconciler};
@@ -41,6 +42,7 @@ pub struct Dispatcher<S, B> {
     config: DispatcherConfig,
     jobs: Jobs,
     progress: Progress,
+    barrier: Barrier,
 }
 
 /// A shard's loop, and how to wake or end it.
@@ -55,7 +57,8 @@ struct ShardLoop {
 impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
     #[must_use]
     pub fn new(store: Arc<S>, bus: Arc<B>, clock: Clock, config: DispatcherConfig) -> Self {
-        Self { store, bus, clock, config, jobs: Jobs::default(), progress: Progress::default() }
+        let barrier = Barrier::new(clock.clone());
+        Self { store, bus, clock, config, jobs: Jobs::default(), progress: Progress::default(), barrier }
     }
 
     /// Works until shutdown; then finishes the passes under way and gives its leases back.
@@ -153,6 +156,7 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
             self.jobs.clone(),
             self.config.message_id_key,
             lease.clone(),
+            self.barrier.clone(),
         );
         let reconciler = Reconciler {
             store: Arc::clone(&self.store),
@@ -160,6 +164,7 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
             clock: self.clock.clone(),
             jobs: self.jobs.clone(),
             message_id_key: self.config.message_id_key,
+            barrier: self.barrier.clone(),
         };
         let loop_ = run_shard(shard, reconciler, self.progress.clone(), Arc::clone(&wake), stop.clone());
         ShardLoop { lease, wake, stop, task: tokio::spawn(loop_) }
@@ -196,26 +201,41 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
     }
 }
 
-/// One shard's loop: passes at every due instant, nudge or poll; the reconciler now and then.
+/// One shard's work: passes at every due instant, nudge or poll; beside them, the reconciler now and then.
 async fn run_shard<S: Store, B: DispatcherBus>(
-    mut shard: ShardDispatch<S, B>,
+    shard: ShardDispatch<S, B>,
     reconciler: Reconciler<S, B>,
     progress: Progress,
     wake: Arc<Notify>,
     stop: Shutdown,
 ) {
+    let lease = shard.lease.clone();
+    let clock = shard.clock.clone();
+    tokio::select! {
+        biased;
+        () = dispatch(shard, progress, wake, &stop) => {}
+        () = reconcile(reconciler, &lease, &clock) => {}
+    }
+}
+
+async fn dispatch<S: Store, B: DispatcherBus>(
+    mut shard: ShardDispatch<S, B>,
+    progress: Progress,
+    wake: Arc<Notify>,
+    stop: &Shutdown,
+) {
     let clock = shard.clock.clone();
     let lease = shard.lease.clone();
     let mut ailing = false;
-    let mut reconcile_at = clock.now().plus(RECONCILE_INTERVAL);
-    while !stop.stopping() {
-        if !lease.is_valid() {
-            return;
-        }
-        let now = clock.now();
-        let wait_until = match shard.run_once(now).await {
+    while !stop.stopping() && lease.is_valid() {
+        let wait_until = match shard.run_once(clock.now()).await {
             Ok(report) => {
-                ailing = false;
+                if report.unpublished > 0 && !ailing {
+                    let problem = shard.last_problem.as_deref().unwrap_or("their jobs changed meanwhile");
+                    let runs = report.unpublished;
+                    tracing::warn!(shard = %lease.shard, runs, problem, "runs aren't published yet; they are tried again");
+                }
+                ailing = report.unpublished > 0;
                 if let Some(until) = report.dispatched_until {
                     progress.note(lease.shard, until);
                 }
@@ -230,20 +250,24 @@ async fn run_shard<S: Store, B: DispatcherBus>(
                 clock.now().plus(RETRY_DELAY)
             }
         };
-        if !ailing && clock.now() >= reconcile_at {
-            reconcile_at = clock.now().plus(RECONCILE_INTERVAL);
-            match reconciler.run_once(&lease, clock.now()).await {
-                Ok(_) => {}
-                Err(PassError::Store(StoreError::Fenced)) => return,
-                Err(problem) => {
-                    tracing::warn!(shard = %lease.shard, %problem, "reconciling is tried again later")
-                }
-            }
-        }
         tokio::select! {
             biased;
             () = wake.notified() => {}
             () = clock.sleep_until(wait_until) => {}
+        }
+    }
+}
+
+/// Returns only when the shard has another owner. It may be dropped at any await: every step is safe to repeat.
+async fn reconcile<S: Store, B: DispatcherBus>(reconciler: Reconciler<S, B>, lease: &Lease, clock: &Clock) {
+    loop {
+        clock.sleep(RECONCILE_INTERVAL).await;
+        match reconciler.run_once(lease, clock.now()).await {
+            Ok(_) => {}
+            Err(PassError::Store(StoreError::Fenced)) => return,
+            Err(problem) => {
+                tracing::debug!(shard = %lease.shard, %problem, "reconciling is tried again later")
+            }
         }
     }
 }

@@ -32,6 +32,13 @@ pub enum SettleError {
     Bus(#[from] BusError),
 }
 
+impl SettleError {
+    /// Whether trying again can't help: the stored value itself is broken, or the server won't have it.
+    fn is_lasting(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Refused(_) | StoreError::Corrupt { .. }))
+    }
+}
+
 /// What one pass folded in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct SettleReport {
@@ -70,31 +77,73 @@ where
         }
     }
 
-    /// One batch of events. What can't be settled now isn't acknowledged, and comes again.
+    /// One batch of events. What can't be folded in now isn't acknowledged, and comes again; what can never be (its
+    /// job's stored record is broken, say) is said so and left to the event stream, so that it holds up nothing else.
     pub async fn run_once(&self, wait: Duration) -> Result<SettleReport, SettleError> {
         let deliveries = self.bus.fetch_events(SETTLE_BATCH_MAX, wait).await?;
         // Attempts that another one follows come before ends, so that a run's own reports keep their order.
         let notes = deliveries.iter().map(|delivery| self.note(delivery.event()));
-        futures_util::future::try_join_all(notes).await?;
-        let mut ends: BTreeMap<ShardId, Vec<Settlement>> = BTreeMap::new();
+        let mut outcomes = futures_util::future::join_all(notes).await;
+        let mut ends: BTreeMap<ShardId, Vec<(usize, Settlement)>> = BTreeMap::new();
         let now = self.clock.now();
-        for (occurrence, report, state) in deliveries.iter().filter_map(|delivery| ended(delivery.event())) {
-            let shard = self.shards.shard_of(&occurrence.job);
-            ends.entry(shard).or_default().push(settlement(occurrence, report, state, now));
+        for (index, delivery) in deliveries.iter().enumerate() {
+            if let Some((occurrence, report, state)) = ended(delivery.event()) {
+                let shard = self.shards.shard_of(&occurrence.job);
+                ends.entry(shard).or_default().push((index, settlement(occurrence, report, state, now)));
+            }
         }
-        let settlings = ends.iter().map(|(shard, ends)| self.settle(*shard, ends));
-        let settled: usize = futures_util::future::try_join_all(settlings).await?.into_iter().sum();
-        let acks = deliveries.iter().map(EventDelivery::ack);
+        let mut report = SettleReport::default();
+        let settlings = ends.into_iter().map(|(shard, ends)| self.settle(shard, ends));
+        for (index, settled) in futures_util::future::join_all(settlings).await.into_iter().flatten() {
+            report.settled += usize::from(matches!(settled, Ok(Settled::Recorded)));
+            outcomes[index] = settled.map(|_| ());
+        }
+        let mut first_problem = None;
+        let mut acks = Vec::with_capacity(deliveries.len());
+        for (delivery, outcome) in deliveries.iter().zip(outcomes) {
+            match outcome {
+                Err(problem) if !problem.is_lasting() => first_problem = first_problem.or(Some(problem)),
+                Err(problem) => {
+                    tracing::error!(event = ?delivery.event(), %problem, "an event can't be folded in; it stays in the event stream");
+                    acks.push(delivery.ack());
+                }
+                Ok(()) => acks.push(delivery.ack()),
+            }
+        }
+        report.events = acks.len();
         futures_util::future::try_join_all(acks).await?;
-        Ok(SettleReport { events: deliveries.len(), settled })
+        first_problem.map_or(Ok(report), Err)
     }
 
-    async fn settle(&self, shard: ShardId, ends: &[Settlement]) -> Result<usize, SettleError> {
-        let settled = self.store.settle_all(shard, ends).await?;
-        for end in ends {
-            one_off::forget(&*self.bus, shard, &end.occurrence).await?;
+    /// Settles one shard's ends at once; if that fails, one by one, so that a single broken record fails alone.
+    async fn settle(
+        &self,
+        shard: ShardId,
+        ends: Vec<(usize, Settlement)>,
+    ) -> Vec<(usize, Result<Settled, SettleError>)> {
+        let (indices, ends): (Vec<usize>, Vec<Settlement>) = ends.into_iter().unzip();
+        let settled = match self.store.settle_all(shard, &ends).await {
+            Ok(settled) => settled.into_iter().map(Ok).collect(),
+            Err(_) => {
+                let mut one_by_one = Vec::with_capacity(ends.len());
+                for end in &ends {
+                    one_by_one.push(self.store.settle(shard, end).await.map_err(SettleError::from));
+                }
+                one_by_one
+            }
+        };
+        let mut outcomes = Vec::with_capacity(ends.len());
+        for ((index, end), settled) in indices.into_iter().zip(&ends).zip(settled) {
+            let forgotten = match settled {
+                Ok(settled) => one_off::forget(&*self.bus, shard, &end.occurrence)
+                    .await
+                    .map(|()| settled)
+                    .map_err(Into::into),
+                Err(problem) => Err(problem),
+            };
+            outcomes.push((index, forgotten));
         }
-        Ok(settled.into_iter().filter(|settled| *settled == Settled::Recorded).count())
+        outcomes
     }
 
     /// Everything that an event says but the end of a run.

@@ -21,7 +21,7 @@ use store::ledger::{LedgerStore, Sent, Skip, TakenEntry};
 use store::ownership::Lease;
 use store::plan::PlanStore;
 
-use crate::barrier::outcomes_caught_up;
+use crate::barrier::Barrier;
 use crate::jobs::{Jobs, KnownJob};
 use crate::order::publication;
 
@@ -67,8 +67,14 @@ pub struct ShardDispatch<S, B> {
     pub(crate) jobs: Jobs,
     pub(crate) message_id_key: [u8; 16],
     pub(crate) lease: Lease,
+    barrier: Barrier,
     /// How far the shard is taken; unknown until the first pass.
     taken_until: Option<Timestamp>,
+    /// The end of the newest interruption that was decided about. Draining what it left to run takes a while, and that
+    /// is lateness, no new interruption.
+    recovered_until: Option<Timestamp>,
+    /// Why something stayed unpublished, last time.
+    pub(crate) last_problem: Option<String>,
     /// Entries due up to here may have been published by somebody who couldn't tell us.
     unresolved: bool,
 }
@@ -86,8 +92,21 @@ where
         jobs: Jobs,
         message_id_key: [u8; 16],
         lease: Lease,
+        barrier: Barrier,
     ) -> Self {
-        Self { store, bus, clock, jobs, message_id_key, lease, taken_until: None, unresolved: true }
+        Self {
+            store,
+            bus,
+            clock,
+            jobs,
+            message_id_key,
+            lease,
+            barrier,
+            taken_until: None,
+            recovered_until: None,
+            last_problem: None,
+            unresolved: true,
+        }
     }
 
     /// One pass at `now`.
@@ -98,7 +117,7 @@ where
             return Err(BusError::Failed("not connected".into()).into());
         }
         if self.unresolved {
-            if !outcomes_caught_up(&*self.bus, &self.clock).await? {
+            if !self.barrier.pass(&*self.bus).await? {
                 return Err(PassError::OutcomesBehind);
             }
             self.unresolved = false;
@@ -116,7 +135,9 @@ where
             self.dispatch(taken.entries, taken.taken_before, now, &mut report).await?;
         }
         if report.unpublished == 0 {
-            report.dispatched_until = Some(taken.taken_until);
+            // Others may be due at the very instant of the last one taken.
+            let through = if report.more { taken.taken_until.plus_ms(-1) } else { taken.taken_until };
+            report.dispatched_until = Some(through);
         }
         Ok(report)
     }
@@ -129,12 +150,14 @@ where
         report: &mut ShardReport,
     ) -> Result<bool, PassError> {
         let shard = self.lease.shard;
-        let known = match self.taken_until {
+        let decided = self.taken_until.max(self.recovered_until);
+        let known = match decided {
             Some(until) if Interruption::between(until, now).is_none() => return Ok(true),
             Some(_) | None => self.store.cursor(shard).await?.ok_or(StoreError::Fenced)?,
         };
         self.taken_until = Some(known.taken_until);
-        let Some(interruption) = Interruption::between(known.taken_until, now) else { return Ok(true) };
+        let since = known.taken_until.max(self.recovered_until.unwrap_or(known.taken_until));
+        let Some(interruption) = Interruption::between(since, now) else { return Ok(true) };
         if known.planned_until <= now {
             return Ok(false);
         }
@@ -150,6 +173,7 @@ where
         for batch in skips.chunks(PUBLISH_BATCH_MAX) {
             self.store.skip(shard, self.lease.epoch, batch).await?;
         }
+        self.recovered_until = Some(interruption.until);
         Ok(true)
     }
 
@@ -285,7 +309,8 @@ where
                 Err(problem) => {
                     report.unpublished += 1;
                     self.unresolved |= matches!(problem, BusError::Unknown(_));
-                    tracing::warn!(run = %entry.occurrence, %problem, "a run isn't published yet; it is tried again");
+                    tracing::debug!(run = %entry.occurrence, %problem, "a run isn't published yet");
+                    self.last_problem = Some(problem.to_string());
                 }
             }
         }

@@ -57,11 +57,15 @@ pub fn decide(
         // The install that made it stale has put the same instant in under the new revision.
         return Verdict::Drop;
     }
-    if job.suspended && !maybe_published {
+    // Besides the schedule's own occurrences there are triggered ones: asked for by somebody, whatever the schedule's
+    // state. And what may have been published already isn't skipped any more.
+    if maybe_published || !(job.names)(due_at) {
+        return Verdict::Publish { revision: job.revision };
+    }
+    if job.suspended {
         return Verdict::Skip(SkipReason::Suspended);
     }
-    let too_late = job.starting_deadline.is_some_and(|deadline| now.ms_since(due_at) > duration_ms(deadline));
-    if too_late && !maybe_published {
+    if job.starting_deadline.is_some_and(|deadline| now.ms_since(due_at) > duration_ms(deadline)) {
         return Verdict::Skip(SkipReason::StartingDeadline);
     }
     Verdict::Publish { revision: job.revision }

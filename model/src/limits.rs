@@ -11,6 +11,8 @@ pub const KEY_CHARS_MAX: usize = 128;
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of a manifest document, payload included.
 pub const MANIFEST_BYTES_MAX: usize = 512 * 1024;
+/// Bytes, as JSON, of the calendars that one job names: they are stored with it.
+pub const CALENDARS_BYTES_MAX: usize = 256 * 1024;
 /// Objects in one `apply`.
 pub const MANIFEST_OBJECTS_MAX: usize = 10_000;
 /// Nesting of a manifest or payload.
@@ -37,6 +39,8 @@ pub const CATCH_UP_WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 pub const CATCH_UP_RUNS_MAX: u32 = 10_000;
 /// Finished runs that a job may keep, for each kind of end.
 pub const HISTORY_RUNS_MAX: u32 = 1_000;
+/// The longest minimum interval that a namespace may ask for.
+pub const MIN_INTERVAL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Bytes of an error text kept with a run.
 pub const ERROR_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of output kept with a run.

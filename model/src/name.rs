@@ -1,6 +1,7 @@
 //! Names: what may be called what. Names end up in NATS subjects, Redis keys and consumer names, so their alphabet is
 //! that of a DNS label: no `.`, `*`, `>`, `_`, spaces or capitals, hence no escaping anywhere.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -55,6 +56,13 @@ impl Name {
     }
 }
 
+/// Ordered and compared as its text is, so that a map may be asked by text.
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for Name {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
@@ -88,7 +96,14 @@ pub struct QueueId {
     pub name: Name,
 }
 
-/// Why a text isn't a job's or queue's full name.
+/// A calendar's full name, `billing/de-holidays`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CalendarId {
+    pub namespace: Name,
+    pub name: Name,
+}
+
+/// Why a text isn't the full name of a job, a queue or a calendar.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FullNameError {
     #[error("expected NAMESPACE/NAME, for example billing/nightly-report")]
@@ -114,6 +129,13 @@ impl FromStr for JobId {
     }
 }
 
+impl FromStr for CalendarId {
+    type Err = FullNameError;
+    fn from_str(text: &str) -> Result<Self, FullNameError> {
+        split(text).map(|(namespace, name)| Self { namespace, name })
+    }
+}
+
 impl FromStr for QueueId {
     type Err = FullNameError;
     fn from_str(text: &str) -> Result<Self, FullNameError> {
@@ -122,6 +144,12 @@ impl FromStr for QueueId {
 }
 
 impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Display for CalendarId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::misfire::CatchUp;
-use crate::name::{JobId, QueueId};
+use crate::name::{CalendarId, JobId, Name, QueueId};
 use crate::retry::RetryPolicy;
-use crate::schedule::ScheduleSpec;
+use crate::schedule::{NamedCalendar, ScheduleSpec};
 use crate::time::Timestamp;
 
 /// A job, complete and checked.
@@ -18,6 +18,9 @@ pub struct JobSpec {
     pub id: JobId,
     pub labels: BTreeMap<String, String>,
     pub schedule: ScheduleSpec,
+    /// What the calendars that the schedule names said when the job was accepted, so that a revision means the same
+    /// for ever, wherever it is read.
+    pub calendars: BTreeMap<Name, NamedCalendar>,
     pub queue: QueueId,
     pub work: Work,
     /// Added to each run message, for the handler.
@@ -33,6 +36,21 @@ pub struct JobSpec {
     pub history: HistoryLimits,
     /// Delete the job once its only run has ended: set for work that was deferred ad hoc.
     pub delete_when_done: bool,
+}
+
+/// A calendar: dates that the jobs of its namespace leave out together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CalendarSpec {
+    pub id: CalendarId,
+    pub calendar: NamedCalendar,
+}
+
+/// What holds for all jobs of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceSpec {
+    pub name: Name,
+    /// No job may have two occurrences closer together.
+    pub min_interval: Option<Duration>,
 }
 
 /// What a run carries to its executor.

@@ -267,7 +267,7 @@ fn all_problems_come_at_once() {
     };
     assert_eq!(
         fields(&spec),
-        ["timeZone", "cron[0]", "cron[2]", "every", "end", "count", "exclude", "jitter"]
+        ["timeZone", "cron[0]", "cron[2]", "every", "end", "count", "exclude[0]", "jitter"]
     );
     assert_eq!(fields(&ScheduleSpec::default()), [""]);
 }

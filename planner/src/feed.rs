@@ -12,6 +12,7 @@ use bus::{BusError, Nudge};
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, ReadyChunks};
 use model::id::Revision;
+use model::name::JobId;
 use model::shard::ShardId;
 use model::time::Timestamp;
 use store::StoreError;
@@ -238,6 +239,17 @@ async fn begin<S: PlanStore>(
     store.begin(lease.shard, lease.epoch, &cursor).await
 }
 
+/// A job whose stored state is broken fails alone: the feed goes on without it.
+fn alone(job: &JobId, outcome: Result<Applied, StoreError>) -> Result<Applied, StoreError> {
+    match outcome {
+        Err(StoreError::Corrupt { key, problem }) => {
+            tracing::error!(%job, key, problem, "the job can't be installed");
+            Ok(Applied::Invalid)
+        }
+        outcome => outcome,
+    }
+}
+
 async fn install<S, B>(
     store: &S,
     bus: &B,
@@ -255,12 +267,12 @@ where
     let (shard, job, revision, applied) = match change {
         SpecChange::Put { job, shard, spec } => {
             let Some(site) = site(shard) else { return Ok(()) };
-            let applied = apply_change(&site, &job, &spec).await?;
+            let applied = alone(&job, apply_change(&site, &job, &spec).await)?;
             (shard, job, spec.revision, applied)
         }
         SpecChange::Deleted { job, shard, revision } => {
             let Some(site) = site(shard) else { return Ok(()) };
-            let applied = apply_delete(&site, &job, revision).await?;
+            let applied = alone(&job, apply_delete(&site, &job, revision).await)?;
             (shard, job, revision, applied)
         }
         SpecChange::Foreign { key, revision } => {

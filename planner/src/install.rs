@@ -16,6 +16,8 @@ use store::StoreError;
 use store::lease::Epoch;
 use store::plan::{Cursor, Install, Installed, JobRecord, PlanStore};
 
+use crate::pass::{DeclaredCache, plan_shard};
+
 /// Reads of a record that changed under us, before we give up and let the feed come round again.
 const CONFLICT_RETRIES_MAX: usize = 5;
 
@@ -133,7 +135,10 @@ pub async fn apply_change<S: PlanStore>(
         let first = install.add.first().or(install.add_unseen.first());
         let near = first.is_some_and(|due| due.ms_since(site.now) < NEAR_MS);
         match site.store.install(site.shard, site.epoch, &install).await? {
-            Installed::Done if declared.is_ok() => return Ok(Applied::Installed { near }),
+            Installed::Done if declared.is_ok() => {
+                site.catch_up_with_pass(&cursor).await?;
+                return Ok(Applied::Installed { near });
+            }
             Installed::Done => return Ok(Applied::Invalid),
             Installed::Conflict => {}
         }
@@ -142,9 +147,27 @@ pub async fn apply_change<S: PlanStore>(
 }
 
 impl<S: PlanStore> Site<'_, S> {
+    /// If a pass moved the plan on while we were laying out, our coarse place may lie in minutes that it has done: it
+    /// would wait for the next pass. So that is made up for now.
+    async fn catch_up_with_pass(&self, laid_out_for: &Cursor) -> Result<(), StoreError> {
+        let present = self.store.cursor(self.shard).await?.ok_or(StoreError::Fenced)?;
+        if present.planned_until > laid_out_for.planned_until {
+            plan_shard(self.store, self.shard, self.epoch, &DeclaredCache::default(), self.now).await?;
+        }
+        Ok(())
+    }
+
     async fn read(&self, job: &JobId) -> Result<(Cursor, Option<JobRecord>), StoreError> {
         let cursor = self.store.cursor(self.shard).await?.ok_or(StoreError::Fenced)?;
-        let record = self.store.jobs(self.shard, std::slice::from_ref(job)).await?.pop().flatten();
+        let record = match self.store.jobs(self.shard, std::slice::from_ref(job)).await {
+            Ok(mut records) => records.pop().flatten(),
+            // The store lets a record that can't be read be replaced as if there were none.
+            Err(StoreError::Corrupt { key, problem }) => {
+                tracing::error!(%job, key, problem, "a job's record can't be read; it is written anew");
+                None
+            }
+            Err(problem) => return Err(problem),
+        };
         Ok((cursor, record))
     }
 }

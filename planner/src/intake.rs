@@ -59,25 +59,33 @@ async fn accept<S: Store, B: PlannerBus, D: IntakeDelivery>(
     delivery: &D,
     now: Timestamp,
 ) -> Result<(), ApiError> {
-    match defer_request(delivery.subject(), delivery.headers(), delivery.payload(), delivery.received_at()) {
+    let refusal = match defer_request(
+        delivery.subject(),
+        delivery.headers(),
+        delivery.payload(),
+        delivery.received_at(),
+    ) {
         Ok(deferred) => {
             let spec = one_shot(&deferred, delivery.sequence());
-            api.put_once(&spec, deferred.due_at, now).await?;
+            let accepted = api.put_once(&spec, deferred.due_at, now).await?;
+            (!accepted)
+                .then(|| (DeadReason::Undecodable, format!("there is a job named {} already", spec.id)))
         }
-        Err(problem) => {
-            let letter = DeadLetter {
-                id: format!("intake-{}", delivery.sequence()),
-                subject: delivery.subject().into(),
-                reason: DeadReason::MalformedHeaders,
-                error: problem.to_string(),
-                attempts: 0,
-                died_at: now,
-                original_headers: delivery.headers().clone(),
-                payload: delivery.payload().clone(),
-            };
-            tracing::warn!(subject = delivery.subject(), %problem, "deferred work is quarantined as a dead letter");
-            bus.park(&letter).await?;
-        }
+        Err(problem) => Some((DeadReason::MalformedHeaders, problem.to_string())),
+    };
+    if let Some((reason, error)) = refusal {
+        tracing::warn!(subject = delivery.subject(), error, "deferred work is quarantined as a dead letter");
+        let letter = DeadLetter {
+            id: format!("intake-{}", delivery.sequence()),
+            subject: delivery.subject().into(),
+            reason,
+            error,
+            attempts: 0,
+            died_at: now,
+            original_headers: delivery.headers().clone(),
+            payload: delivery.payload().clone(),
+        };
+        bus.park(&letter).await?;
     }
     delivery.ack().await?;
     Ok(())
@@ -99,6 +107,7 @@ pub fn one_shot(deferred: &Deferred, sequence: u64) -> JobSpec {
         id: JobId { namespace: deferred.queue.namespace.clone(), name },
         labels: BTreeMap::new(),
         schedule: ScheduleSpec { at: vec![deferred.due_at], ..ScheduleSpec::default() },
+        calendars: BTreeMap::new(),
         queue: deferred.queue.clone(),
         work: Work::Bytes(deferred.payload.to_vec()),
         headers: deferred.headers.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
-use bus::{ApiServer, Checkpoints, DeadLetters, Intake, Nudge, RunStream, SpecStore};
+use bus::{ApiServer, Checkpoints, DeadLetters, Intake, Nudge, ObjectStore, RunStream, SpecStore};
 use futures_util::StreamExt;
 use model::plan::{minute_tier_until, pass_is_due};
 use model::shard::{ShardCount, ShardId};
@@ -33,8 +33,14 @@ pub struct PlannerConfig {
 }
 
 /// What a planner needs from the bus.
-pub trait PlannerBus: SpecStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream {}
-impl<T: SpecStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream> PlannerBus for T {}
+pub trait PlannerBus:
+    SpecStore + ObjectStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream
+{
+}
+impl<T: SpecStore + ObjectStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream>
+    PlannerBus for T
+{
+}
 
 #[derive(Debug)]
 pub struct Planner<S, B> {

@@ -11,13 +11,14 @@ use bus::events::AttemptReport;
 use bus::memory::MemoryBus;
 use bus::queue::Delivery;
 use bus::{EventWriter, QueueReader, SpecStore};
+use dispatcher::barrier::Barrier;
 use dispatcher::jobs::Jobs;
 use dispatcher::reconcile::Reconciler;
 use dispatcher::settle::Settler;
 use dispatcher::shard::{PassError, ShardDispatch};
 use model::declared::Declared;
 use model::id::RunId;
-use model::manifest::{self, Node, Object};
+use model::manifest::{self, Node};
 use model::name::{JobId, QueueId};
 use model::run::{AttemptEnd, Outcome, RunState};
 use model::shard::{ShardCount, ShardId};
@@ -83,7 +84,7 @@ impl World {
     /// Declares a job as the API does; answers with when its schedule begins to count.
     pub async fn apply(&self, manifest: serde_json::Value) -> Result<(JobSpec, Timestamp)> {
         let now = self.clock.now();
-        let Object::Job(spec) = manifest::decode(&Node::from_json(manifest), now)
+        let spec = manifest::decode_job(&Node::from_json(manifest), now)
             .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
         let shard = shards().shard_of(&spec.id);
         let present = self.bus.get(shard, &spec.id).await?;
@@ -167,6 +168,7 @@ impl World {
             clock: self.clock.clone(),
             jobs: process.jobs.clone(),
             message_id_key: KEY,
+            barrier: Barrier::new(self.clock.clone()),
         };
         for lease in process.dispatcher.held().values() {
             reconciler.run_once(lease, now).await?;
@@ -195,6 +197,7 @@ impl World {
                 process.jobs.clone(),
                 KEY,
                 lease.clone(),
+                Barrier::new(self.clock.clone()),
             );
             process.shards.insert(lease.shard, shard);
         }

@@ -9,6 +9,7 @@
 pub mod core_nats;
 pub mod dead;
 pub mod events;
+pub mod objects;
 pub mod queues;
 pub mod specs;
 
@@ -27,8 +28,8 @@ use crate::queue::QueueReader;
 use crate::wire::headers::Headers;
 use crate::wire::message_id;
 use crate::{
-    ApiClient, ApiServer, Checkpoints, DeadLetters, EventReader, EventWriter, Intake, Nudge, RunStream,
-    SpecStore,
+    ApiClient, ApiServer, Checkpoints, DeadLetters, EventReader, EventWriter, Intake, Nudge, ObjectStore,
+    RunStream, SpecStore,
 };
 
 /// The ack wait of a world's queues.
@@ -47,6 +48,7 @@ pub trait Bus:
     + Intake
     + DeadLetters
     + SpecStore
+    + ObjectStore
     + Checkpoints
     + Nudge
     + ApiServer
@@ -63,6 +65,7 @@ impl<T> Bus for T where
         + Intake
         + DeadLetters
         + SpecStore
+        + ObjectStore
         + Checkpoints
         + Nudge
         + ApiServer
@@ -127,6 +130,11 @@ macro_rules! bus_conformance {
             listing_leaves_out_the_deleted_and_other_namespaces,
             the_cluster_is_initialised_once,
             checkpoints_of_all_nodes_are_merged,
+        );
+        $crate::bus_conformance!(@tests $world, objects:
+            an_object_is_written_only_at_the_expected_revision,
+            a_deleted_object_can_be_created_again,
+            objects_are_listed_by_kind_and_namespace,
         );
         $crate::bus_conformance!(@tests $world, dead:
             a_letter_is_kept_as_it_was,

@@ -5,6 +5,7 @@
 
 mod core_nats;
 mod log;
+mod objects;
 mod specs;
 mod streams;
 
@@ -68,6 +69,7 @@ struct State {
     event_hands: Hands,
     dead: Log,
     specs: Bucket,
+    objects: Bucket,
     cluster: Option<Cluster>,
     checkpoints: BTreeMap<ShardId, Timestamp>,
     servers: Vec<(u64, ApiHandler)>,
@@ -97,6 +99,7 @@ impl MemoryBus {
             event_hands: Hands::default(),
             dead: log(),
             specs: Bucket::default(),
+            objects: Bucket::default(),
             cluster: None,
             checkpoints: BTreeMap::new(),
             servers: Vec::new(),

@@ -30,10 +30,10 @@ pub(super) struct Bucket {
 }
 
 #[derive(Clone)]
-struct Entry {
-    key: String,
+pub(super) struct Entry {
+    pub(super) key: String,
     /// `None`: a delete marker.
-    value: Option<Bytes>,
+    pub(super) value: Option<Bytes>,
     written_at: Timestamp,
 }
 
@@ -47,12 +47,17 @@ impl Bucket {
         self.last_revision
     }
 
-    fn newest(&self, key: &str) -> Option<(u64, &Entry)> {
+    pub(super) fn newest(&self, key: &str) -> Option<(u64, &Entry)> {
         let revision = *self.newest.get(key)?;
         Some((revision, self.by_revision.get(&revision)?))
     }
 
-    fn write_expecting(
+    /// The newest entry of each key, delete markers included.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, &Entry)> {
+        self.by_revision.iter().map(|(revision, entry)| (*revision, entry))
+    }
+
+    pub(super) fn write_expecting(
         &mut self,
         key: &str,
         expected: u64,

@@ -10,7 +10,7 @@ use model::shard::ShardId;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::NatsBus;
+use super::{NatsBus, connect};
 use crate::api::{API_CONCURRENCY_MAX, ApiClient, ApiHandler, ApiServer};
 use crate::error::BusError;
 use crate::nudge::Nudge;
@@ -18,7 +18,11 @@ use crate::subjects::{API_ALL, API_GROUP, NUDGES_ALL, api, nudge, parse_api, par
 
 impl ApiServer for NatsBus {
     async fn serve(&self, handler: ApiHandler) -> Result<(), BusError> {
-        let mut requests = self.link().subscribe(API_ALL.into(), Some(API_GROUP)).await?;
+        // Requests come from anybody whom the operator allows: their headers may cut the connection that reads them, or
+        // kill its client. So they have their own, and whoever serves starts again when it died.
+        let shared = &self.shared;
+        let requests = connect::connect_reader(&shared.access.url, &shared.options, "requests").await?;
+        let mut requests = requests.subscribe_early(API_ALL.into(), Some(API_GROUP)).await?;
         let slots = Arc::new(Semaphore::new(API_CONCURRENCY_MAX));
         let mut working = JoinSet::new();
         while let Some(request) = requests.next().await {

@@ -15,7 +15,28 @@ use crate::error::BusError;
 /// Commands that may wait for the connection's task.
 const SEND_QUEUE_MAX: usize = 4_096;
 
+/// Connects, and checks the server.
 pub(super) async fn connect(url: &str, options: &NatsOptions) -> Result<Link, BusError> {
+    let link = open(url, options, |settings| settings.name(&options.name)).await?;
+    check_server(&link).await?;
+    Ok(link)
+}
+
+/// A further connection, to a server that was checked, for reading a consumer. Doesn't wait until it stands.
+pub(super) async fn connect_reader(
+    url: &str,
+    options: &NatsOptions,
+    consumer: &str,
+) -> Result<Link, BusError> {
+    let name = format!("{} reads {consumer}", options.name);
+    open(url, options, |settings| settings.name(name).retry_on_initial_connect()).await
+}
+
+async fn open(
+    url: &str,
+    options: &NatsOptions,
+    more: impl FnOnce(ConnectOptions) -> ConnectOptions,
+) -> Result<Link, BusError> {
     let (connections, connected) = watch::channel(0_u64);
     let (losses, lost) = watch::channel(0_u64);
     let denials = Arc::new(Mutex::new(Denials::default()));
@@ -36,8 +57,7 @@ pub(super) async fn connect(url: &str, options: &NatsOptions) -> Result<Link, Bu
             async {}
         }
     };
-    let mut settings = ConnectOptions::new()
-        .name(&options.name)
+    let mut settings = more(ConnectOptions::new())
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))
@@ -61,9 +81,7 @@ pub(super) async fn connect(url: &str, options: &NatsOptions) -> Result<Link, Bu
     };
     let servers: Vec<String> = url.split(',').map(|one| one.trim().to_owned()).collect();
     let client = settings.connect(servers).await.map_err(|e| refusal(url, &e))?;
-    let link = Link::new(client, connected, lost, denials);
-    check_server(&link).await?;
-    Ok(link)
+    Ok(Link::new(client, connected, lost, denials))
 }
 
 /// 50 ms, doubling up to the maximum.

@@ -1,18 +1,17 @@
 //! Dead letters.
 
-use async_nats::jetstream::ErrorCode;
 use model::run::Generation;
 use serde_json::json;
 
-use super::link::Outgoing;
-use super::runs::{StoredMessage, stored_message};
+use super::link::{Link, Outgoing};
+use super::runs::{StoredMessage, delete_message, stored_message};
 use super::{NatsBus, PUBLISH_TIMEOUT};
 use crate::checkpoints::Cluster;
 use crate::dead::{DeadLetter, DeadLetters, Redriven, StoredDeadLetter};
 use crate::error::BusError;
 use crate::order::Publication;
 use crate::subjects::{DEAD_ALL, QueueSubject, STREAM_DEAD, dead};
-use crate::wire::dead::{decode_letter, encode_letter, letter_id, queue_of, redrive_order};
+use crate::wire::dead::{decode_letter, encode_letter, fit_letter, letter_id, queue_of, redrive_order};
 use crate::wire::headers::MESSAGE_ID;
 use crate::wire::message_id;
 use crate::wire::order::encode_publication;
@@ -25,13 +24,19 @@ fn decode(stored: StoredMessage) -> StoredDeadLetter {
     StoredDeadLetter { number: stored.sequence, letter }
 }
 
+/// Stores a letter, cut to what the server takes in one message: one that it refused would circle for ever.
+pub(super) async fn park(link: &Link, letter: &DeadLetter) -> Result<u64, BusError> {
+    let letter = fit_letter(letter, link.payload_bytes_max());
+    let mut headers = encode_letter(&letter);
+    headers.insert(MESSAGE_ID.into(), letter_id(&letter));
+    let subject = dead(queue_of(&letter).as_ref());
+    let message = Outgoing { subject, headers, payload: letter.payload };
+    link.store_only(message, PUBLISH_TIMEOUT).await.map(|stored| stored.sequence)
+}
+
 impl DeadLetters for NatsBus {
     async fn park(&self, letter: &DeadLetter) -> Result<u64, BusError> {
-        let mut headers = encode_letter(letter);
-        headers.insert(MESSAGE_ID.into(), letter_id(letter));
-        let subject = dead(queue_of(letter).as_ref());
-        let message = Outgoing { subject, headers, payload: letter.payload.clone() };
-        self.link().store_only(message, PUBLISH_TIMEOUT).await.map(|stored| stored.sequence)
+        park(self.link(), letter).await
     }
 
     async fn letters(&self, from: u64, limit: usize) -> Result<Vec<StoredDeadLetter>, BusError> {
@@ -74,18 +79,10 @@ impl DeadLetters for NatsBus {
     }
 
     async fn purge(&self, number: u64) -> Result<bool, BusError> {
-        let verb = format!("STREAM.MSG.DELETE.{STREAM_DEAD}");
-        let body = json!({"seq": number, "no_erase": true});
-        // What JetStream says of a message that isn't there depends on where it isn't.
-        let absent = [
-            ErrorCode::NO_MESSAGE_FOUND,
-            ErrorCode::SEQUENCE_NOT_FOUND,
-            ErrorCode::STREAM_MESSAGE_DELETE_FAILED,
-        ];
         if number == 0 || self.letter(number).await?.is_none() {
             return Ok(false);
         }
-        Ok(self.link().js_maybe::<serde::de::IgnoredAny>(&verb, &body, &absent).await?.is_some())
+        delete_message(self.link(), STREAM_DEAD, number).await
     }
 }
 

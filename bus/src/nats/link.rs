@@ -44,6 +44,8 @@ pub(super) struct Denials {
 }
 
 const DENIALS_MAX: usize = 64;
+/// The server's own default, for as long as it hasn't said.
+const PAYLOAD_BYTES_MAX_DEFAULT: usize = 1_024 * 1_024;
 
 impl Denials {
     /// Keeps the subject of `Permissions Violation for Publish to "ecron.run.a.b"`.
@@ -104,9 +106,19 @@ impl Link {
         self.client.try_server_info().is_some_and(|info| info.jetstream)
     }
 
-    /// Changes after each reconnect.
-    pub(super) fn reconnects(&self) -> watch::Receiver<u64> {
+    /// Bytes of headers and payload that the server takes in one message.
+    pub(super) fn payload_bytes_max(&self) -> usize {
+        self.client.try_server_info().map_or(PAYLOAD_BYTES_MAX_DEFAULT, |info| info.max_payload)
+    }
+
+    /// Connections made so far; its receivers also tell the first one.
+    pub(super) fn connections(&self) -> watch::Receiver<u64> {
         self.connected.clone()
+    }
+
+    /// How often the connection was lost so far.
+    pub(super) fn loss_count(&self) -> u64 {
+        *self.lost.borrow()
     }
 
     /// Changes after each loss of the connection.
@@ -188,6 +200,15 @@ impl Link {
         group: Option<&str>,
     ) -> Result<Subscriber, BusError> {
         self.check_connected()?;
+        self.subscribe_early(subject, group).await
+    }
+
+    /// Like `subscribe`, also before the connection stands.
+    pub(super) async fn subscribe_early(
+        &self,
+        subject: String,
+        group: Option<&str>,
+    ) -> Result<Subscriber, BusError> {
         let subscribed = match group {
             Some(group) => self.client.queue_subscribe(subject.clone(), group.into()).await,
             None => self.client.subscribe(subject.clone()).await,

@@ -1,21 +1,27 @@
 //! The bus over NATS JetStream. The only place that says `async_nats::`.
 //!
-//! `NatsBus` is one connection with all traits on it, one file each. `link` owns the connection and sends every
-//! request, so that each has a deadline and one mapping of errors; `pull` owns pull consumers.
+//! `NatsBus` is one trusted connection with all traits on it, one file each, and a connection for each consumer that it
+//! reads, because a message can kill the one that reads it. `link` owns a connection and sends every request, so that each
+//! has a deadline and one mapping of errors; `pull` owns pull consumers, `reader` their connections, `sweep` removes
+//! what killed one.
 
 mod api;
 mod checkpoints;
 mod connect;
 mod dead;
 mod events;
+mod header_block;
 mod intake;
 mod link;
 mod message;
+mod objects;
 mod pull;
 mod queue;
+mod reader;
 mod runs;
 mod specs;
 mod streams;
+mod sweep;
 mod watch;
 
 use std::collections::HashMap;
@@ -29,6 +35,7 @@ use tokio::time::Instant;
 use crate::error::BusError;
 use link::Link;
 use pull::Puller;
+use reader::Access;
 
 pub use dead::LETTERS_PAGE_MAX;
 pub use events::NatsEvent;
@@ -85,15 +92,15 @@ impl Default for NatsOptions {
     }
 }
 
-/// One connection to NATS. Cheap to clone; the clones share it.
+/// A connection to NATS, and one for each consumer that is read. Cheap to clone; the clones share them.
 #[derive(Clone)]
 pub struct NatsBus {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    link: Link,
-    options: NatsOptions,
+    access: Access,
+    options: Arc<NatsOptions>,
     /// One puller a consumer, made when it is first read.
     queues: Mutex<HashMap<QueueId, Puller>>,
     settler: Mutex<Option<Puller>>,
@@ -113,10 +120,11 @@ impl NatsBus {
     /// `Refused`: somebody does, but not a NATS that we can use (credentials, version, no JetStream). `url` may name
     /// several servers, separated by commas.
     pub async fn connect(url: &str, options: NatsOptions) -> Result<Self, BusError> {
-        let link = connect::connect(url, &options).await?;
+        let trusted = connect::connect(url, &options).await?;
+        let options = Arc::new(options);
         Ok(Self {
             shared: Arc::new(Shared {
-                link,
+                access: Access { trusted, url: url.into(), options: options.clone() },
                 options,
                 queues: Mutex::default(),
                 settler: Mutex::default(),
@@ -139,7 +147,7 @@ impl NatsBus {
     }
 
     fn link(&self) -> &Link {
-        &self.shared.link
+        &self.shared.access.trusted
     }
 }
 

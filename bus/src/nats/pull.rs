@@ -5,21 +5,22 @@
 //! pull stays with the server for the next fetch, which adopts it. So an idle executor has a message as soon as it is
 //! stored, no batch is waited for, and never more is asked for than the caller had room for.
 //!
-//! One task a consumer owns the subscription on which all its pulls are answered, so that no message is lost when a
+//! One task a consumer owns the reader on which all its pulls are answered, so that no message is lost when a
 //! caller gives up: what its pull still brings goes to the next fetch or, if none comes within `SPARE_WAIT`, back to the
-//! server for somebody else. A pull that was asked for on a lost connection is asked for again on the new one.
+//! server for somebody else. A pull that was asked for on a lost connection is asked for again on the new one. Only pulls
+//! and what they bring use the reader's connection; answers to messages go over the trusted one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use async_nats::{Message, StatusCode, Subscriber};
-use futures_util::StreamExt;
+use async_nats::{Message, StatusCode};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::link::Link;
 use super::message::{Delivered, nak_with};
+use super::reader::{Access, Heard, Reader};
 use super::streams::ConsumerSpec;
 use crate::error::BusError;
 
@@ -73,10 +74,10 @@ impl Drop for Ticket {
 }
 
 impl Puller {
-    pub(super) fn spawn(link: &Link, consumer: ConsumerSpec) -> Self {
+    pub(super) fn spawn(access: &Access, consumer: ConsumerSpec) -> Self {
         let (inputs, received) = mpsc::unbounded_channel();
-        tokio::spawn(run(link.clone(), consumer, received));
-        Self { link: link.clone(), inputs }
+        tokio::spawn(run(access.clone(), consumer, received));
+        Self { link: access.trusted.clone(), inputs }
     }
 
     /// Up to `limit` messages; waits up to `wait` for the first. Dropping the future loses none.
@@ -112,10 +113,10 @@ struct Pull {
 }
 
 struct Pulls {
+    /// The trusted connection.
     link: Link,
+    reader: Reader,
     consumer: ConsumerSpec,
-    /// Pulls are answered on `<inbox>.<number>`.
-    inbox: String,
     last_pull: u64,
     /// By the number of their pull.
     waiting: BTreeMap<u64, Waiting>,
@@ -128,38 +129,19 @@ struct Pulls {
 }
 
 enum Woken {
-    Message(Option<Message>),
+    Heard(Heard),
     Input(Option<Input>),
-    Reconnected,
     Tick,
 }
 
-async fn run(link: Link, consumer: ConsumerSpec, mut inputs: mpsc::UnboundedReceiver<Input>) {
-    let mut reconnects = link.reconnects();
-    // Nothing to do before the first fetch; a connection that is down then is waited for.
-    let Some(mut first) = inputs.recv().await else { return };
-    let inbox = link.new_inbox();
-    let mut subscription = loop {
-        match link.subscribe(format!("{inbox}.*"), None).await {
-            Ok(subscription) => break subscription,
-            Err(error) => {
-                if let Input::Fetch(fetch) = first {
-                    tokio::time::sleep_until((Instant::now() + RETRY_DELAY).min(fetch.deadline)).await;
-                    let _ = fetch.reply.send(Err(error));
-                }
-                match inputs.recv().await {
-                    Some(next) => first = next,
-                    None => return,
-                }
-            }
-        }
-    };
-    let mut pulls = Pulls::new(link, consumer, inbox);
+async fn run(access: Access, consumer: ConsumerSpec, mut inputs: mpsc::UnboundedReceiver<Input>) {
+    // Nothing to do before the first fetch.
+    let Some(first) = inputs.recv().await else { return };
+    let mut pulls = Pulls::new(access, consumer);
     pulls.handle(Woken::Input(Some(first))).await;
-    reconnects.mark_unchanged();
     loop {
         let tick = pulls.next_tick();
-        let woken = wait(&mut subscription, &mut inputs, &mut reconnects, tick).await;
+        let woken = wait(&mut pulls.reader, &mut inputs, tick).await;
         if !pulls.handle(woken).await {
             break;
         }
@@ -167,27 +149,21 @@ async fn run(link: Link, consumer: ConsumerSpec, mut inputs: mpsc::UnboundedRece
     pulls.give_back_all().await;
 }
 
-async fn wait(
-    subscription: &mut Subscriber,
-    inputs: &mut mpsc::UnboundedReceiver<Input>,
-    reconnects: &mut watch::Receiver<u64>,
-    tick: Instant,
-) -> Woken {
+async fn wait(reader: &mut Reader, inputs: &mut mpsc::UnboundedReceiver<Input>, tick: Instant) -> Woken {
     tokio::select! {
         biased;
-        message = subscription.next() => Woken::Message(message),
+        heard = reader.hear() => Woken::Heard(heard),
         input = inputs.recv() => Woken::Input(input),
-        Ok(()) = reconnects.changed() => Woken::Reconnected,
         () = tokio::time::sleep_until(tick) => Woken::Tick,
     }
 }
 
 impl Pulls {
-    fn new(link: Link, consumer: ConsumerSpec, inbox: String) -> Self {
+    fn new(access: Access, consumer: ConsumerSpec) -> Self {
         Self {
-            link,
+            link: access.trusted.clone(),
+            reader: Reader::new(access, consumer.clone()),
             consumer,
-            inbox,
             last_pull: 0,
             waiting: BTreeMap::new(),
             orphans: BTreeMap::new(),
@@ -199,11 +175,11 @@ impl Pulls {
     /// `false`: nobody is left to fetch for.
     async fn handle(&mut self, woken: Woken) -> bool {
         match woken {
-            Woken::Message(None) | Woken::Input(None) => return false,
-            Woken::Message(Some(message)) => self.on_message(message).await,
+            Woken::Input(None) => return false,
+            Woken::Heard(Heard::Message(message)) => self.on_message(message).await,
+            Woken::Heard(Heard::Ready) => self.on_ready().await,
             Woken::Input(Some(Input::Fetch(fetch))) => self.on_fetch(fetch).await,
             Woken::Input(Some(Input::Returned(batch))) => self.keep_spare(batch),
-            Woken::Reconnected => self.on_reconnected().await,
             Woken::Tick => self.on_tick().await,
         }
         true
@@ -232,18 +208,19 @@ impl Pulls {
         if !self.ensured
             && let Err(error) = self.ensure().await
         {
-            return self.fail(fetch, error).await;
+            return self.fail(fetch, error);
+        }
+        if !self.reader.is_ready() {
+            return self.hold(fetch);
         }
         let expires = fetch.deadline.saturating_duration_since(now).clamp(PULL_EXPIRES_MIN, PULL_EXPIRES_MAX);
         self.last_pull += 1;
         let id = self.last_pull;
-        let remaining = fetch.limit;
+        let remaining = self.reader.batch(fetch.limit);
         let expires_ns = u64::try_from(expires.as_nanos()).unwrap_or(u64::MAX);
         let request = json!({"batch": remaining, "expires": expires_ns});
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.consumer.stream, self.consumer.name);
-        let reply = format!("{}.{id}", self.inbox);
         // Without a connection the pull is asked for when there is one again.
-        if let Err(error) = self.link.publish_for(subject, Some(reply), request.to_string().into()).await {
+        if let Err(error) = self.reader.pull(id, request.to_string()).await {
             tracing::debug!(consumer = %self.consumer.name, %error, "failed to pull");
         }
         let pull = Pull { remaining, ends_at: now + expires + PULL_SLACK };
@@ -257,11 +234,16 @@ impl Pulls {
     }
 
     /// A fetch that can't be served: told at once, unless the connection is down and may come back in time.
-    async fn fail(&mut self, fetch: Fetch, error: BusError) {
+    fn fail(&mut self, fetch: Fetch, error: BusError) {
         if self.link.is_connected() || Instant::now() >= fetch.deadline {
             let _ = fetch.reply.send(Err(error));
             return;
         }
+        self.hold(fetch);
+    }
+
+    /// Keeps a fetch for which nothing can be asked now, until the reader is ready or the fetch's time is up.
+    fn hold(&mut self, fetch: Fetch) {
         self.last_pull += 1;
         let pull = Pull { remaining: 0, ends_at: fetch.deadline };
         self.waiting.insert(self.last_pull, Waiting { fetch, got: Vec::new(), got_since: None, pull });
@@ -331,8 +313,7 @@ impl Pulls {
         if Instant::now() < waiting.fetch.deadline {
             return self.pull_for(waiting.fetch).await;
         }
-        let empty = if self.link.is_connected() { Ok(Vec::new()) } else { Err(disconnected()) };
-        let _ = waiting.fetch.reply.send(empty);
+        let _ = waiting.fetch.reply.send(self.reader.problem().map_or_else(|| Ok(Vec::new()), Err));
     }
 
     /// Hands a fetch what it got. Its pull, if the server may still hold it, is an orphan.
@@ -392,12 +373,12 @@ impl Pulls {
     }
 
     /// The server has forgotten every pull, and may have lost the consumer.
-    async fn on_reconnected(&mut self) {
+    async fn on_ready(&mut self) {
         self.orphans.clear();
         self.ensured = false;
         for (id, waiting) in &mut self.waiting {
             waiting.pull.remaining = 0;
-            tracing::debug!(pull = id, consumer = %self.consumer.name, "asking again after a reconnect");
+            tracing::debug!(pull = id, consumer = %self.consumer.name, "asking on a new connection");
         }
         let ids: Vec<u64> = self.waiting.keys().copied().collect();
         for id in ids {
@@ -453,10 +434,6 @@ impl Pulls {
 
 /// The server refuses shorter ones.
 const PULL_EXPIRES_MIN: Duration = Duration::from_millis(1);
-
-fn disconnected() -> BusError {
-    BusError::Failed("not connected to NATS".into())
-}
 
 impl Waiting {
     /// When to act if nothing comes.

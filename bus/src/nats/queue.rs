@@ -91,7 +91,7 @@ impl NatsBus {
         let mut queues = lock(&self.shared.queues);
         let new = || {
             let consumer = ConsumerSpec::of_queue(queue, self.shared.options.ack_wait);
-            Puller::spawn(self.link(), consumer)
+            Puller::spawn(&self.shared.access, consumer)
         };
         queues.entry(queue.clone()).or_insert_with(new).clone()
     }

@@ -50,6 +50,15 @@ struct RawMessage {
     time: String,
 }
 
+/// A message as the stream stores it, with its header block unread.
+pub(super) struct UnreadMessage {
+    pub(super) subject: String,
+    pub(super) sequence: u64,
+    pub(super) block: Vec<u8>,
+    pub(super) payload: Bytes,
+    pub(super) stored_at: Timestamp,
+}
+
 /// Which stored message: by `{"seq": 7}`, `{"last_by_subj": "…"}` or `{"seq": 7, "next_by_subj": "…"}`. Asks the
 /// stream's leader, so that it never answers with an older state than was acknowledged. `None`: there is none.
 pub(super) async fn stored_message(
@@ -57,20 +66,45 @@ pub(super) async fn stored_message(
     stream: &str,
     which: &serde_json::Value,
 ) -> Result<Option<StoredMessage>, BusError> {
+    let unread = unread_message(link, stream, which).await?;
+    Ok(unread.map(|unread| StoredMessage {
+        headers: parse_headers(&String::from_utf8_lossy(&unread.block)),
+        subject: unread.subject,
+        sequence: unread.sequence,
+        payload: unread.payload,
+        stored_at: unread.stored_at,
+    }))
+}
+
+/// Like `stored_message`. The answer is JSON, so that no header block can harm the connection.
+pub(super) async fn unread_message(
+    link: &Link,
+    stream: &str,
+    which: &serde_json::Value,
+) -> Result<Option<UnreadMessage>, BusError> {
     let absent = [ErrorCode::NO_MESSAGE_FOUND, ErrorCode::SEQUENCE_NOT_FOUND];
     let verb = format!("STREAM.MSG.GET.{stream}");
     let Some(answer) = link.js_maybe::<MessageAnswer>(&verb, which, &absent).await? else { return Ok(None) };
     let raw = answer.message;
     let unreadable =
         |what: &str| BusError::Refused(format!("message {} of {stream}: unreadable {what}", raw.seq));
-    let headers = STANDARD.decode(&raw.hdrs).map_err(|_| unreadable("headers"))?;
-    Ok(Some(StoredMessage {
-        headers: parse_headers(&String::from_utf8_lossy(&headers)),
+    Ok(Some(UnreadMessage {
+        block: STANDARD.decode(&raw.hdrs).map_err(|_| unreadable("headers"))?,
         payload: STANDARD.decode(&raw.data).map_err(|_| unreadable("data"))?.into(),
         stored_at: raw.time.parse().map_err(|_| unreadable("time"))?,
         subject: raw.subject,
         sequence: raw.seq,
     }))
+}
+
+/// Removes a message from its stream; `false` if it isn't there (any more).
+pub(super) async fn delete_message(link: &Link, stream: &str, sequence: u64) -> Result<bool, BusError> {
+    // What JetStream says of a message that isn't there depends on where it isn't.
+    let absent =
+        [ErrorCode::NO_MESSAGE_FOUND, ErrorCode::SEQUENCE_NOT_FOUND, ErrorCode::STREAM_MESSAGE_DELETE_FAILED];
+    let body = json!({"seq": sequence, "no_erase": true});
+    let verb = format!("STREAM.MSG.DELETE.{stream}");
+    Ok(link.js_maybe::<serde::de::IgnoredAny>(&verb, &body, &absent).await?.is_some())
 }
 
 /// A block of headers as the server stores it: `NATS/1.0`, then `Name: value`, a line each.

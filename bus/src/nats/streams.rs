@@ -11,9 +11,9 @@ use super::link::Link;
 use super::{ACK_PENDING_MAX, NatsOptions, PULLS_WAITING_MAX};
 use crate::error::BusError;
 use crate::subjects::{
-    BUCKET_CHECKPOINTS, BUCKET_SPECS, DEAD_ALL, DEFERS_ALL, EVENTS_ALL, QueueSubject, RUNS_ALL, STREAM_DEAD,
-    STREAM_EVENTS, STREAM_INTAKE, STREAM_RUNS, SUBMITS_ALL, TERMINATED_ALL, bucket_stream, bucket_subject,
-    queue_consumer,
+    BUCKET_CHECKPOINTS, BUCKET_OBJECTS, BUCKET_SPECS, DEAD_ALL, DEFERS_ALL, EVENTS_ALL, QueueSubject,
+    RUNS_ALL, STREAM_DEAD, STREAM_EVENTS, STREAM_INTAKE, STREAM_RUNS, SUBMITS_ALL, TERMINATED_ALL,
+    bucket_stream, bucket_subject, queue_consumer,
 };
 
 /// How long a stream remembers message ids. Longer than any publisher of ours repeats one (seconds: a takeover, a
@@ -75,6 +75,7 @@ fn wanted(options: &NatsOptions) -> Vec<Config> {
             ..stream(STREAM_DEAD, &[DEAD_ALL], "ecron: dead letters, until redriven or purged")
         },
         bucket(BUCKET_SPECS, "ecron: job specs"),
+        bucket(BUCKET_OBJECTS, "ecron: calendars and namespaces"),
         bucket(BUCKET_CHECKPOINTS, "ecron: dispatch checkpoints and cluster settings"),
     ]
 }
@@ -153,7 +154,8 @@ fn differences(wanted: &Config, found: &Config) -> Vec<String> {
 pub(super) struct ConsumerSpec {
     pub(super) stream: &'static str,
     pub(super) name: String,
-    filters: Vec<String>,
+    /// Subjects that it reads; none: all of the stream's.
+    pub(super) filters: Vec<String>,
     ack_wait: Duration,
 }
 
@@ -231,7 +233,7 @@ mod tests {
             ..wanted.clone()
         };
         let expected = [
-            "stream ECRON_RUNS: subjects is ecron.run.>, expected ecron.run.> ecron.submit.>",
+            "stream ECRON_RUNS: subjects is ecron.run.>, expected ecron.run.*.* ecron.submit.*.*",
             "stream ECRON_RUNS: retention is Limits, expected WorkQueue",
             "stream ECRON_RUNS: discard is Old, expected New",
             "stream ECRON_RUNS: duplicate window is 120 s, expected 600 s",

@@ -8,7 +8,7 @@ use model::run::Generation;
 use model::time::Timestamp;
 
 use super::event::bounded;
-use super::headers::{GENERATION, Headers};
+use super::headers::{GENERATION, Headers, block_bytes};
 use super::order::{RawRun, decode_order};
 use crate::dead::{DeadLetter, DeadReason};
 use crate::order::{Order, OrderProblem};
@@ -46,7 +46,11 @@ impl DeadReason {
     }
 }
 
+/// Also a name without a letter, which nobody can send by itself.
 fn means_something(name: &str) -> bool {
+    if name.is_empty() {
+        return true;
+    }
     let name = name.to_ascii_lowercase();
     ["nats-", "ecron-dead-", "ecron-original-"].iter().any(|prefix| name.starts_with(prefix))
 }
@@ -103,6 +107,39 @@ pub fn encode_letter(letter: &DeadLetter) -> Headers {
     headers
 }
 
+/// Room for the headers of a letter that aren't the original's: bounded ones, and the protocol's own.
+const LETTER_HEADERS_BYTES: usize = 16 * 1024;
+
+/// A letter that fits into one message of `bytes_max` bytes, whatever its publisher sent. If it must be cut, its error
+/// says so; the payload keeps its beginning, the headers go first.
+#[must_use]
+pub fn fit_letter(letter: &DeadLetter, bytes_max: usize) -> DeadLetter {
+    let mut letter = letter.clone();
+    let mut cuts = Vec::new();
+    let room = bytes_max.saturating_sub(LETTER_HEADERS_BYTES);
+    // Each name may get `ORIGINAL` put before it.
+    let prefixes = letter.original_headers.len().saturating_mul(ORIGINAL.len());
+    let mut headers = block_bytes(&letter.original_headers).saturating_add(prefixes);
+    if headers > room / 2 {
+        cuts.push(format!("its {headers} bytes of headers were left out"));
+        letter.original_headers.clear();
+        headers = 0;
+    }
+    let payload_max = room - headers;
+    if letter.payload.len() > payload_max {
+        cuts.push(format!("its payload of {} bytes was cut to {payload_max}", letter.payload.len()));
+        letter.payload.truncate(payload_max);
+    }
+    if !cuts.is_empty() {
+        letter.error = format!(
+            "{} (too large for a letter: {})",
+            bounded(&letter.error, ERROR_BYTES_MAX / 2),
+            cuts.join("; ")
+        );
+    }
+    letter
+}
+
 /// A letter as the stream holds it. One that somebody else put there is still shown, as undecodable.
 #[must_use]
 pub fn decode_letter(subject: &str, all: &Headers, payload: Bytes, stored_at: Timestamp) -> DeadLetter {
@@ -155,6 +192,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::headers::UNREADABLE;
 
     fn letter() -> DeadLetter {
         let original_headers = [
@@ -192,6 +230,29 @@ mod tests {
     }
 
     #[test]
+    fn a_letter_is_cut_to_what_one_message_holds_and_says_so() {
+        let payload = Bytes::from(vec![b'x'; 100_000]);
+        let large = DeadLetter { payload, ..letter() };
+        assert_eq!(fit_letter(&large, 200_000), large);
+        let cut = fit_letter(&large, 64 * 1024);
+        let bytes = block_bytes(&encode_letter(&cut)) + cut.payload.len();
+        assert!((40_000..64 * 1024).contains(&bytes), "{bytes}");
+        assert!(cut.error.contains("payload of 100000 bytes was cut"), "{}", cut.error);
+        let mut large = letter();
+        large.original_headers.insert("X".into(), "x".repeat(100_000));
+        let cut = fit_letter(&large, 64 * 1024);
+        assert!(cut.original_headers.is_empty() && cut.payload == large.payload);
+        assert!(cut.error.contains("bytes of headers were left out"), "{}", cut.error);
+    }
+
+    #[test]
+    fn a_letter_with_unreadable_headers_is_not_redriven_without_them() {
+        let mut letter = letter();
+        letter.original_headers = [(UNREADABLE.to_owned(), "Ecron-Retry attempts=1".to_owned())].into();
+        assert!(redrive_order(&letter).is_err());
+    }
+
+    #[test]
     fn a_redriven_run_keeps_its_id_and_gets_the_next_generation() {
         let mut letter = letter();
         letter.original_headers.remove("Ecron-Dead-Reason");
@@ -206,7 +267,7 @@ mod tests {
     proptest! {
         #[test]
         fn letters_round_trip(id in "\\PC{0,20}", error in "[\\\\\\n\\rna-z]{0,30}", attempts in any::<u32>(),
-            original_headers in proptest::collection::btree_map("(Ecron-Dead-|Ecron-Original-|Nats-|nats-|X)[A-Za-z-]{1,12}",
+            original_headers in proptest::collection::btree_map("(|(Ecron-Dead-|Ecron-Original-|Nats-|nats-|X)[A-Za-z-]{1,12})",
                 "[ -~]{0,20}", 0..5)) {
             let letter = DeadLetter { id, error, attempts, original_headers, ..letter() };
             let read = decode_letter("s", &encode_letter(&letter), letter.payload.clone(), Timestamp::from_ms(0));

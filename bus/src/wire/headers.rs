@@ -33,6 +33,9 @@ pub const KEY: &str = "Ecron-Key";
 pub const AT: &str = "Ecron-At";
 pub const DELAY: &str = "Ecron-Delay";
 pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// In a dead letter only: the lines of the original header block that weren't headers, escaped. Not one of the names
+/// that publishers may use, so that such a letter isn't redriven as if it were whole.
+pub const UNREADABLE: &str = "Ecron-Unreadable";
 
 /// What the names of our headers and of the server's begin with.
 const OURS: &str = "ecron-";

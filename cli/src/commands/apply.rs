@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use ambient::Clock;
 use bus::nats::NatsBus;
-use model::manifest::Node;
-use planner::api::types::{AppliedJob, ApplyAction, ApplyReply, ApplyRequest, JobRequest, JobView};
+use model::manifest::{Node, apply_order};
+use planner::api::types::{ApiError, AppliedJob, ApplyAction, ApplyReply, ApplyRequest, JobRequest, JobView};
 
 use crate::args::{ApplyArgs, Servers};
-use crate::commands::validate::check;
+use crate::commands::validate::{OtherCalendars, Report, check};
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output;
@@ -24,31 +24,32 @@ const WAIT_POLL: Duration = Duration::from_millis(50);
 pub(crate) async fn run(servers: &Servers, args: &ApplyArgs) -> Result<(), Failure> {
     let manifests = read(&args.files)?;
     let bus = nats(servers).await?;
-    let applied = apply(&bus, &manifests, args.dry_run).await?;
+    let reply = apply(&bus, &manifests, args.dry_run).await?;
     if args.wait && !args.dry_run {
-        wait(&bus, &applied, args.timeout).await?;
+        wait(&bus, &reply, args.timeout).await?;
     }
-    if !output::structured(&ApplyReply { jobs: applied.clone() }, args.output)? {
-        for job in &applied {
-            output::line(sentence(job, args.dry_run))?;
+    if !output::structured(&reply, args.output)? {
+        for sentence in sentences(&reply, args.dry_run) {
+            output::line(sentence)?;
         }
     }
-    let failed = applied.iter().filter(|job| job.error.is_some()).count();
+    let errors = reply.objects.iter().map(|object| &object.error).chain(jobs(&reply).map(|job| &job.error));
+    let failed = errors.filter(|error| error.is_some()).count();
     if failed > 0 {
-        return Err(Failure::failed(format!("{failed} of {} jobs weren't applied", applied.len())));
+        return Err(Failure::failed(format!("{failed} object(s) weren't applied")));
     }
     Ok(())
 }
 
-/// Every manifest of these files, checked; or every problem of every file.
+/// Every job that an `apply` wrote: the declared ones, and those that a changed calendar moved.
+fn jobs(reply: &ApplyReply) -> impl Iterator<Item = &AppliedJob> {
+    reply.jobs.iter().chain(reply.objects.iter().flat_map(|object| &object.updated))
+}
+
+/// Every manifest of these files, checked, calendars and namespaces first; or every problem of every file.
 pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<serde_json::Value>, Failure> {
-    let mut manifests = Vec::new();
-    let mut problems = Vec::new();
-    for file in expand(files)? {
-        let report = check(&file)?;
-        manifests.extend(report.manifests.iter().map(Node::to_json));
-        problems.extend(report.problems);
-    }
+    // Calendars that aren't here are the server's to judge.
+    let Report { mut manifests, problems, .. } = check(&expand(files)?, OtherCalendars::Assumed)?;
     if !problems.is_empty() {
         let count = problems.len();
         return Err(Failure::input(format!(
@@ -56,10 +57,12 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<serde_json::Value>, Failure>
             problems.join("\n")
         )));
     }
+    // What others refer to goes into the first batches.
+    manifests.sort_by_key(apply_order);
     if manifests.is_empty() {
         return Err(Failure::input("there is no manifest in the input"));
     }
-    Ok(manifests)
+    Ok(manifests.iter().map(Node::to_json).collect())
 }
 
 /// Folders become the manifests in them, in order of name.
@@ -95,20 +98,20 @@ pub(crate) async fn apply(
     bus: &NatsBus,
     manifests: &[serde_json::Value],
     dry_run: bool,
-) -> Result<Vec<AppliedJob>, Failure> {
-    let mut applied = Vec::with_capacity(manifests.len());
+) -> Result<ApplyReply, Failure> {
+    let mut applied = ApplyReply { jobs: Vec::with_capacity(manifests.len()), objects: vec![] };
     let mut batch = Vec::new();
     let mut bytes = 0;
     for manifest in manifests {
         let size = manifest.to_string().len();
         if !batch.is_empty() && (bytes + size > BATCH_BYTES_MAX || batch.len() >= BATCH_OBJECTS_MAX) {
-            applied.extend(send(bus, std::mem::take(&mut batch), dry_run).await?);
+            send(bus, std::mem::take(&mut batch), dry_run, &mut applied).await?;
             bytes = 0;
         }
         bytes += size;
         batch.push(manifest.clone());
     }
-    applied.extend(send(bus, batch, dry_run).await?);
+    send(bus, batch, dry_run, &mut applied).await?;
     Ok(applied)
 }
 
@@ -116,16 +119,40 @@ async fn send(
     bus: &NatsBus,
     manifests: Vec<serde_json::Value>,
     dry_run: bool,
-) -> Result<Vec<AppliedJob>, Failure> {
-    let reply: ApplyReply = ask(bus, "apply", &ApplyRequest { manifests, dry_run }).await?;
-    Ok(reply.jobs)
+    applied: &mut ApplyReply,
+) -> Result<(), Failure> {
+    let request = ApplyRequest { manifests, dry_run };
+    match ask::<_, ApplyReply>(bus, "apply", &request).await {
+        Ok(reply) => {
+            applied.jobs.extend(reply.jobs);
+            applied.objects.extend(reply.objects);
+            Ok(())
+        }
+        Err(problem) => Err(named(problem, &request.manifests)),
+    }
+}
+
+/// A refusal with the objects' names: their numbers are those of a batch, which the user doesn't know.
+fn named(mut problem: ApiError, manifests: &[serde_json::Value]) -> Failure {
+    for input in std::mem::take(&mut problem.problems) {
+        let manifest = manifests.get(input.object).unwrap_or(&serde_json::Value::Null);
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let (kind, metadata) = (text(&manifest["kind"]).to_lowercase(), &manifest["metadata"]);
+        let namespace = match (metadata["namespace"].as_str(), kind.as_str()) {
+            (_, "namespace") => String::new(),
+            (namespace, _) => format!("{}/", namespace.unwrap_or("default")),
+        };
+        let name = format!("{namespace}{}", text(&metadata["name"]));
+        problem.message.push_str(&format!("\n  {kind} {name}: {}: {}", input.field, input.message));
+    }
+    problem.into()
 }
 
 /// Waits until each job's accepted revision is in force.
-pub(crate) async fn wait(bus: &NatsBus, applied: &[AppliedJob], timeout: Duration) -> Result<(), Failure> {
+pub(crate) async fn wait(bus: &NatsBus, applied: &ApplyReply, timeout: Duration) -> Result<(), Failure> {
     let clock = Clock::system();
     let give_up_at = clock.monotonic() + timeout;
-    for job in applied.iter().filter(|job| job.error.is_none()) {
+    for job in jobs(applied).filter(|job| job.error.is_none()) {
         loop {
             let view: JobView = ask(bus, "get", &JobRequest { job: job.job.clone() }).await?;
             if view.status.observed_revision >= job.revision {
@@ -146,13 +173,43 @@ pub(crate) async fn wait(bus: &NatsBus, applied: &[AppliedJob], timeout: Duratio
     Ok(())
 }
 
-pub(crate) fn sentence(job: &AppliedJob, dry_run: bool) -> String {
-    match (&job.error, job.action) {
-        (Some(error), _) => format!("job {} failed to {error}", job.job),
-        (None, _) if dry_run => format!("job {} is valid (dry run)", job.job),
-        (None, ApplyAction::Created) => format!("job {} created (revision {})", job.job, job.revision),
-        (None, ApplyAction::Configured) => format!("job {} configured (revision {})", job.job, job.revision),
-        (None, ApplyAction::Unchanged) => format!("job {} unchanged (revision {})", job.job, job.revision),
-        (None, ApplyAction::Failed) => format!("job {} failed", job.job),
+/// What happened, a line each.
+pub(crate) fn sentences(reply: &ApplyReply, dry_run: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    for object in &reply.objects {
+        let name = format!("{} {}", object.kind.word(), object.name);
+        lines.push(sentence(&name, object.action, object.revision, object.error.as_ref(), dry_run));
+        lines.extend(object.note.iter().map(|note| format!("  note: {note}")));
+        for job in &object.updated {
+            lines.push(match &job.error {
+                Some(error) => format!("  job {} failed to {error}", job.job),
+                None => format!("  job {} follows it (revision {})", job.job, job.revision),
+            });
+        }
+        if object.updated_more > 0 {
+            lines.push(format!("  and {} more jobs", object.updated_more));
+        }
+    }
+    let job = |job: &AppliedJob| {
+        sentence(&format!("job {}", job.job), job.action, job.revision, job.error.as_ref(), dry_run)
+    };
+    lines.extend(reply.jobs.iter().map(job));
+    lines
+}
+
+fn sentence(
+    name: &str,
+    action: ApplyAction,
+    revision: u64,
+    error: Option<&ApiError>,
+    dry_run: bool,
+) -> String {
+    match (error, action) {
+        (Some(error), _) => format!("{name} failed to {error}"),
+        (None, _) if dry_run => format!("{name} is valid (dry run)"),
+        (None, ApplyAction::Created) => format!("{name} created (revision {revision})"),
+        (None, ApplyAction::Configured) => format!("{name} configured (revision {revision})"),
+        (None, ApplyAction::Unchanged) => format!("{name} unchanged (revision {revision})"),
+        (None, ApplyAction::Failed) => format!("{name} failed"),
     }
 }

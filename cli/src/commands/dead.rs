@@ -17,6 +17,8 @@ pub(crate) async fn run(servers: &Servers, command: DeadCommand) -> Result<(), F
             if output::structured(&letters.iter().map(as_json).collect::<Vec<_>>(), output)? {
                 return Ok(());
             }
+            let next = (letters.len() == usize::from(limit))
+                .then(|| letters.last().map_or(0, |last| last.number + 1));
             let mut table = Table::new(&["NUMBER", "RUN", "REASON", "ATTEMPTS", "DIED", "LAST ERROR"]);
             for StoredDeadLetter { number, letter } in letters {
                 table.row([
@@ -28,7 +30,11 @@ pub(crate) async fn run(servers: &Servers, command: DeadCommand) -> Result<(), F
                     brief(&letter.error, 60),
                 ]);
             }
-            table.print("no dead letters")
+            table.print("no dead letters")?;
+            if let Some(next) = next {
+                output::line(format_args!("there may be more: ecron dead list --from {next}"))?;
+            }
+            Ok(())
         }
         DeadCommand::Show { number, output } => match bus.letter(number).await? {
             Some(letter) if output::structured(&as_json(&letter), output)? => Ok(()),

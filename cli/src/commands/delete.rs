@@ -1,38 +1,68 @@
-//! `ecron delete`: jobs by name, or those that manifests declare.
+//! `ecron delete`: jobs and other objects by name, or those that manifests declare.
 
-use planner::api::types::{DeleteReply, ErrorKind, JobRequest};
+use bus::nats::NatsBus;
+use model::manifest::{self, Node};
+use model::object::ObjectKey;
+use planner::api::types::{ApiError, DeleteReply, ErrorKind, JobRequest};
 
 use crate::args::{DeleteArgs, Servers};
-use crate::commands::{apply, job_name};
+use crate::commands::{apply, job_name, objects};
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output;
 
+/// One thing to delete.
+enum Doomed {
+    Job(String),
+    Object(ObjectKey),
+}
+
 pub(crate) async fn run(servers: &Servers, args: &DeleteArgs) -> Result<(), Failure> {
-    let mut jobs = Vec::new();
-    let words = match args.jobs.split_first() {
-        Some((kind, rest)) if !rest.is_empty() && ["job", "jobs"].contains(&kind.as_str()) => rest,
-        _ => &args.jobs,
-    };
-    for name in words {
-        jobs.push(job_name(std::slice::from_ref(name), &args.namespace)?);
-    }
+    let mut doomed = by_name(args)?;
     if !args.files.is_empty() {
-        for manifest in apply::read(&args.files)? {
-            let field = |name: &str| manifest["metadata"][name].as_str().map(ToOwned::to_owned);
-            let name = field("name").unwrap_or_default();
-            let namespace = field("namespace").unwrap_or_else(|| "default".into());
-            jobs.push(job_name(&[name], &namespace)?);
+        // The jobs before the calendars that they name: the reverse of how they are applied.
+        for manifest in apply::read(&args.files)?.into_iter().rev() {
+            doomed.extend(declared(&Node::from_json(manifest)));
         }
     }
     let bus = nats(servers).await?;
-    for job in jobs {
-        let outcome: Result<DeleteReply, _> = ask(&bus, "delete", &JobRequest { job: job.clone() }).await;
-        match outcome {
-            Ok(reply) => output::line(format_args!("job {} deleted", reply.job))?,
+    for one in doomed {
+        match delete(&bus, &one).await {
+            Ok(name) => output::line(format_args!("{name} deleted"))?,
             Err(problem) if args.ignore_not_found && problem.kind == ErrorKind::NotFound => {}
             Err(problem) => return Err(problem.into()),
         }
     }
     Ok(())
+}
+
+fn by_name(args: &DeleteArgs) -> Result<Vec<Doomed>, Failure> {
+    let job = |name: &String| Ok(Doomed::Job(job_name(std::slice::from_ref(name), &args.namespace)?));
+    // A kind before names; alone, the word is a job's own name.
+    let Some((word, names)) = args.jobs.split_first().filter(|(_, names)| !names.is_empty()) else {
+        return args.jobs.iter().map(job).collect();
+    };
+    if let Some(kind) = objects::kind(word) {
+        let object = |name: &String| Ok(Doomed::Object(objects::named(kind, name, &args.namespace)?));
+        return names.iter().map(object).collect();
+    }
+    let names = if ["job", "jobs"].contains(&word.as_str()) { names } else { &args.jobs };
+    names.iter().map(job).collect()
+}
+
+fn declared(manifest: &Node) -> Option<Doomed> {
+    match manifest::object_key(manifest) {
+        Some(key) => Some(Doomed::Object(key)),
+        None => manifest::job_id(manifest).map(|job| Doomed::Job(job.to_string())),
+    }
+}
+
+async fn delete(bus: &NatsBus, one: &Doomed) -> Result<String, ApiError> {
+    match one {
+        Doomed::Job(job) => {
+            let reply: DeleteReply = ask(bus, "delete", &JobRequest { job: job.clone() }).await?;
+            Ok(format!("job {}", reply.job))
+        }
+        Doomed::Object(key) => objects::delete(bus, key).await.map(|()| key.to_string()),
+    }
 }

@@ -1,14 +1,15 @@
-//! `ecron get`: jobs and runs.
+//! `ecron get`: jobs and runs; other objects are shown by `objects`.
 
 use std::collections::BTreeMap;
 
 use bus::nats::NatsBus;
+use model::object::ObjectKind;
 use planner::api::types::{
     JobRequest, JobView, ListReply, ListRequest, RunRequest, RunView, RunsReply, RunsRequest,
 };
 
 use crate::args::{Format, GetArgs, Kind, Servers};
-use crate::commands::{describe, job_name};
+use crate::commands::{describe, job_name, objects};
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output::{self, Table, brief};
@@ -22,6 +23,8 @@ pub(crate) async fn run(servers: &Servers, args: &GetArgs) -> Result<(), Failure
             let view: JobView = ask(&nats(servers).await?, "get", &JobRequest { job }).await?;
             show_job(&view, args.output)
         }
+        Kind::Calendars | Kind::Calendar => objects::get(servers, args, ObjectKind::Calendar).await,
+        Kind::Namespaces | Kind::Namespace => objects::get(servers, args, ObjectKind::Namespace).await,
         Kind::Job => Err(Failure::input("name a job: ecron get job NAME")),
         Kind::Jobs => list(&nats(servers).await?, args).await,
         Kind::Runs => {

@@ -1,6 +1,7 @@
 //! One file a command; this one only hands over.
 
 pub(crate) mod apply;
+pub(crate) mod bench;
 pub(crate) mod dead;
 pub(crate) mod delete;
 pub(crate) mod describe;
@@ -8,6 +9,7 @@ pub(crate) mod get;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod next;
+pub(crate) mod objects;
 pub(crate) mod roles;
 pub(crate) mod trigger;
 pub(crate) mod validate;
@@ -36,6 +38,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Inspect(args) => inspect::run(&servers, &args).await,
         Command::Dead(command) => dead::run(&servers, command).await,
         Command::Import(command) => import::run(command),
+        Command::Bench(args) => Box::pin(bench::run(&servers, &args)).await,
         Command::Completions { shell } => completions(shell),
         Command::Version => version(),
     }

@@ -1,10 +1,10 @@
 //! `ecron validate`: every problem of a manifest at once, with line and field; no server needed.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ambient::Clock;
-use model::manifest::{Node, Object, Problem, decode};
+use model::manifest::{Calendars, Node, Object, Problem, decode_with};
 use serde::Serialize;
 
 use crate::args::ValidateArgs;
@@ -13,13 +13,16 @@ use crate::failure::Failure;
 use crate::output;
 use crate::yaml;
 
-/// What is in a file.
+/// What is in some files.
+#[derive(Default)]
 pub(crate) struct Report {
     pub(crate) manifests: Vec<Node>,
     /// `file:line: field: message`, ready to print.
     pub(crate) problems: Vec<String>,
     structured: Vec<FileProblem>,
-    names: Vec<String>,
+    jobs: Vec<String>,
+    /// Of other objects: `calendar billing/de-holidays`.
+    objects: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -30,40 +33,57 @@ struct FileProblem {
     message: String,
 }
 
+/// What is believed of calendars that are in none of the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OtherCalendars {
+    /// They are there: the server knows, or the user does.
+    Assumed,
+    Unknown,
+}
+
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
-    let mut problems = Vec::new();
-    let mut structured = Vec::new();
-    let mut names = Vec::new();
-    for file in expand(&args.files)? {
-        let report = check(&file)?;
-        problems.extend(report.problems);
-        structured.extend(report.structured);
-        names.extend(report.names);
-    }
-    let summary = serde_json::json!({ "valid": names, "problems": structured });
+    let others = if args.assume_calendars { OtherCalendars::Assumed } else { OtherCalendars::Unknown };
+    let report = check(&expand(&args.files)?, others)?;
+    let summary = serde_json::json!({
+        "valid": report.jobs, "objects": report.objects, "problems": report.structured,
+    });
     if !output::structured(&summary, args.output)? {
-        for name in &names {
+        for name in &report.objects {
+            output::line(format_args!("{name} is valid"))?;
+        }
+        for name in &report.jobs {
             output::line(format_args!("job {name} is valid"))?;
         }
     }
-    if problems.is_empty() {
+    if report.problems.is_empty() && report.manifests.is_empty() {
+        return Err(Failure::input("there is no manifest in the input"));
+    }
+    if report.problems.is_empty() {
         return Ok(());
     }
-    Err(Failure::input(format!("{} problem(s)\n{}", problems.len(), problems.join("\n"))))
+    Err(Failure::input(format!("{} problem(s)\n{}", report.problems.len(), report.problems.join("\n"))))
 }
 
-/// Reads and checks one file, or standard input.
-pub(crate) fn check(file: &Path) -> Result<Report, Failure> {
-    let shown = if file == Path::new("-") { "<stdin>".to_owned() } else { file.display().to_string() };
-    let bytes = read_bytes(file, &shown)?;
+/// Reads and checks files, or standard input (`-`), together: the jobs of one may name the calendars of another.
+pub(crate) fn check(files: &[PathBuf], others: OtherCalendars) -> Result<Report, Failure> {
     let now = Clock::system().now();
-    let mut report = Report { manifests: vec![], problems: vec![], structured: vec![], names: vec![] };
-    let parsed = yaml::parse(&bytes);
-    report.note(&shown, parsed.problems);
-    for node in parsed.documents {
-        match decode(&node, now) {
-            Ok(Object::Job(spec)) => report.names.push(spec.id.to_string()),
-            Err(problems) => report.note(&shown, problems),
+    let mut report = Report::default();
+    let mut documents = Vec::new();
+    for file in files {
+        let shown = if file == Path::new("-") { "<stdin>".to_owned() } else { file.display().to_string() };
+        let parsed = yaml::parse(&read_bytes(file, &shown)?);
+        report.note(&shown, parsed.problems);
+        documents.extend(parsed.documents.into_iter().map(|node| (shown.clone(), node)));
+    }
+    let mut calendars = Calendars::declared_in(documents.iter().map(|(_, node)| node));
+    if others == OtherCalendars::Assumed {
+        calendars = calendars.assuming_others();
+    }
+    for (file, node) in documents {
+        match decode_with(&node, now, &calendars) {
+            Ok(Object::Job(spec)) => report.jobs.push(spec.id.to_string()),
+            Ok(other) => report.objects.extend(other.key().map(|key| key.to_string())),
+            Err(problems) => report.note(&file, problems),
         }
         report.manifests.push(node);
     }

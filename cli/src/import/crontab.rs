@@ -12,7 +12,7 @@ mod tests;
 mod variables;
 
 use model::limits::{LABEL_CHARS_MAX, MANIFEST_OBJECTS_MAX, TIMEOUT_MAX};
-use model::manifest::{API_VERSION, Node, Object, decode, duration_text};
+use model::manifest::{API_VERSION, Node, decode_job, duration_text};
 use model::name::Name;
 use model::spec::{ExecSpec, JobSpec};
 use model::time::Timestamp;
@@ -193,8 +193,8 @@ impl Reader<'_> {
     fn job(&mut self, line: usize, times: &str, exec: &ExecSpec) -> Result<JobSpec, String> {
         let manifest = self.manifest(line, times, exec);
         // A crontab has no years: what occurs at all occurs after any instant.
-        let decoded = decode(&Node::from_json(manifest), Timestamp::from_ms(0));
-        let Object::Job(mut spec) = decoded.map_err(|problems| {
+        let decoded = decode_job(&Node::from_json(manifest), Timestamp::from_ms(0));
+        let mut spec = decoded.map_err(|problems| {
             let said: Vec<String> =
                 problems.into_iter().map(|problem| said_of_a_line(&problem.field, problem.message)).collect();
             said.join("; ")

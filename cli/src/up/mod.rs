@@ -6,6 +6,7 @@
 mod children;
 mod ground;
 mod live;
+mod private;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::failure::Failure;
 use crate::output;
 use children::Servers;
 use ground::Ground;
+pub(crate) use private::PrivateServers;
 
 /// How long the roles may take to drain once stopping was asked for.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -122,8 +124,8 @@ async fn announce(
         let manifests = apply::read(&args.apply)?;
         let applied = apply::apply(bus, &manifests, false).await?;
         apply::wait(bus, &applied, READY_TIMEOUT).await?;
-        for job in &applied {
-            output::line(format_args!("  {}", apply::sentence(job, false)))?;
+        for sentence in apply::sentences(&applied, false) {
+            output::line(format_args!("  {sentence}"))?;
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! `docs/manifest.md` against the code: every YAML block is read, every default and limit is the one that holds.
 
 use model::limits;
-use model::manifest::{Node, Object, decode, duration_text, encode};
+use model::manifest::{Calendars, Node, decode, decode_job, decode_with, duration_text, encode};
 use model::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -35,7 +35,9 @@ fn now() -> Timestamp {
 fn every_block_is_a_valid_manifest() {
     assert!(blocks().len() >= 8);
     for block in blocks() {
-        if let Err(problems) = decode(&document(block), now()) {
+        // Each block stands for a file beside others that declare the calendars.
+        let calendars = Calendars::default().assuming_others();
+        if let Err(problems) = decode_with(&document(block), now(), &calendars) {
             panic!("{problems:#?}\n{block}");
         }
     }
@@ -49,7 +51,7 @@ fn the_defaults_are_as_documented() {
         "apiVersion": "ecron/v1", "kind": "Job", "metadata": {"name": "small"},
         "spec": {"schedule": {"every": "15s"}},
     });
-    let Object::Job(job) = decode(&Node::from_json(smallest), now()).unwrap();
+    let job = decode_job(&Node::from_json(smallest), now()).unwrap();
     assert_eq!(documented, encode(&job));
 }
 
@@ -57,6 +59,7 @@ fn the_defaults_are_as_documented() {
 fn the_limits_are_as_documented() {
     let limits = [
         ("ATTEMPTS_MAX", limits::ATTEMPTS_MAX.to_string()),
+        ("CALENDARS_BYTES_MAX", limits::CALENDARS_BYTES_MAX.to_string()),
         ("CATCH_UP_RUNS_MAX", limits::CATCH_UP_RUNS_MAX.to_string()),
         ("CATCH_UP_WINDOW_MAX", duration_text(limits::CATCH_UP_WINDOW_MAX)),
         ("HEADERS_MAX", limits::HEADERS_MAX.to_string()),
@@ -67,6 +70,7 @@ fn the_limits_are_as_documented() {
         ("MANIFEST_BYTES_MAX", limits::MANIFEST_BYTES_MAX.to_string()),
         ("MANIFEST_DEPTH_MAX", limits::MANIFEST_DEPTH_MAX.to_string()),
         ("MANIFEST_OBJECTS_MAX", limits::MANIFEST_OBJECTS_MAX.to_string()),
+        ("MIN_INTERVAL_MAX", duration_text(limits::MIN_INTERVAL_MAX)),
         ("NAME_CHARS_MAX", limits::NAME_CHARS_MAX.to_string()),
         ("PAYLOAD_BYTES_MAX", limits::PAYLOAD_BYTES_MAX.to_string()),
         ("RETRY_DELAY_MAX", duration_text(limits::RETRY_DELAY_MAX)),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bus::specs::{SpecChange, StoredSpec};
 use model::id::Revision;
-use model::manifest::{self, Node, Object};
+use model::manifest::{self, Node};
 use model::shard::ShardId;
 use model::spec::Acceptance;
 use model::time::Timestamp;
@@ -19,7 +19,7 @@ fn put(name: &str, work: &Value, queue: Option<&str>) -> SpecChange {
     let metadata = json!({"name": name, "namespace": "billing"});
     let document = json!({"apiVersion": "ecron/v1", "kind": "Job", "metadata": metadata, "spec": spec});
     let at = Timestamp::from_ms(1_000);
-    let Object::Job(job) = manifest::decode(&Node::from_json(document), at).unwrap();
+    let job = manifest::decode_job(&Node::from_json(document), at).unwrap();
     let acceptance = Acceptance { created_at: at, schedule_since: at };
     let value = manifest::to_bytes(&job, &acceptance).into();
     SpecChange::Put {

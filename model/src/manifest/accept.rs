@@ -2,13 +2,14 @@
 
 use super::node::Node;
 use super::problem::Problem;
-use super::{Object, decode_accepted};
+use super::{Calendars, job_only, read};
 use crate::spec::{Acceptance, JobSpec};
 use crate::time::Timestamp;
 
 /// The acceptance of a job that replaces `old`, if there is one.
 ///
-/// `created_at` survives every edit. `schedule_since` moves to now when the schedule changes, and when a suspended
+/// `created_at` survives every edit. `schedule_since` moves to now when the schedule or a calendar
+/// of it changes, and when a suspended
 /// job is resumed: what would have occurred meanwhile was not missed, it was never planned. Any other edit leaves it,
 /// so that changing a timeout doesn't forget an occurrence that is being caught up on.
 #[must_use]
@@ -16,7 +17,8 @@ pub fn accept(new: &JobSpec, old: Option<(&JobSpec, &Acceptance)>, now: Timestam
     let Some((old, accepted)) = old else {
         return Acceptance { created_at: now, schedule_since: now };
     };
-    let counts_anew = new.schedule != old.schedule || (old.suspend && !new.suspend);
+    let counts_anew =
+        new.schedule != old.schedule || new.calendars != old.calendars || (old.suspend && !new.suspend);
     let schedule_since = if counts_anew { now } else { accepted.schedule_since };
     Acceptance { created_at: accepted.created_at, schedule_since }
 }
@@ -32,13 +34,14 @@ pub fn admit(
     document: &Node,
     old: Option<(&JobSpec, &Acceptance)>,
     now: Timestamp,
+    calendars: &Calendars,
 ) -> Result<(JobSpec, Acceptance), Vec<Problem>> {
     let fresh = Acceptance { created_at: now, schedule_since: now };
     let before = old.map_or(fresh, |(_, accepted)| *accepted);
-    let Object::Job(job) = decode_accepted(document, &before)?;
+    let job = read(document, &before, calendars, job_only)?;
     let acceptance = accept(&job, old, now);
     if acceptance != before {
-        decode_accepted(document, &acceptance)?;
+        read(document, &acceptance, calendars, job_only)?;
     }
     Ok((job, acceptance))
 }

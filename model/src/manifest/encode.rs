@@ -1,13 +1,13 @@
-//! From a `JobSpec` back to its manifest. Every field is written, defaults too: what is stored must not change its
+//! From an object back to its manifest. Every field is written, defaults too: what is stored must not change its
 //! meaning when a later version has other defaults.
 
 use serde_json::{Map, Value, json};
 
-use super::API_VERSION;
 use super::policy::CATCH_UP_POLICIES;
 use super::scalar::duration_text;
+use super::{API_VERSION, Object};
 use crate::misfire::CatchUpPolicy;
-use crate::spec::{JobSpec, Work};
+use crate::spec::{CalendarSpec, JobSpec, NamespaceSpec, Work};
 
 /// The manifest of a job: `decode` gives the same job back.
 ///
@@ -22,6 +22,24 @@ pub fn encode(job: &JobSpec) -> Value {
         metadata.insert("labels".into(), json!(job.labels));
     }
     json!({"apiVersion": API_VERSION, "kind": "Job", "metadata": metadata, "spec": spec(job)})
+}
+
+/// The manifest of any object: `decode` gives the same object back.
+#[must_use]
+pub fn encode_object(object: &Object) -> Value {
+    match object {
+        Object::Job(job) => encode(job),
+        Object::Calendar(CalendarSpec { id, calendar }) => json!({
+            "apiVersion": API_VERSION, "kind": "Calendar",
+            "metadata": {"name": id.name.as_str(), "namespace": id.namespace.as_str()}, "spec": calendar,
+        }),
+        Object::Namespace(NamespaceSpec { name, min_interval }) => {
+            let spec =
+                min_interval.map_or_else(|| json!({}), |least| json!({"minInterval": duration_text(least)}));
+            let metadata = json!({"name": name.as_str()});
+            json!({"apiVersion": API_VERSION, "kind": "Namespace", "metadata": metadata, "spec": spec})
+        }
+    }
 }
 
 fn spec(job: &JobSpec) -> Value {

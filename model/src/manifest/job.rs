@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::fields::{Field, Fields};
+use super::metadata::full_name;
 use super::policy;
 use super::problem::Problems;
 use super::{Terms, schedule, work};
@@ -29,7 +30,7 @@ const SPEC_FIELDS: &[&str] = &[
 ];
 
 /// `None` always comes with a problem; the reverse isn't so, hence the caller looks at the problems.
-pub(super) fn job(document: &Fields<'_>, terms: &Terms, problems: &mut Problems) -> Option<JobSpec> {
+pub(super) fn job(document: &Fields<'_>, terms: &Terms<'_>, problems: &mut Problems) -> Option<JobSpec> {
     let metadata = document.require("metadata", problems, "it holds the job's name");
     let metadata = metadata.and_then(|field| metadata_of(&field, problems));
     let spec = document.require("spec", problems, "it says when the job runs, and what");
@@ -44,12 +45,10 @@ fn placeholder() -> (JobId, BTreeMap<String, String>) {
 
 fn metadata_of(field: &Field<'_>, problems: &mut Problems) -> Option<(JobId, BTreeMap<String, String>)> {
     let fields = field.fields(problems, &["name", "namespace", "labels"])?;
-    let name =
-        fields.require("name", problems, "what the job is called").and_then(|field| field.name(problems));
-    let namespace = fields.get("namespace").map(|field| field.name(problems));
+    let full_name = full_name(&fields, problems);
     let labels = fields.get("labels").and_then(|field| labels(&field, problems)).unwrap_or_default();
-    let namespace = namespace.unwrap_or_else(|| Some(Name::default_name()));
-    Some((JobId { namespace: namespace?, name: name? }, labels))
+    let (namespace, name) = full_name?;
+    Some((JobId { namespace, name }, labels))
 }
 
 fn labels(field: &Field<'_>, problems: &mut Problems) -> Option<BTreeMap<String, String>> {
@@ -82,7 +81,7 @@ fn spec_of(
     field: &Field<'_>,
     id: JobId,
     labels: BTreeMap<String, String>,
-    terms: &Terms,
+    terms: &Terms<'_>,
     problems: &mut Problems,
 ) -> Option<JobSpec> {
     let spec = field.fields(problems, SPEC_FIELDS)?;
@@ -96,8 +95,10 @@ fn spec_of(
     let catch_up = spec.get("catchUp").and_then(|field| policy::catch_up(&field, problems));
     let history = spec.get("history").and_then(|field| policy::history(&field, problems));
     let suspend = spec.get("suspend").and_then(|field| field.flag(problems));
+    let calendars = schedule.as_ref().map(|schedule| terms.calendars.of(&id.namespace, schedule));
     Some(JobSpec {
         queue: QueueId { namespace: id.namespace.clone(), name: queue },
+        calendars: calendars.unwrap_or_default(),
         id,
         labels,
         work,

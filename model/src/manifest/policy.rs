@@ -21,7 +21,7 @@ const RETRY_FACTOR_MAX: f64 = 100.0;
 pub(super) const CATCH_UP_POLICIES: &[(&str, CatchUpPolicy)] =
     &[("none", CatchUpPolicy::None), ("latest", CatchUpPolicy::Latest), ("all", CatchUpPolicy::All)];
 
-pub(super) fn retry(field: &Field<'_>, terms: &Terms, problems: &mut Problems) -> Option<RetryPolicy> {
+pub(super) fn retry(field: &Field<'_>, terms: &Terms<'_>, problems: &mut Problems) -> Option<RetryPolicy> {
     let fields = field.fields(problems, &["attempts", "initial", "factor", "max", "jitter"])?;
     let default = RetryPolicy::default();
     let delays = Duration::ZERO..=RETRY_DELAY_MAX;

@@ -6,13 +6,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::Terms;
+use super::calendar::{json_bytes, too_many_bytes};
 use super::fields::{Field, Fields};
 use super::node::NodeValue;
 use super::problem::{Problem, Problems};
+use crate::limits::CALENDARS_BYTES_MAX;
 use crate::name::JobId;
-use crate::schedule::{
-    Exclusion, Identity, Schedule, ScheduleSpec, no_calendars, parse_duration, parse_interval,
-};
+use crate::schedule::{Bound, Exclusion, Identity, Schedule, ScheduleSpec, parse_duration, parse_interval};
 use crate::time::Timestamp;
 
 const FIELDS: &[&str] = &[
@@ -24,7 +24,7 @@ const FIELDS: &[&str] = &[
 pub(super) fn schedule(
     field: &Field<'_>,
     job: &JobId,
-    terms: &Terms,
+    terms: &Terms<'_>,
     problems: &mut Problems,
 ) -> Option<ScheduleSpec> {
     let mut own = Problems::default();
@@ -69,14 +69,21 @@ fn read(field: &Field<'_>, problems: &mut Problems) -> Option<ScheduleSpec> {
         start: parsed(&fields, "start", problems),
         end: parsed(&fields, "end", problems),
         count: fields.get("count").and_then(|field| field.int(problems, 1..=u32::MAX, "")).map(u64::from),
-        exclude: fields.get("exclude").map(|field| exclusions(&field, problems)).unwrap_or_default(),
+        exclude: fields
+            .get("exclude")
+            .map(|field| exclusions(&field, Inside::Schedule, problems))
+            .unwrap_or_default(),
         jitter: duration(&fields, "jitter", problems, parse_duration),
         spread: duration(&fields, "spread", problems, parse_duration),
     })
 }
 
 /// A field of one text, by its type's own parser.
-fn parsed<T: FromStr<Err: Display>>(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Option<T> {
+pub(super) fn parsed<T: FromStr<Err: Display>>(
+    fields: &Fields<'_>,
+    key: &str,
+    problems: &mut Problems,
+) -> Option<T> {
     let field = fields.get(key)?;
     let text = field.text(problems)?;
     text.parse().map_or_else(|error| field.refuse(problems, format!("{error}")), Some)
@@ -118,12 +125,25 @@ fn duration<E: Display>(
     parse(text).map_or_else(|error| field.refuse(problems, format!("{error}")), Some)
 }
 
-/// Dates and ranges as text; expressions and calendars as a map with one key, so that none is taken for another.
-fn exclusions(field: &Field<'_>, problems: &mut Problems) -> Vec<Exclusion> {
-    field.one_or_many().iter().filter_map(|item| exclusion(item, problems)).collect()
+/// Whose `exclude` it is: a calendar can't name another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Inside {
+    Schedule,
+    Calendar,
 }
 
-fn exclusion(item: &Field<'_>, problems: &mut Problems) -> Option<Exclusion> {
+/// Dates and ranges as text; expressions and calendars as a map with one key, so that none is taken for another.
+pub(super) fn exclusions(field: &Field<'_>, inside: Inside, problems: &mut Problems) -> Vec<Exclusion> {
+    // Keeps the place of a refused entry, so that the ones behind it keep their numbers in later problems.
+    const REFUSED: Exclusion = {
+        let never = Bound::Instant(Timestamp::from_ms(0));
+        Exclusion::Range { from: never, to: never }
+    };
+    let items = field.one_or_many();
+    items.iter().map(|item| exclusion(item, inside, problems).unwrap_or(REFUSED)).collect()
+}
+
+fn exclusion(item: &Field<'_>, inside: Inside, problems: &mut Problems) -> Option<Exclusion> {
     let parsed = |text: &str, problems: &mut Problems| match text.parse() {
         Ok(exclusion) => Some(exclusion),
         Err(error) => item.refuse(problems, format!("{error}")),
@@ -132,21 +152,25 @@ fn exclusion(item: &Field<'_>, problems: &mut Problems) -> Option<Exclusion> {
         return parsed(text, problems);
     }
     let fields = item.fields(problems, &["date", "cron", "calendar"])?;
-    if let Some(calendar) = fields.get("calendar") {
-        return calendar.refuse(problems, "is not supported yet; this version knows dates, ranges and cron");
-    }
-    match (fields.get("date"), fields.get("cron")) {
-        (Some(date), None) => parsed(date.text(problems)?, problems),
-        (None, Some(cron)) => cron.text(problems).map(|text| Exclusion::Cron(text.to_owned())),
-        _ => item.refuse(problems, "expected one of date and cron"),
+    match (fields.get("date"), fields.get("cron"), fields.get("calendar")) {
+        (Some(date), None, None) => parsed(date.text(problems)?, problems),
+        (None, Some(cron), None) => cron.text(problems).map(|text| Exclusion::Cron(text.to_owned())),
+        (None, None, Some(calendar)) if inside == Inside::Calendar => {
+            calendar.refuse(problems, "can't stand in a calendar; give the dates themselves")
+        }
+        (None, None, Some(calendar)) => {
+            calendar.name(problems).map(|name| Exclusion::Calendar(name.as_str().to_owned()))
+        }
+        _ => item.refuse(problems, "expected one of date, cron and calendar"),
     }
 }
 
 /// What the schedule as a whole is refused for.
-fn compiled(field: &Field<'_>, spec: &ScheduleSpec, job: &JobId, terms: &Terms) -> Vec<Problem> {
-    let job = job.to_string();
+fn compiled(field: &Field<'_>, spec: &ScheduleSpec, job: &JobId, terms: &Terms<'_>) -> Vec<Problem> {
+    let (id, job) = (job, job.to_string());
     let identity = Identity { job: &job, created_at: terms.accepted.created_at };
-    let schedule = match Schedule::compile(spec, &identity, &no_calendars) {
+    let calendars = |name: &str| terms.calendars.get(&id.namespace, name);
+    let schedule = match Schedule::compile(spec, &identity, &calendars) {
         Ok(schedule) => schedule,
         Err(refused) => {
             return refused
@@ -155,6 +179,11 @@ fn compiled(field: &Field<'_>, spec: &ScheduleSpec, job: &JobId, terms: &Terms) 
                 .collect();
         }
     };
+    let bytes: usize = terms.calendars.of(&id.namespace, spec).values().map(json_bytes).sum();
+    if bytes > CALENDARS_BYTES_MAX && !terms.is_stored {
+        let message = format!("the calendars named here: {}", too_many_bytes(bytes));
+        return vec![field.problem_below("exclude", message)];
+    }
     let since = terms.accepted.schedule_since;
     if terms.is_stored || schedule.next_after(since).is_some() {
         return Vec::new();

@@ -1,29 +1,34 @@
 //! The stored form of a job in the spec store: its manifest in an envelope with what acceptance adds.
 //!
 //! ```json
-//! {"v": 1, "createdAt": "…", "scheduleSince": "…", "manifest": {"apiVersion": "ecron/v1", …}}
+//! {"v": 1, "createdAt": "…", "scheduleSince": "…", "manifest": {"apiVersion": "ecron/v1", …},
+//!  "calendars": {"de-holidays": {"exclude": ["2026-12-25"]}}}
 //! ```
+//!
+//! `calendars` holds what the calendars that the schedule names said at acceptance: reading a job needs no look-up,
+//! and a revision means the same for ever.
 //!
 //! What has been accepted stays readable: rules that only admission needs are not applied again. The store may be
 //! written by others too (GitOps, another tool): a bare manifest is read as accepted when it was
-//! written. Whatever else is found there is a list of problems, never a panic.
+//! written; it can name no calendars. Whatever else is found there is a list of problems, never a panic.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::fields::{Field, Fields};
 use super::node::Node;
 use super::problem::{Problem, Problems};
-use super::{Object, Terms, encode, json, object};
-use crate::limits::{MANIFEST_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use super::{Calendars, Terms, calendar, encode, job_id, job_only, json};
+use crate::limits::{CALENDARS_BYTES_MAX, MANIFEST_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::name::{CalendarId, Name};
 use crate::spec::{Acceptance, JobSpec, Work};
 use crate::time::Timestamp;
 
 /// The version of the envelope.
 pub const STORED_VERSION: u32 = 1;
-/// Bytes of a stored job: a manifest and a payload in Base64, both at their limits, and the envelope.
-const STORED_BYTES_MAX: usize = MANIFEST_BYTES_MAX + PAYLOAD_BYTES_MAX / 3 * 4 + 1024;
+/// Bytes of a stored job: a manifest, a payload in Base64 and calendars, each at its limit, and the envelope.
+const STORED_BYTES_MAX: usize = MANIFEST_BYTES_MAX + PAYLOAD_BYTES_MAX / 3 * 4 + CALENDARS_BYTES_MAX + 1024;
 
 /// The stored form of a job.
 #[must_use]
@@ -37,6 +42,10 @@ pub fn to_bytes(job: &JobSpec, acceptance: &Acceptance) -> Vec<u8> {
     }
     if let Work::Bytes(bytes) = &job.work {
         envelope.insert("payloadBase64".into(), STANDARD.encode(bytes).into());
+    }
+    if !job.calendars.is_empty() {
+        let calendars = job.calendars.iter().map(|(name, calendar)| (name.to_string(), json!(calendar)));
+        envelope.insert("calendars".into(), Value::Object(calendars.collect()));
     }
     envelope.insert("manifest".into(), encode(job));
     Value::Object(envelope).to_string().into_bytes()
@@ -56,8 +65,9 @@ pub fn from_bytes(text: &[u8], written_at: Timestamp) -> Result<(JobSpec, Accept
         enveloped(&document, written_at, &mut problems)
     } else {
         let acceptance = Acceptance { created_at: written_at, schedule_since: written_at };
-        object(&document, &Terms { accepted: acceptance, is_stored: false }, &mut problems)
-            .map(|Object::Job(job)| (job, acceptance))
+        let calendars = Calendars::default();
+        let terms = Terms { accepted: acceptance, is_stored: false, calendars: &calendars };
+        job_only(&document, &terms, &mut problems).map(|job| (job, acceptance))
     };
     match job {
         Some(job) if problems.is_empty() => Ok(job),
@@ -78,7 +88,7 @@ fn enveloped(
         return version.refuse(problems, format!("is {found}; this version knows only {STORED_VERSION}"));
     }
     const FIELDS: &[&str] =
-        &["v", "createdAt", "scheduleSince", "deleteWhenDone", "payloadBase64", "manifest"];
+        &["v", "createdAt", "scheduleSince", "deleteWhenDone", "payloadBase64", "calendars", "manifest"];
     let fields = root.fields(problems, FIELDS)?;
     let created_at = instant(&fields, "createdAt", problems).unwrap_or(written_at);
     let schedule_since = instant(&fields, "scheduleSince", problems).unwrap_or(created_at);
@@ -87,8 +97,10 @@ fn enveloped(
     let bytes = fields.get("payloadBase64").map(|field| payload(&field, problems));
     let manifest = fields.require("manifest", problems, "the job itself")?;
     let acceptance = Acceptance { created_at, schedule_since };
-    let Object::Job(mut job) =
-        object(manifest.node, &Terms { accepted: acceptance, is_stored: true }, problems)?;
+    let calendars =
+        fields.get("calendars").map(|field| calendars(&field, manifest.node, problems)).unwrap_or_default();
+    let terms = Terms { accepted: acceptance, is_stored: true, calendars: &calendars };
+    let mut job = job_only(manifest.node, &terms, problems)?;
     job.delete_when_done = delete_when_done;
     if let Some(bytes) = bytes {
         job.work = Work::Bytes(bytes?);
@@ -102,6 +114,22 @@ fn instant(fields: &Fields<'_>, key: &'static str, problems: &mut Problems) -> O
         Ok(at) => Some(at),
         Err(error) => field.refuse(problems, format!("{error}")),
     }
+}
+
+/// The calendars of a stored job, all of its own namespace.
+fn calendars(field: &Field<'_>, manifest: &Node, problems: &mut Problems) -> Calendars {
+    let mut calendars = Calendars::default();
+    let Some(job) = job_id(manifest) else { return calendars };
+    for (name, field) in field.entries(problems).unwrap_or_default() {
+        let Some(contents) = calendar::contents(&field, problems) else { continue };
+        match Name::new(name) {
+            Ok(name) => calendars.insert(CalendarId { namespace: job.namespace.clone(), name }, contents),
+            Err(error) => {
+                field.refuse::<()>(problems, format!("its name {error}"));
+            }
+        }
+    }
+    calendars
 }
 
 fn payload(field: &Field<'_>, problems: &mut Problems) -> Option<Vec<u8>> {

@@ -166,7 +166,7 @@ fn url(field: &Field<'_>, problems: &mut Problems) -> Option<String> {
 /// The headers that a job adds to its run messages.
 pub(super) fn headers(
     field: &Field<'_>,
-    terms: &Terms,
+    terms: &Terms<'_>,
     problems: &mut Problems,
 ) -> Option<BTreeMap<String, String>> {
     if terms.is_stored {

@@ -92,6 +92,20 @@ impl Schedule {
     }
 }
 
+impl NamedCalendar {
+    /// Why no schedule could take it over: each problem with its field, `exclude[1]`. Empty: any can.
+    #[must_use]
+    pub fn problems(&self) -> Vec<ScheduleProblem> {
+        let spec =
+            ScheduleSpec { exclude: self.exclude.clone(), dialect: self.dialect, ..ScheduleSpec::default() };
+        // Whose job and which zone it will be read for doesn't decide whether an entry is sound.
+        let identity = Identity { job: "", created_at: Timestamp::from_ms(0) };
+        let mut judge = Judge { spec: &spec, identity: &identity, problems: Vec::new() };
+        judge.exclusions(Zone::UTC, &no_calendars);
+        judge.problems
+    }
+}
+
 struct Judge<'a> {
     spec: &'a ScheduleSpec,
     identity: &'a Identity<'a>,
@@ -259,7 +273,7 @@ impl Judge<'_> {
         let mut exclusions = Exclusions::new(zone);
         let mut entries = 0;
         for (index, entry) in spec.exclude.iter().enumerate() {
-            let field = indexed("exclude", index, spec.exclude.len());
+            let field = format!("exclude[{index}]");
             let (all, dialect) = match entry {
                 Exclusion::Calendar(name) => match calendars(name) {
                     Some(calendar) => (calendar.exclude, calendar.dialect),

@@ -6,7 +6,7 @@ use super::policy::clip;
 use crate::time::duration_ms;
 
 /// The shortest `every`: a tenth of a second.
-pub(super) const INTERVAL_MIN: Duration = Duration::from_millis(100);
+pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// The longest duration that a schedule may contain: ten years.
 pub(super) const DURATION_MAX: Duration = Duration::from_secs(3_653 * 86_400);
 /// The longest text that is read as a duration.

@@ -31,7 +31,9 @@ pub use self::compile::{Identity, ScheduleProblem, no_calendars};
 pub use self::dialect::{Dialect, ParseDialectError};
 pub use self::exclude::{Bound, Exclusion, NamedCalendar, ParseExclusionError};
 pub use self::expression::{Expression, FieldName, parse_expression};
-pub use self::interval::{ParseIntervalError, parse_duration, parse_go_duration, parse_interval};
+pub use self::interval::{
+    INTERVAL_MIN, ParseIntervalError, parse_duration, parse_go_duration, parse_interval,
+};
 pub use self::occurrences::{Reason, Schedule};
 pub use self::parse::CronError;
 pub use self::policy::{Fold, Gap, ParsePolicyError};

@@ -129,14 +129,11 @@ impl Schedule {
         from: Timestamp,
         sample: usize,
     ) -> Option<(Timestamp, Timestamp)> {
+        let least = i64::try_from(least.as_millis()).unwrap_or(i64::MAX);
         let occurrences = std::iter::successors(self.next_after(from), |&due| self.next_after(due));
-        let due: Vec<Timestamp> = occurrences.take(sample).collect();
-        due.windows(2).find_map(|pair| match pair {
-            &[one, next]
-                if next.ms_since(one).unsigned_abs() < least.as_millis().try_into().unwrap_or(u64::MAX) =>
-            {
-                Some((one, next))
-            }
+        let mut before = None;
+        occurrences.take(sample).find_map(|due| match before.replace(due) {
+            Some(one) if due.ms_since(one) < least => Some((one, due)),
             _ => None,
         })
     }

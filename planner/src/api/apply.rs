@@ -1,31 +1,57 @@
-//! `apply`: validate everything, then put each spec into KV by compare-and-set. That ack is durable acceptance.
+//! `apply`: validate everything, then put each object into KV by compare-and-set. That ack is durable acceptance.
+//!
+//! Calendars and namespaces first, then jobs, then the jobs that were there already and name a changed calendar.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use bus::specs::StoredSpec;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use model::declared::Declared;
 use model::id::Revision;
 use model::limits::MANIFEST_OBJECTS_MAX;
-use model::manifest::{self, Node, Problem};
-use model::name::JobId;
-use model::spec::{Acceptance, JobSpec};
+use model::manifest::{self, Calendars, Node, Problem};
+use model::name::{CalendarId, JobId, Name};
+use model::object::ObjectKey;
+use model::quota;
+use model::spec::{Acceptance, JobSpec, NamespaceSpec};
 use model::time::Timestamp;
 use store::Store;
 
 use super::Api;
-use super::types::{ApiError, AppliedJob, ApplyAction, ApplyReply, ApplyRequest, ErrorKind, InputProblem};
+use super::objects::{AdmittedObject, applied_object, calendar_of, namespace_of, with_updated};
+use super::types::{
+    ApiError, AppliedJob, AppliedObject, ApplyAction, ApplyReply, ApplyRequest, ErrorKind, InputProblem,
+};
 use crate::service::PlannerBus;
 
 /// Specs of one request that are written at once.
-const WRITES_IN_FLIGHT_MAX: usize = 64;
+pub(super) const WRITES_IN_FLIGHT_MAX: usize = 64;
 /// Attempts of one compare-and-set against other writers.
-const CONFLICT_RETRIES_MAX: usize = 8;
+pub(super) const CONFLICT_RETRIES_MAX: usize = 8;
 
-/// A manifest that may be written, and what it would replace.
+/// A manifest of a job that may be written, and what it would replace.
 struct Admitted {
     spec: JobSpec,
     acceptance: Acceptance,
     present: Option<StoredSpec>,
     unchanged: bool,
+}
+
+/// What jobs are judged by beside themselves.
+#[derive(Debug, Default)]
+struct Surroundings {
+    calendars: Calendars,
+    /// Calendars that weren't in the input, as they were found.
+    found: BTreeMap<CalendarId, Revision>,
+    namespaces: BTreeMap<Name, NamespaceSpec>,
+}
+
+/// Everything in a request, admitted.
+struct Input<'a> {
+    objects: Vec<AdmittedObject>,
+    jobs: Vec<(&'a Node, Admitted)>,
+    around: Surroundings,
 }
 
 impl<S: Store, B: PlannerBus> Api<S, B> {
@@ -41,74 +67,167 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         }
         let nodes: Vec<Node> = request.manifests.into_iter().map(Node::from_json).collect();
         let now = self.clock.now();
-        let admitted = self.admit_all(&nodes, now).await?;
-        if request.dry_run {
-            let valid = |(_, admitted): (&Node, Admitted)| {
-                applied(&admitted.spec.id, Revision(0), ApplyAction::Unchanged)
-            };
-            return Ok(ApplyReply { jobs: admitted.into_iter().map(valid).collect() });
-        }
-        let mut writes: Vec<BoxFuture<'_, AppliedJob>> = Vec::with_capacity(admitted.len());
-        for (node, admitted) in admitted {
-            writes.push(Box::pin(self.write_reported(node, admitted, now)));
-        }
-        Ok(ApplyReply {
-            jobs: futures_util::stream::iter(writes).buffered(WRITES_IN_FLIGHT_MAX).collect().await,
-        })
+        let input = self.admit_all(&nodes, now).await?;
+        if request.dry_run { Ok(input.as_valid()) } else { self.carry_out(input, now).await }
     }
 
-    async fn write_reported(&self, node: &Node, admitted: Admitted, now: Timestamp) -> AppliedJob {
+    async fn carry_out(&self, input: Input<'_>, now: Timestamp) -> Result<ApplyReply, ApiError> {
+        let Input { objects, jobs, around } = input;
+        let mut applied_objects = Vec::with_capacity(objects.len());
+        for object in &objects {
+            applied_objects.push(self.write_object(object).await);
+        }
+        if let Some(failed) = applied_objects.iter().find(|object| object.error.is_some()) {
+            // A job must not hold what a calendar says that isn't stored.
+            let message = format!("write it, because {} {} wasn't written", failed.kind.word(), failed.name);
+            let failed = |(_, admitted): &(&Node, Admitted)| AppliedJob {
+                error: Some(ApiError::new(ErrorKind::Failed, message.clone())),
+                ..applied(&admitted.spec.id, Revision(0), ApplyAction::Failed)
+            };
+            return Ok(ApplyReply { jobs: jobs.iter().map(failed).collect(), objects: applied_objects });
+        }
+        let mut writes: Vec<BoxFuture<'_, AppliedJob>> = Vec::with_capacity(jobs.len());
+        for (node, admitted) in jobs {
+            writes.push(Box::pin(self.write_reported(node, admitted, &around, now)));
+        }
+        let jobs = futures_util::stream::iter(writes).buffered(WRITES_IN_FLIGHT_MAX).collect().await;
+        let mut finished = Vec::with_capacity(applied_objects.len());
+        for (object, applied) in objects.iter().zip(applied_objects) {
+            finished.push(self.finish(&object.key, applied, now).await);
+        }
+        self.catch_changed(&around, now).await?;
+        Ok(ApplyReply { jobs, objects: finished })
+    }
+
+    /// Brings the jobs that name a calendar up to date; also those that a crash left behind at an earlier `apply`.
+    async fn finish(&self, key: &ObjectKey, applied: AppliedObject, now: Timestamp) -> AppliedObject {
+        let ObjectKey::Calendar(calendar) = key else { return applied };
+        match self.spread(calendar, now).await {
+            Ok(updated) => with_updated(applied, updated),
+            Err(error) => AppliedObject { error: Some(error), action: ApplyAction::Failed, ..applied },
+        }
+    }
+
+    /// A calendar that somebody changed while its jobs were being written: whoever changed it may have looked for jobs
+    /// before ours were there.
+    async fn catch_changed(&self, around: &Surroundings, now: Timestamp) -> Result<(), ApiError> {
+        for (calendar, revision) in &around.found {
+            let key = ObjectKey::Calendar(calendar.clone());
+            if self.bus.object(&key).await?.is_some_and(|stored| stored.revision != *revision) {
+                self.spread(calendar, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_reported(
+        &self,
+        node: &Node,
+        admitted: Admitted,
+        around: &Surroundings,
+        now: Timestamp,
+    ) -> AppliedJob {
         let id = admitted.spec.id.clone();
-        match self.write(node, admitted, now).await {
+        match self.write(node, admitted, around, now).await {
             Ok((revision, action)) => applied(&id, revision, action),
             Err(error) => AppliedJob { error: Some(error), ..applied(&id, Revision(0), ApplyAction::Failed) },
         }
     }
 
     /// Every object admitted, or every problem of every object.
-    async fn admit_all<'a>(
-        &self,
-        nodes: &'a [Node],
-        now: Timestamp,
-    ) -> Result<Vec<(&'a Node, Admitted)>, ApiError> {
-        let mut admissions: Vec<BoxFuture<'_, _>> = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            admissions.push(Box::pin(self.admit(node, now)));
+    async fn admit_all<'a>(&self, nodes: &'a [Node], now: Timestamp) -> Result<Input<'a>, ApiError> {
+        let is_job = |node: &Node| manifest::kind(node).is_none();
+        let job_ids: Vec<JobId> =
+            nodes.iter().filter(|node| is_job(node)).filter_map(manifest::job_id).collect();
+        let mut problems = Vec::new();
+        let mut objects = Vec::new();
+        for (object, node) in nodes.iter().enumerate().filter(|(_, node)| !is_job(node)) {
+            match self.admit_object(node, &job_ids, now).await? {
+                Ok(admitted) => objects.push(admitted),
+                Err(found) => problems.extend(input_problems(object, found)),
+            }
+        }
+        let around = self.surroundings(nodes, &objects, &job_ids).await?;
+        let job_nodes: Vec<(usize, &Node)> =
+            nodes.iter().enumerate().filter(|(_, node)| is_job(node)).collect();
+        let mut admissions: Vec<BoxFuture<'_, _>> = Vec::with_capacity(job_nodes.len());
+        for (_, node) in &job_nodes {
+            admissions.push(Box::pin(self.admit(node, &around, now)));
         }
         let outcomes: Vec<_> =
             futures_util::stream::iter(admissions).buffered(WRITES_IN_FLIGHT_MAX).collect().await;
-        let mut admitted = Vec::with_capacity(nodes.len());
-        let mut problems = Vec::new();
-        for (object, (node, outcome)) in nodes.iter().zip(outcomes).enumerate() {
+        let mut jobs = Vec::with_capacity(job_nodes.len());
+        for ((object, node), outcome) in job_nodes.into_iter().zip(outcomes) {
             match outcome? {
-                Ok(one) => admitted.push((node, one)),
-                Err(found) => problems.extend(found.into_iter().map(|problem| InputProblem {
-                    object,
-                    field: problem.field,
-                    message: problem.message,
-                })),
+                Ok(one) => jobs.push((node, one)),
+                Err(found) => problems.extend(input_problems(object, found)),
             }
         }
         if problems.is_empty() {
-            return Ok(admitted);
+            return Ok(Input { objects, jobs, around });
         }
+        problems.sort_by_key(|problem| problem.object);
         let message = format!("accept the manifests: {} problem(s)", problems.len());
         Err(ApiError { kind: ErrorKind::Refused, message, problems })
     }
 
-    /// Judges one manifest against what is there now.
-    async fn admit(&self, node: &Node, now: Timestamp) -> Result<Result<Admitted, Vec<Problem>>, ApiError> {
+    /// The calendars and namespaces that these jobs speak of: those of the input, else the stored ones.
+    async fn surroundings(
+        &self,
+        nodes: &[Node],
+        objects: &[AdmittedObject],
+        jobs: &[JobId],
+    ) -> Result<Surroundings, ApiError> {
+        let mut around = Surroundings { calendars: Calendars::declared_in(nodes), ..Surroundings::default() };
+        let named: BTreeSet<CalendarId> = nodes.iter().flat_map(manifest::calendars_named).collect();
+        for calendar in named {
+            if around.calendars.has(&calendar) {
+                continue;
+            }
+            let stored = self.bus.object(&ObjectKey::Calendar(calendar.clone())).await?;
+            if let Some((stored, contents)) =
+                stored.and_then(|stored| Some((stored.revision, calendar_of(&stored)?)))
+            {
+                around.found.insert(calendar.clone(), stored);
+                around.calendars.insert(calendar, contents);
+            }
+        }
+        let namespaces: BTreeSet<&Name> = jobs.iter().map(|job| &job.namespace).collect();
+        for name in namespaces {
+            let stored = self.bus.object(&ObjectKey::Namespace(name.clone())).await?;
+            around.namespaces.extend(stored.as_ref().and_then(namespace_of).map(|spec| (name.clone(), spec)));
+        }
+        let declared = objects.iter().filter_map(AdmittedObject::namespace);
+        around.namespaces.extend(declared.map(|spec| (spec.name.clone(), spec.clone())));
+        Ok(around)
+    }
+
+    /// Judges one manifest of a job against what is there now.
+    async fn admit(
+        &self,
+        node: &Node,
+        around: &Surroundings,
+        now: Timestamp,
+    ) -> Result<Result<Admitted, Vec<Problem>>, ApiError> {
         let present = match manifest::job_id(node) {
             Some(job) => self.bus.get(self.shards.shard_of(&job), &job).await?,
             None => None,
         };
         let old: Option<(JobSpec, Acceptance)> =
             present.as_ref().and_then(|stored| manifest::from_bytes(&stored.value, stored.written_at).ok());
-        let judged = manifest::admit(node, old.as_ref().map(|(spec, acceptance)| (spec, acceptance)), now);
-        Ok(judged.map(|(spec, acceptance)| {
-            let unchanged = old.is_some_and(|(old, _)| old == spec);
-            Admitted { spec, acceptance, present, unchanged }
-        }))
+        let before = old.as_ref().map(|(spec, acceptance)| (spec, acceptance));
+        let (spec, acceptance) = match manifest::admit(node, before, now, &around.calendars) {
+            Ok(admitted) => admitted,
+            Err(problems) => return Ok(Err(problems)),
+        };
+        if let Some(namespace) = around.namespaces.get(&spec.id.namespace) {
+            let declared = Declared::of(spec.clone(), acceptance).map_err(ApiError::refused)?;
+            if let Some(problem) = quota::judge(&declared, old.as_ref().map(|(spec, _)| spec), namespace) {
+                return Ok(Err(vec![problem]));
+            }
+        }
+        let unchanged = old.is_some_and(|(old, _)| old == spec);
+        Ok(Ok(Admitted { spec, acceptance, present, unchanged }))
     }
 
     /// Writes one admitted spec; if somebody else wrote first, judges it anew.
@@ -116,6 +235,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         &self,
         node: &Node,
         mut admitted: Admitted,
+        around: &Surroundings,
         now: Timestamp,
     ) -> Result<(Revision, ApplyAction), ApiError> {
         // The consumer first: a run that is published before its queue has one would wait for somebody to create it.
@@ -133,7 +253,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 Err(bus::BusError::Conflict) => {}
                 Err(problem) => return Err(problem.into()),
             }
-            admitted = self.admit(node, now).await?.map_err(|problems| {
+            admitted = self.admit(node, around, now).await?.map_err(|problems| {
                 let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 ApiError::refused(format!("accept it beside a newer version: {}", problems.join("; ")))
             })?;
@@ -141,25 +261,55 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         Err(ApiError::new(ErrorKind::Failed, format!("write {}: others keep writing it", admitted.spec.id)))
     }
 
-    /// Writes a one-off's spec, unless its job exists already: a second submission changes nothing.
+    /// Writes a one-off's spec, unless it is there already: a second submission changes nothing. `false`: a job of
+    /// another kind has its name.
     pub(crate) async fn put_once(
         &self,
         spec: &JobSpec,
         due_at: Timestamp,
         now: Timestamp,
-    ) -> Result<(), ApiError> {
+    ) -> Result<bool, ApiError> {
         self.bus.ensure_queue(&spec.queue).await?;
         // The instant may have passed already, and counts all the same.
         let since = now.min(due_at.plus_ms(-1));
         let acceptance = Acceptance { created_at: since, schedule_since: since };
         let value = manifest::to_bytes(spec, &acceptance);
-        match self.bus.put(self.shards.shard_of(&spec.id), &spec.id, None, value.into()).await {
-            Ok(_) | Err(bus::BusError::Conflict) => Ok(()),
+        let shard = self.shards.shard_of(&spec.id);
+        match self.bus.put(shard, &spec.id, None, value.into()).await {
+            Ok(_) => Ok(true),
+            Err(bus::BusError::Conflict) => {
+                let present = self.bus.get(shard, &spec.id).await?;
+                let same = |stored: StoredSpec| {
+                    manifest::from_bytes(&stored.value, stored.written_at)
+                        .is_ok_and(|(present, _)| present.delete_when_done)
+                };
+                // Gone between the two: it has run and was deleted, so this was a second submission.
+                Ok(present.is_none_or(same))
+            }
             Err(problem) => Err(problem.into()),
         }
     }
 }
 
-fn applied(job: &JobId, revision: Revision, action: ApplyAction) -> AppliedJob {
+pub(super) fn applied(job: &JobId, revision: Revision, action: ApplyAction) -> AppliedJob {
     AppliedJob { job: job.to_string(), revision: revision.0, action, error: None }
+}
+
+fn input_problems(object: usize, problems: Vec<Problem>) -> impl Iterator<Item = InputProblem> {
+    problems.into_iter().map(move |Problem { field, message, .. }| InputProblem { object, field, message })
+}
+
+impl Input<'_> {
+    /// The answer to a dry run.
+    fn as_valid(&self) -> ApplyReply {
+        let job = |(_, admitted): &(&Node, Admitted)| {
+            applied(&admitted.spec.id, Revision(0), ApplyAction::Unchanged)
+        };
+        let object =
+            |object: &AdmittedObject| applied_object(&object.key, Revision(0), ApplyAction::Unchanged);
+        ApplyReply {
+            jobs: self.jobs.iter().map(job).collect(),
+            objects: self.objects.iter().map(object).collect(),
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! `types` are the forms that cross NATS (see docs/protocol.md); one file per group of verbs decides and carries out.
 
 pub mod apply;
+mod calendars;
+mod objects;
 pub mod read;
 pub mod types;
 pub mod write;
@@ -45,8 +47,12 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "run" => reply(self.run(parsed(body)).await),
             "delete" => reply(self.delete(parsed(body)).await),
             "trigger" => reply(self.trigger(parsed(body)).await),
+            "objects" => reply(self.objects(parsed(body)).await),
+            "object" => reply(self.object(parsed(body)).await),
+            "delete-object" => reply(self.delete_object(parsed(body)).await),
             other => reply::<()>(Err(ApiError::refused(format!(
-                "know the verb {other:?}; there are apply, get, list, runs, run, delete and trigger"
+                "know the verb {other:?}; there are apply, get, list, runs, run, delete, trigger, objects, object and \
+                 delete-object"
             )))),
         };
         Bytes::from(answer)

@@ -7,9 +7,9 @@ use model::id::Occurrence;
 use model::manifest::{self, encode};
 use model::name::{JobId, Name};
 use model::time::Timestamp;
-use store::Store;
 use store::ledger::RunRecord;
 use store::plan::JobRecord;
+use store::{Store, StoreError};
 
 use super::Api;
 use super::types::{
@@ -33,9 +33,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let Some(stored) = self.bus.get(shard, &job).await? else {
             return Err(ApiError::not_found(&format!("the job {job}")));
         };
-        let record = self.store.jobs(shard, std::slice::from_ref(&job)).await?.pop().flatten();
-        let last = self.store.runs(shard, &job, 1).await?.pop();
-        Ok(self.view(&job, &stored, record.as_ref(), last.as_ref()))
+        let (record, last, broken) = self.standing(&job).await?;
+        let mut view = self.view(&job, &stored, record.as_ref(), last.as_ref());
+        view.status.condition = view.status.condition.or(broken);
+        Ok(view)
     }
 
     pub(super) async fn list(&self, request: Result<ListRequest, ApiError>) -> Result<ListReply, ApiError> {
@@ -63,14 +64,40 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         }
         let more = page.len() > limit;
         let views = page.into_values().take(limit).map(|(job, stored)| async move {
-            let shard = self.shards.shard_of(&job);
-            let record = self.store.jobs(shard, std::slice::from_ref(&job)).await?.pop().flatten();
-            let last = self.store.runs(shard, &job, 1).await?.pop();
-            Ok::<_, ApiError>(self.view(&job, &stored, record.as_ref(), last.as_ref()))
+            let (record, last, broken) = self.standing(&job).await?;
+            let mut view = self.view(&job, &stored, record.as_ref(), last.as_ref());
+            view.status.condition = view.status.condition.or(broken);
+            Ok::<_, ApiError>(view)
         });
         let jobs = futures_util::future::try_join_all(views).await?;
         let next = if more { jobs.last().map(|view| view.job.clone()) } else { None };
         Ok(ListReply { jobs, next })
+    }
+
+    /// A job's record and newest run; what can't be read of them is said, and hides nothing else.
+    async fn standing(
+        &self,
+        job: &JobId,
+    ) -> Result<(Option<JobRecord>, Option<RunRecord>, Option<String>), ApiError> {
+        let shard = self.shards.shard_of(job);
+        let mut broken = None;
+        let record = match self.store.jobs(shard, std::slice::from_ref(job)).await {
+            Ok(mut records) => records.pop().flatten(),
+            Err(problem @ StoreError::Corrupt { .. }) => {
+                broken = Some(format!("failed to {problem}; applying the job again mends it"));
+                None
+            }
+            Err(problem) => return Err(problem.into()),
+        };
+        let last = match self.store.runs(shard, job, 1).await {
+            Ok(mut runs) => runs.pop(),
+            Err(problem @ StoreError::Corrupt { .. }) => {
+                broken = Some(format!("failed to {problem}"));
+                None
+            }
+            Err(problem) => return Err(problem.into()),
+        };
+        Ok((record, last, broken))
     }
 
     pub(super) async fn runs(&self, request: Result<RunsRequest, ApiError>) -> Result<RunsReply, ApiError> {

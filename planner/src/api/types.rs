@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::object::ObjectKind;
 use serde::{Deserialize, Serialize};
 
 /// The version of the API's bodies.
@@ -78,7 +79,7 @@ impl ApiError {
     }
 }
 
-/// `apply`: declare jobs. All are validated before any is written.
+/// `apply`: declare jobs and other objects, in any order. All are validated before any is written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApplyRequest {
@@ -92,6 +93,35 @@ pub struct ApplyRequest {
 #[serde(rename_all = "camelCase")]
 pub struct ApplyReply {
     pub jobs: Vec<AppliedJob>,
+    /// Calendars and namespaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<AppliedObject>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedObject {
+    pub kind: ObjectKind,
+    pub name: String,
+    pub revision: u64,
+    pub action: ApplyAction,
+    /// The jobs that name the calendar and were brought up to date with it, each as a new revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub updated: Vec<AppliedJob>,
+    /// How many more of them there are than are listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub updated_more: usize,
+    /// What one should know about the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Why this one wasn't carried out although the input was valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -119,6 +149,63 @@ pub enum ApplyAction {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobRequest {
     pub job: String,
+}
+
+/// `object` and `delete-object`: a calendar (`billing/de-holidays`) or a namespace (`billing`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObjectRequest {
+    pub kind: ObjectKind,
+    pub name: String,
+}
+
+/// `objects`: those of a kind, optionally of one namespace; a page of at most `limit` after `after`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObjectsRequest {
+    pub kind: ObjectKind,
+    #[serde(default)]
+    pub namespace: Option<String>,
+    #[serde(default)]
+    pub after: Option<String>,
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectsReply {
+    /// In order of name, without manifests and jobs.
+    pub objects: Vec<ObjectView>,
+    /// Where the next page begins, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// An object that isn't a job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectView {
+    pub kind: ObjectKind,
+    pub name: String,
+    pub revision: u64,
+    /// In words: "3 entries", "minInterval 10s".
+    pub summary: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<serde_json::Value>,
+    /// The jobs that name the calendar.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<String>,
+    /// How many more of them there are than are listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub jobs_more: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeleteObjectReply {
+    pub kind: ObjectKind,
+    pub name: String,
+    pub revision: u64,
 }
 
 /// `list`: jobs, optionally of one namespace and with these labels; a page of at most `limit` after `after`.

@@ -43,8 +43,8 @@ fn reads_back(import: &Import) {
     let jobs: Vec<JobSpec> = parsed
         .documents
         .iter()
-        .map(|document| match decode(document, Timestamp::from_ms(0)) {
-            Ok(Object::Job(job)) => job,
+        .map(|document| match decode_job(document, Timestamp::from_ms(0)) {
+            Ok(job) => job,
             Err(problems) => panic!("{problems:#?}\n{yaml}"),
         })
         .collect();

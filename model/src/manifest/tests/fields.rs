@@ -74,7 +74,7 @@ fn the_document_itself() {
         (&|d| *d = Value::Null, "", "found nothing"),
         (&|d| d["apiVersion"] = json!("batch/v1"), "apiVersion", "must be ecron/v1, not \"batch/v1\""),
         (&|d| d["apiVersion"] = json!(1), "apiVersion", "expected text, found the integer 1"),
-        (&|d| d["kind"] = json!("CronJob"), "kind", "must be Job, not \"CronJob\""),
+        (&|d| d["kind"] = json!("CronJob"), "kind", "must be Job, Calendar or Namespace, not \"CronJob\""),
         (&|d| d["kind"] = json!("job"), "kind", "did you mean Job?"),
         (&|d| d["status"] = json!({}), "status", "unknown field"),
         (&|d| d["spec"] = json!("x"), "spec", "expected a map"),
@@ -142,8 +142,8 @@ fn schedules() {
         (json!({"every": "1m", "exclude": ["xmas"]}), ".exclude[0]", "2026-12-25"),
         (
             json!({"every": "1m", "exclude": ["2026-12-25", {"calendar": "x"}]}),
-            ".exclude[1].calendar",
-            "not supported yet",
+            ".exclude[1]",
+            "calendar \"x\" is unknown",
         ),
         (json!({"every": "1m", "jitter": 5}), ".jitter", "5s"),
     ] {

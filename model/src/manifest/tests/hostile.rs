@@ -15,15 +15,24 @@ fn trees() -> impl Strategy<Value = Node> {
         any::<i128>().prop_map(NodeValue::Int),
         any::<f64>().prop_map(NodeValue::Float),
         any::<String>().prop_map(NodeValue::String),
-        prop_oneof![Just("ecron/v1"), Just("Job"), Just("a"), Just("1h"), Just("* * * * *"), Just("allow")]
-            .prop_map(|text| NodeValue::String(text.into())),
+        prop_oneof![
+            Just("ecron/v1"),
+            Just("Job"),
+            Just("Calendar"),
+            Just("Namespace"),
+            Just("a"),
+            Just("1h"),
+            Just("* * * * *"),
+            Just("allow")
+        ]
+        .prop_map(|text| NodeValue::String(text.into())),
     ]
     .prop_map(|value| Node { line: None, value });
     let key = prop_oneof![
         8 => proptest::sample::select(vec![
             "apiVersion", "kind", "metadata", "spec", "name", "namespace", "labels", "schedule", "cron", "every", "at",
             "exec", "http", "command", "shell", "env", "url", "headers", "retry", "attempts", "max", "catchUp", "payload",
-            "timeZone", "exclude", "count", "v", "manifest", "createdAt",
+            "timeZone", "exclude", "count", "v", "manifest", "createdAt", "calendar", "calendars", "dialect", "minInterval",
         ]).prop_map(str::to_owned),
         1 => any::<String>(),
     ];

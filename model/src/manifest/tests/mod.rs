@@ -1,5 +1,6 @@
 //! Manifests as a whole: tables of what is refused and how, round trips, and hostile input.
 
+mod calendars;
 mod fields;
 mod hostile;
 mod lines;
@@ -8,7 +9,7 @@ mod store;
 
 use serde_json::{Value, json};
 
-use super::{Node, Object, Problem, decode};
+use super::{Node, Object, Problem, decode, decode_job};
 use crate::spec::JobSpec;
 use crate::time::Timestamp;
 
@@ -25,7 +26,7 @@ fn document(mut spec: Value) -> Value {
 }
 
 fn decoded(document: Value) -> Result<JobSpec, Vec<Problem>> {
-    decode(&Node::from_json(document), now()).map(|Object::Job(job)| job)
+    decode_job(&Node::from_json(document), now())
 }
 
 fn job(spec: Value) -> JobSpec {

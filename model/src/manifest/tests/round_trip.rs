@@ -8,12 +8,12 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::{encode, from_bytes, to_bytes};
+use crate::manifest::{Calendars, decode_with, encode, encode_object, from_bytes, to_bytes};
 use crate::misfire::{CatchUp, CatchUpPolicy};
-use crate::name::{JobId, Name, QueueId};
+use crate::name::{CalendarId, JobId, Name, QueueId};
 use crate::retry::RetryPolicy;
-use crate::schedule::{Dialect, Fold, Gap, ScheduleSpec};
-use crate::spec::{Acceptance, ExecSpec, HistoryLimits, HttpSpec, Work};
+use crate::schedule::{Dialect, Exclusion, Fold, Gap, NamedCalendar, ScheduleSpec};
+use crate::spec::{Acceptance, CalendarSpec, ExecSpec, HistoryLimits, HttpSpec, NamespaceSpec, Work};
 
 fn name() -> impl Strategy<Value = Name> {
     "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?".prop_map(|text| Name::new(&text).unwrap())
@@ -39,6 +39,17 @@ fn payload() -> impl Strategy<Value = Value> {
             btree_map(any::<String>(), inner, 0..4).prop_map(|map| json!(map)),
         ]
     })
+}
+
+fn calendar() -> impl Strategy<Value = NamedCalendar> {
+    let entry = prop_oneof![
+        Just("2026-12-25".parse().unwrap()),
+        Just("2026-12-24/2027-01-01".parse().unwrap()),
+        Just("2026-12-29T22:30:00Z/2026-12-29T23:00:00.5Z".parse().unwrap()),
+        Just(Exclusion::Cron("* * 1 1 *".into())),
+    ];
+    let dialect = option::of(prop_oneof![Just(Dialect::Unix), Just(Dialect::Ecron)]);
+    (vec(entry, 0..4), dialect).prop_map(|(exclude, dialect)| NamedCalendar { exclude, dialect })
 }
 
 fn schedule() -> impl Strategy<Value = ScheduleSpec> {
@@ -126,12 +137,25 @@ pub(super) fn jobs() -> impl Strategy<Value = JobSpec> {
     let names = (name(), name(), name());
     let labels = texts("[!-~]{1,20}", "[^\\p{Cc}]{0,20}");
     let headers = texts("x-[a-z]{1,9}", "[!-~]{0,20}");
-    (names, labels, schedule(), work(), headers, rules).prop_map(
-        |((namespace, name, queue), labels, schedule, work, headers, (retry, catch_up, times, history))| {
+    let named = btree_map(name(), calendar(), 0..3);
+    let schedule = (schedule(), named).prop_map(|(mut schedule, calendars)| {
+        schedule.exclude.extend(calendars.keys().map(|name| Exclusion::Calendar(name.to_string())));
+        (schedule, calendars)
+    });
+    (names, labels, schedule, work(), headers, rules).prop_map(
+        |(
+            (namespace, name, queue),
+            labels,
+            (schedule, calendars),
+            work,
+            headers,
+            (retry, catch_up, times, history),
+        )| {
             JobSpec {
                 id: JobId { namespace: namespace.clone(), name },
                 labels,
                 schedule,
+                calendars,
                 queue: QueueId { namespace, name: queue },
                 work,
                 headers,
@@ -160,9 +184,28 @@ pub(super) fn jobs() -> impl Strategy<Value = JobSpec> {
 proptest! {
     #[test]
     fn a_manifest_says_the_whole_job(job in jobs()) {
-        let Object::Job(read) = decode(&Node::from_json(encode(&job)), now())
+        let mut calendars = Calendars::default();
+        for (name, calendar) in &job.calendars {
+            calendars.insert(CalendarId { namespace: job.id.namespace.clone(), name: name.clone() }, calendar.clone());
+        }
+        let read = decode_with(&Node::from_json(encode(&job)), now(), &calendars)
             .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
-        prop_assert_eq!(read, job);
+        prop_assert_eq!(read, Object::Job(job));
+    }
+
+    #[test]
+    fn a_manifest_says_the_whole_calendar_and_namespace(
+        calendar in calendar(), namespace in name(), name in name(), least in option::of(millis(100..=31_622_400_000)),
+    ) {
+        let id = CalendarId { namespace: namespace.clone(), name };
+        for object in [
+            Object::Calendar(CalendarSpec { id, calendar }),
+            Object::Namespace(NamespaceSpec { name: namespace, min_interval: least }),
+        ] {
+            let read = decode(&Node::from_json(encode_object(&object)), now())
+                .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
+            prop_assert_eq!(read, object);
+        }
     }
 
     #[test]
@@ -185,6 +228,7 @@ proptest! {
         let at = Timestamp::from_ms(at);
         let job = JobSpec {
             labels: BTreeMap::new(),
+            calendars: BTreeMap::new(),
             schedule: ScheduleSpec { at: vec![at], ..ScheduleSpec::default() },
             work: Work::Bytes(bytes),
             headers,

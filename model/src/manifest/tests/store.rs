@@ -1,7 +1,7 @@
 //! The stored form, and what a new version of a job keeps from the old one.
 
 use super::*;
-use crate::manifest::{accept, admit, from_bytes, to_bytes};
+use crate::manifest::{Calendars, accept, admit, from_bytes, to_bytes};
 use crate::spec::{Acceptance, Work};
 
 fn at(text: &str) -> Timestamp {
@@ -47,6 +47,7 @@ fn a_stored_job_whose_only_instant_has_passed_is_still_read() {
 #[test]
 fn what_is_no_stored_job_is_problems() {
     let manifest = document(json!({}));
+    let calendar = json!({"apiVersion": "ecron/v1", "kind": "Calendar", "metadata": {"name": "a"}, "spec": {"exclude": []}});
     let instant = "2026-11-22T06:45:00Z";
     let whole = |change: Value| {
         let mut envelope =
@@ -65,6 +66,10 @@ fn what_is_no_stored_job_is_problems() {
         (whole(json!({"scheduleSince": null})), "scheduleSince: must be given"),
         (whole(json!({"payloadBase64": "*"})), "payloadBase64: is not Base64"),
         (whole(json!({"deleteWhenDone": 1})), "deleteWhenDone: expected true or false"),
+        (whole(json!({"calendars": []})), "calendars: expected a map"),
+        (whole(json!({"calendars": {"A": {"exclude": []}}})), "calendars.A: its name"),
+        (whole(json!({"calendars": {"a": {"exclude": ["x"]}}})), "calendars.a.exclude[0]: "),
+        (whole(json!({"manifest": calendar})), "kind: must be Job here"),
         (whole(json!({"manifest": null})), "manifest: must be given"),
         (whole(json!({"manifest": {"kind": "Job"}})), "apiVersion: must be given"),
         (" ".repeat(2_000_000), "MANIFEST_BYTES_MAX"),
@@ -102,14 +107,26 @@ fn only_a_new_schedule_or_a_resume_counts_anew() {
 fn a_one_shot_that_has_run_may_be_applied_again_but_not_moved_into_the_past() {
     let once = |instant: &str| Node::from_json(document(json!({"schedule": {"at": instant}})));
     let document = once("2026-11-22T07:00:00Z");
-    let (job, acceptance) = admit(&document, None, now()).unwrap();
+    let (job, acceptance) = admit(&document, None, now(), &Calendars::default()).unwrap();
     let later = at("2027-01-01T00:00:00Z");
-    assert_eq!(admit(&document, None, later).unwrap_err()[0].field, "spec.schedule.at");
-    assert_eq!(admit(&document, Some((&job, &acceptance)), later).unwrap().1, acceptance);
+    assert_eq!(
+        admit(&document, None, later, &Calendars::default()).unwrap_err()[0].field,
+        "spec.schedule.at"
+    );
+    assert_eq!(
+        admit(&document, Some((&job, &acceptance)), later, &Calendars::default()).unwrap().1,
+        acceptance
+    );
     let moved = once("2026-11-22T08:00:00Z");
-    assert_eq!(admit(&moved, Some((&job, &acceptance)), later).unwrap_err()[0].field, "spec.schedule.at");
+    assert_eq!(
+        admit(&moved, Some((&job, &acceptance)), later, &Calendars::default()).unwrap_err()[0].field,
+        "spec.schedule.at"
+    );
     let ahead = once("2027-02-01T00:00:00Z");
-    assert_eq!(admit(&ahead, Some((&job, &acceptance)), later).unwrap().1.schedule_since, later);
+    assert_eq!(
+        admit(&ahead, Some((&job, &acceptance)), later, &Calendars::default()).unwrap().1.schedule_since,
+        later
+    );
 }
 
 #[test]
