@@ -95,7 +95,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         for (object, applied) in objects.iter().zip(applied_objects) {
             finished.push(self.finish(&object.key, applied, now).await);
         }
-        self.catch_changed(&around, now).await?;
+        // Not "nothing was changed" any more, whatever the bus says of its last request.
+        let caught = self.catch_changed(&around, now).await;
+        caught.map_err(|error| ApiError { kind: ErrorKind::Unknown, ..error })?;
         Ok(ApplyReply { jobs, objects: finished })
     }
 
@@ -137,7 +139,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     /// Every object admitted, or every problem of every object.
     async fn admit_all<'a>(&self, nodes: &'a [Node], now: Timestamp) -> Result<Input<'a>, ApiError> {
         let is_job = |node: &Node| manifest::kind(node).is_none();
-        let job_ids: Vec<JobId> =
+        let job_ids: BTreeSet<JobId> =
             nodes.iter().filter(|node| is_job(node)).filter_map(manifest::job_id).collect();
         let mut problems = Vec::new();
         let mut objects = Vec::new();
@@ -176,7 +178,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         &self,
         nodes: &[Node],
         objects: &[AdmittedObject],
-        jobs: &[JobId],
+        jobs: &BTreeSet<JobId>,
     ) -> Result<Surroundings, ApiError> {
         let mut around = Surroundings { calendars: Calendars::declared_in(nodes), ..Surroundings::default() };
         let named: BTreeSet<CalendarId> = nodes.iter().flat_map(manifest::calendars_named).collect();

@@ -4,6 +4,8 @@
 //! afterwards at what the other may have written, so that one of them sees both and finishes the work; whoever dies
 //! in between leaves it to the next `apply`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bus::specs::StoredSpec;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -53,7 +55,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         now: Timestamp,
     ) -> Result<Vec<AppliedJob>, ApiError> {
         let key = ObjectKey::Calendar(calendar.clone());
-        let mut updated = std::collections::BTreeMap::new();
+        let mut updated = BTreeMap::new();
         for _ in 0..CONFLICT_RETRIES_MAX {
             let Some(stored) = self.bus.object(&key).await? else { break };
             let Some(contents) = calendar_of(&stored) else { break };
@@ -125,7 +127,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         &self,
         calendar: &CalendarId,
         contents: &NamedCalendar,
-        in_input: &[JobId],
+        in_input: &BTreeSet<JobId>,
         now: Timestamp,
     ) -> Result<Vec<String>, ApiError> {
         let mut jobs = self.jobs_naming(calendar).await?;

@@ -1,5 +1,7 @@
 //! Calendars and namespaces: judging and writing them, and `objects`, `object` and `delete-object`.
 
+use std::collections::BTreeSet;
+
 use bus::objects::StoredObject;
 use model::id::Revision;
 use model::manifest::{self, Node, Object, Problem, decode, encode_object};
@@ -67,7 +69,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     pub(super) async fn admit_object(
         &self,
         node: &Node,
-        jobs_in_input: &[JobId],
+        jobs_in_input: &BTreeSet<JobId>,
         now: Timestamp,
     ) -> Result<Result<AdmittedObject, Vec<Problem>>, ApiError> {
         let object = match decode(node, now) {

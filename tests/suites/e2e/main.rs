@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bare_clients;
+mod calendars;
 mod catch_up;
 mod executor_loss;
 mod first_runs;
