@@ -171,7 +171,10 @@ async fn the_api_refuses_what_the_command_line_would_never_send() -> anyhow::Res
     Ok(())
 }
 
-fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+/// Headers, by name and value.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+fn headers(pairs: Pairs<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
         headers.append(*name, *value);
@@ -191,7 +194,7 @@ async fn malformed_ad_hoc_work_is_quarantined_with_the_reason() -> anyhow::Resul
     let up = up().await?;
     let jetstream = bare::jetstream(&up.nats_url()).await?;
     let defer = "ecron.defer.adhoc.exec";
-    let deferred: [(&[(&str, &str)], &str); 6] = [
+    let deferred: [(Pairs<'_>, &str); 6] = [
         (&[], "Ecron-At"),
         (&[("Ecron-Delay", "a while")], "Ecron-Delay"),
         (&[("Ecron-At", "tomorrow")], "Ecron-At"),
@@ -200,7 +203,7 @@ async fn malformed_ad_hoc_work_is_quarantined_with_the_reason() -> anyhow::Resul
         (&[("Ecron-Delay", "1s"), ("Ecron-Kind", "exec")], "Ecron-Kind"),
     ];
     let submit = "ecron.submit.adhoc.exec";
-    let submitted: [(&[(&str, &str)], &str); 4] = [
+    let submitted: [(Pairs<'_>, &str); 4] = [
         (&[("Ecron-Retry", "attempts=many")], "Ecron-Retry"),
         (&[("Ecron-Timeout", "soon")], "Ecron-Timeout"),
         (&[("Ecron-Kind", "exec")], "Ecron-Kind"),
@@ -253,8 +256,7 @@ async fn what_cannot_be_read_on_a_queue_is_quarantined_and_the_queue_goes_on() -
             ("Ecron-Run-Id", "poison/good@2026-01-01T00:00:00Z"),
             ("Ecron-Kind", "exec"),
         ];
-        type Case<'a> = (&'a [(&'a str, &'a str)], Vec<u8>);
-        let cases: [Case<'_>; 4] = [
+        let cases: [(Pairs<'_>, Vec<u8>); 4] = [
             (&[], vec![0xff, 0xfe, 0x00]),
             (&[("Ecron-Wire", "1")], command.clone().into_bytes()),
             (&wire, command.clone().into_bytes()),
