@@ -107,7 +107,8 @@ async fn a_changed_calendar_moves_every_job_that_names_it() {
     }
     assert_eq!(world.status("billing/other").await["revision"], before);
     // Again: nothing to do. A job that is applied again is unchanged too.
-    let reply = world.apply(&[calendar("holidays", json!(["2026-11-22/2026-11-24"])), noon("a")]).await.unwrap();
+    let reply =
+        world.apply(&[calendar("holidays", json!(["2026-11-22/2026-11-24"])), noon("a")]).await.unwrap();
     assert_eq!(reply["objects"][0]["action"], "unchanged");
     assert_eq!(reply["objects"][0].get("updated"), None);
     assert_eq!(reply["jobs"][0]["action"], "unchanged");
@@ -144,7 +145,10 @@ async fn an_unknown_calendar_is_refused_and_nothing_is_written() {
     assert!(world.ask("get", json!({"job": "billing/a"})).await.is_err());
     let dry = json!({"manifests": [calendar("holidays", json!([])), noon("a")], "dryRun": true});
     let reply = world.ask("apply", dry).await.unwrap();
-    assert_eq!((&reply["jobs"][0]["job"], &reply["objects"][0]["name"]), (&json!("billing/a"), &json!("billing/holidays")));
+    assert_eq!(
+        (&reply["jobs"][0]["job"], &reply["objects"][0]["name"]),
+        (&json!("billing/a"), &json!("billing/holidays"))
+    );
     assert!(world.ask("object", json!({"kind": "Calendar", "name": "billing/holidays"})).await.is_err());
 }
 
@@ -199,7 +203,10 @@ async fn a_schedule_beyond_the_quota_is_refused_and_jobs_that_are_there_are_left
     // The namespace of the same input counts; without a quota anything goes.
     assert!(world.apply(&[job("new", json!({"every": "30s"})), namespace("1m")]).await.is_err());
     let listed = world.ask("objects", json!({"kind": "Namespace"})).await.unwrap();
-    assert_eq!((&listed["objects"][0]["name"], &listed["objects"][0]["summary"]), (&json!("billing"), &json!("minInterval 10s")));
+    assert_eq!(
+        (&listed["objects"][0]["name"], &listed["objects"][0]["summary"]),
+        (&json!("billing"), &json!("minInterval 10s"))
+    );
     world.ask("delete-object", json!({"kind": "Namespace", "name": "billing"})).await.unwrap();
     world.apply(&[job("new", json!({"every": "1s"}))]).await.unwrap();
 }
