@@ -206,6 +206,7 @@ fn one_shot(name: &str, queue: &QueueId, at: Timestamp, text: String) -> Option<
         id,
         labels: BTreeMap::new(),
         schedule: ScheduleSpec { at: vec![at], ..ScheduleSpec::default() },
+        calendars: BTreeMap::new(),
         queue: queue.clone(),
         work: Work::Payload(serde_json::Value::String(text)),
         headers: BTreeMap::new(),

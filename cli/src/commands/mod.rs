@@ -25,7 +25,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let servers = cli.servers;
     match cli.command {
         Command::Up(args) => Box::pin(up::run(args)).await,
-        Command::Planner(args) => roles::planner(&servers, &args).await,
+        Command::Planner(args) => Box::pin(roles::planner(&servers, &args)).await,
         Command::Dispatcher(args) => roles::dispatcher(&servers, &args).await,
         Command::Executor(args) => roles::executor(&servers, &args).await,
         Command::Apply(args) => apply::run(&servers, &args).await,

@@ -94,7 +94,7 @@ pub(crate) async fn planner(servers: &Servers, args: &RoleArgs) -> Result<(), Fa
     let shutdown = Shutdown::on_signals()?;
     let foundation = lay(connect::redis(servers).await?, connect::nats(servers).await?, args.shards).await?;
     output::line("planner is running; Ctrl-C stops it")?;
-    foundation.planner(args.weight).run(shutdown).await;
+    Box::pin(foundation.planner(args.weight).run(shutdown)).await;
     Ok(())
 }
 

@@ -181,8 +181,13 @@ fn object(document: &Node, terms: &Terms<'_>, problems: &mut Problems) -> Option
         Some(Some(ObjectKind::Calendar)) => calendar::calendar(&fields, problems).map(Object::Calendar),
         Some(Some(ObjectKind::Namespace)) => namespace::namespace(&fields, problems).map(Object::Namespace),
         Some(None) => job::job(&fields, terms, problems).map(Object::Job),
-        // Of an unknown kind nothing more can be said; without any, it is read as a job to find the other mistakes.
-        None if fields.get("kind").is_some() => None,
+        // Without a kind, or with a slip in it, it is read as a job to find the other mistakes. Of something else
+        // altogether (whose spec has no schedule) nothing more can be said.
+        None if fields.get("kind").is_some() && !has_schedule(document) => None,
         None => job::job(&fields, terms, problems).map(Object::Job),
     }
+}
+
+fn has_schedule(document: &Node) -> bool {
+    document.get("spec").is_some_and(|spec| spec.get("schedule").is_some())
 }
