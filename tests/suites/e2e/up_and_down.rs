@@ -101,7 +101,8 @@ async fn ctrl_c_ends_everything_within_seconds_and_the_next_start_goes_on() -> a
         up.process()?.signal(signal)?;
         let status = up.process_mut()?.ended(STOP_TIMEOUT).await?;
         assert_eq!(status.code(), Some(0), "{}", up.process()?.log());
-        assert!(now_ms() - asked_ms < 8_000, "it took {} ms", now_ms() - asked_ms);
+        // Two seconds as a rule; the bounds are ten for the runs under way and ten for the servers.
+        assert!(now_ms() - asked_ms < 20_000, "it took {} ms", now_ms() - asked_ms);
         assert!(up.process()?.log().contains("stopped; the data is kept"));
         let left = up.process()?.offspring();
         assert!(left.is_empty(), "still there: {left:?}");
