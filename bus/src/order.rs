@@ -38,6 +38,8 @@ pub struct Order {
     pub retry: RetryPolicy,
     /// Not started by then: skipped.
     pub start_by: Option<Timestamp>,
+    /// The whole run must have ended by then; no attempt goes on beyond it.
+    pub deadline: Option<Timestamp>,
     /// The user's own headers.
     pub headers: BTreeMap<String, String>,
 }

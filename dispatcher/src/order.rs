@@ -6,6 +6,7 @@ use bytes::Bytes;
 use model::id::{Occurrence, RunId};
 use model::run::Generation;
 use model::spec::Work;
+use model::time::Timestamp;
 
 use crate::jobs::KnownJob;
 
@@ -21,7 +22,7 @@ pub fn body(work: &Work) -> Bytes {
     }
 }
 
-/// The publication of one occurrence. `republished` counts repairs: each has a message id of its own.
+/// The publication of one occurrence at `now`, from when its deadline counts. `republished` counts repairs: each has a message id of its own.
 #[must_use]
 pub fn publication(
     occurrence: Occurrence,
@@ -29,6 +30,7 @@ pub fn publication(
     key: &[u8; 16],
     generation: Generation,
     republished: u32,
+    now: Timestamp,
 ) -> Publication {
     let spec = &job.spec;
     let due_at = occurrence.due_at;
@@ -49,6 +51,7 @@ pub fn publication(
         timeout: spec.timeout,
         retry: spec.retry,
         start_by: spec.starting_deadline.map(|deadline| due_at.plus(deadline)),
+        deadline: spec.deadline.map(|deadline| now.max(due_at).plus(deadline)),
         headers: spec.headers.clone(),
     };
     Publication { order, message_id, payload: job.payload.clone() }

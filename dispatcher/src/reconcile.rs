@@ -99,7 +99,7 @@ where
 
     async fn resolve(&self, lease: &Lease, run: SentRun, now: Timestamp) -> Result<bool, PassError> {
         let record = self.store.run(lease.shard, &run.occurrence).await?;
-        if record.is_some_and(|record| record.state != RunState::Dispatched) {
+        if record.is_some_and(|record| record.state.is_end()) {
             return Ok(false);
         }
         match self.fate(&run).await? {
@@ -135,7 +135,7 @@ where
         };
         let republished = run.republished + 1;
         let again =
-            publication(run.occurrence.clone(), &job, &self.message_id_key, run.generation, republished);
+            publication(run.occurrence.clone(), &job, &self.message_id_key, run.generation, republished, now);
         self.bus.ensure_queue(&job.spec.queue).await?;
         let answer = self.bus.publish(vec![again]).await.pop();
         let published = answer.ok_or_else(|| BusError::Unknown("no answer to a publication".into()))??;
@@ -173,8 +173,14 @@ where
         now: Timestamp,
     ) -> Result<(), PassError> {
         let Some(job) = self.present_job(lease, run).await? else { return Ok(()) };
-        let original =
-            publication(run.occurrence.clone(), &job, &self.message_id_key, run.generation, run.republished);
+        let original = publication(
+            run.occurrence.clone(),
+            &job,
+            &self.message_id_key,
+            run.generation,
+            run.republished,
+            now,
+        );
         let letter = DeadLetter {
             id: run.occurrence.to_string(),
             subject: QueueSubject::Run.of(&job.spec.queue),

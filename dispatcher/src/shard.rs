@@ -288,10 +288,11 @@ where
         batch: &[(Entry, Arc<KnownJob>)],
         report: &mut ShardReport,
     ) -> Result<(), PassError> {
+        let now = self.clock.now();
         let publications: Vec<Publication> = batch
             .iter()
             .map(|(entry, job)| {
-                publication(entry.occurrence.clone(), job, &self.message_id_key, Generation(0), 0)
+                publication(entry.occurrence.clone(), job, &self.message_id_key, Generation(0), 0, now)
             })
             .collect();
         let answers = self.bus.publish(publications).await;

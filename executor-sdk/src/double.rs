@@ -85,6 +85,7 @@ pub(crate) fn order() -> Order {
         timeout: Duration::from_secs(60),
         retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::default() },
         start_by: None,
+        deadline: None,
         headers: BTreeMap::from([("region".into(), "eu".into())]),
     }
 }

@@ -54,6 +54,7 @@ fn order(retry_attempts: u32) -> Order {
             ..RetryPolicy::default()
         },
         start_by: None,
+        deadline: None,
         headers: BTreeMap::new(),
     }
 }

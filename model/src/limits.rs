@@ -37,6 +37,14 @@ pub const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const CATCH_UP_WINDOW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Missed occurrences that one job may catch up on after one interruption.
 pub const CATCH_UP_RUNS_MAX: u32 = 10_000;
+/// Runs of one job that may be under way at once, if it says how many (`maxActive`).
+pub const ACTIVE_MAX: u32 = 1_000;
+/// Occurrences of one job that may wait for an earlier run to end; one more is skipped.
+pub const OVERLAP_WAITING_MAX: u32 = 1_000;
+/// Starts in one period of a rate.
+pub const RATE_STARTS_MAX: u32 = 1_000_000;
+/// The longest period of a rate.
+pub const RATE_PERIOD_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Finished runs that a job may keep, for each kind of end.
 pub const HISTORY_RUNS_MAX: u32 = 1_000;
 /// The longest minimum interval that a namespace may ask for.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::rate::Rate;
 use crate::time::{Timestamp, duration_ms};
 
 /// An absence shorter than this is lateness: it covers a lease that expires (3 s) and is taken over.
@@ -18,6 +19,8 @@ pub struct CatchUp {
     pub window: Duration,
     /// With `all`, only the newest this many run.
     pub max: u32,
+    /// Those that run start no faster than this, whoever else catches up at the same time.
+    pub rate: Option<Rate>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub enum CatchUpPolicy {
 impl Default for CatchUp {
     /// The newest missed occurrence of the last 24 hours.
     fn default() -> Self {
-        Self { policy: CatchUpPolicy::Latest, window: Duration::from_secs(24 * 3600), max: 100 }
+        Self { policy: CatchUpPolicy::Latest, window: Duration::from_secs(24 * 3600), max: 100, rate: None }
     }
 }
 
@@ -120,7 +123,7 @@ mod tests {
     }
 
     fn policy(policy: CatchUpPolicy, window_s: u64, max: u32) -> CatchUp {
-        CatchUp { policy, window: Duration::from_secs(window_s), max }
+        CatchUp { policy, window: Duration::from_secs(window_s), max, rate: None }
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub enum Outcome {
 /// Where a run stands. Each kind of end is final, but for a dead letter that an operator redrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RunState {
+    /// Admitted or due, but not published: it waits for an earlier run, for a place in its queue, or to be published.
+    Waiting,
     /// Published; no end is known yet.
     Dispatched,
     Succeeded,
@@ -39,6 +41,12 @@ pub enum SkipReason {
     Suspended,
     /// The job was deleted.
     Deleted,
+    /// `overlap: skip`, and as many runs were under way as may be.
+    Overlap,
+    /// `overlap: queue-one`, and a newer occurrence took its place in the queue.
+    Coalesced,
+    /// `OVERLAP_WAITING_MAX` occurrences waited for an earlier run already.
+    OverlapQueueFull,
 }
 
 /// How often a run has been dispatched anew after an end: 0 at first, one more for each redrive. A report counts only
@@ -60,7 +68,9 @@ pub struct Standing {
 pub fn accepts_end(standing: Option<Standing>, reported: Generation) -> bool {
     match standing {
         None => true,
-        Some(Standing { state: RunState::Dispatched, generation }) => reported >= generation,
+        Some(Standing { state: RunState::Waiting | RunState::Dispatched, generation }) => {
+            reported >= generation
+        }
         Some(Standing {
             state: RunState::Succeeded | RunState::DeadLettered | RunState::Cancelled | RunState::Skipped,
             generation,
@@ -69,10 +79,27 @@ pub fn accepts_end(standing: Option<Standing>, reported: Generation) -> bool {
 }
 
 impl RunState {
+    /// Every state, in the order of a run's life.
+    pub const ALL: [Self; 6] = [
+        Self::Waiting,
+        Self::Dispatched,
+        Self::Succeeded,
+        Self::DeadLettered,
+        Self::Cancelled,
+        Self::Skipped,
+    ];
+
+    /// Whether the run has its outcome.
+    #[must_use]
+    pub fn is_end(self) -> bool {
+        !matches!(self, Self::Waiting | Self::Dispatched)
+    }
+
     /// The word used in records, messages and output.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Waiting => "waiting",
             Self::Dispatched => "dispatched",
             Self::Succeeded => "succeeded",
             Self::DeadLettered => "dead-lettered",
@@ -84,9 +111,7 @@ impl RunState {
     /// The state of that word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Dispatched, Self::Succeeded, Self::DeadLettered, Self::Cancelled, Self::Skipped]
-            .into_iter()
-            .find(|state| state.as_str() == word)
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
     }
 }
 
@@ -128,6 +153,11 @@ impl SkipReason {
             Self::Superseded => "the job was edited and no longer names this instant",
             Self::Suspended => "the job was suspended",
             Self::Deleted => "the job was deleted",
+            Self::Overlap => "an earlier run was still under way; overlap is skip",
+            Self::Coalesced => "a newer occurrence took its place; overlap is queue-one",
+            Self::OverlapQueueFull => {
+                "too many occurrences waited for an earlier run already (OVERLAP_WAITING_MAX)"
+            }
         }
     }
 }
@@ -148,7 +178,7 @@ mod tests {
 
     #[test]
     fn exactly_one_end_counts_for_each_generation() {
-        use RunState::{Cancelled, DeadLettered, Dispatched, Skipped, Succeeded};
+        use RunState::{Cancelled, DeadLettered, Dispatched, Skipped, Succeeded, Waiting};
         let table = [
             (None, 0, true),
             (Some((Dispatched, 0)), 0, true),
@@ -160,6 +190,7 @@ mod tests {
             (Some((DeadLettered, 0)), 1, true),
             (Some((Cancelled, 2)), 2, false),
             (Some((Skipped, 0)), 0, false),
+            (Some((Waiting, 0)), 0, true),
         ];
         for (standing, reported, accepted) in table {
             let standing =

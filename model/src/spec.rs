@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crate::misfire::CatchUp;
 use crate::name::{CalendarId, JobId, Name, QueueId};
+use crate::overlap::Overlap;
+use crate::priority::Priority;
 use crate::retry::RetryPolicy;
 use crate::schedule::{NamedCalendar, ScheduleSpec};
 use crate::time::Timestamp;
@@ -25,12 +27,22 @@ pub struct JobSpec {
     pub work: Work,
     /// Added to each run message, for the handler.
     pub headers: BTreeMap<String, String>,
+    /// What happens to an occurrence that falls due while earlier runs are under way.
+    pub overlap: Overlap,
+    /// Runs that may be under way at once. Unset: one, unless `overlap` is `allow`.
+    pub max_active: Option<u32>,
     pub catch_up: CatchUp,
     /// Not started this long after it was due: skipped, with a reason.
     pub starting_deadline: Option<Duration>,
     /// How long one attempt may take.
     pub timeout: Duration,
+    /// How long the whole run may take, with all its attempts and the waits between them, from its publication.
+    pub deadline: Option<Duration>,
     pub retry: RetryPolicy,
+    /// Which runs go first where runs of a queue wait for their turn.
+    pub priority: Priority,
+    /// Runs of the same key share the queue's rate for a key.
+    pub rate_key: Option<String>,
     /// No occurrence is planned while set.
     pub suspend: bool,
     pub history: HistoryLimits,

@@ -11,6 +11,8 @@ use bus::intake::IntakeDelivery;
 use bus::wire::{Deferred, defer_request};
 use model::misfire::{CatchUp, CatchUpPolicy};
 use model::name::{JobId, Name};
+use model::overlap::Overlap;
+use model::priority::Priority;
 use model::schedule::ScheduleSpec;
 use model::shard::stable_hash;
 use model::spec::{HistoryLimits, JobSpec, Work};
@@ -116,10 +118,16 @@ pub fn one_shot(deferred: &Deferred, sequence: u64) -> JobSpec {
             policy: CatchUpPolicy::All,
             window: model::limits::CATCH_UP_WINDOW_MAX,
             max: model::limits::CATCH_UP_RUNS_MAX,
+            rate: None,
         },
+        overlap: Overlap::Allow,
+        max_active: None,
         starting_deadline: None,
         timeout: deferred.timeout,
         retry: deferred.retry,
+        deadline: None,
+        priority: Priority::Normal,
+        rate_key: None,
         suspend: false,
         history: HistoryLimits::default(),
         delete_when_done: true,

@@ -73,7 +73,7 @@ fn place_from(text: &str) -> Option<Placed> {
 #[must_use]
 pub fn history_of(state: RunState) -> Option<History> {
     match state {
-        RunState::Dispatched => None,
+        RunState::Waiting | RunState::Dispatched => None,
         RunState::Succeeded => Some(History::Succeeded),
         RunState::DeadLettered | RunState::Cancelled => Some(History::Failed),
         RunState::Skipped => Some(History::Skipped),

@@ -191,6 +191,7 @@ pub fn publication(queue: &QueueId, job: &str, second: i64) -> Publication {
         timeout: Duration::from_secs(90),
         retry: RetryPolicy { attempts: 5, ..RetryPolicy::default() },
         start_by: Some(due_at.plus_ms(60_000)),
+        deadline: None,
         headers: Headers::from([("traceparent".to_owned(), "00-1".to_owned())]),
     };
     Publication { order, message_id, payload: Bytes::from(format!("payload {second}")) }

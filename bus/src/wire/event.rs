@@ -128,8 +128,8 @@ fn decode_report(payload: &[u8]) -> Result<AttemptReport, String> {
     let instant =
         |field: &str, text: &str| text.parse::<Timestamp>().map_err(|e| format!("{field}: failed to {e}"));
     let state = |word: String| match RunState::from_word(&word) {
-        Some(RunState::Dispatched) | None => Err(format!("endsRun: {word:?} is no end of a run")),
-        Some(end) => Ok(end),
+        Some(end) if end.is_end() => Ok(end),
+        Some(_) | None => Err(format!("endsRun: {word:?} is no end of a run")),
     };
     Ok(AttemptReport {
         run_id: form.run_id.parse::<RunId>().map_err(|e| format!("runId: failed to {e}"))?,

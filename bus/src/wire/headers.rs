@@ -28,6 +28,7 @@ pub const ATTEMPT_BASE: &str = "Ecron-Attempt-Base";
 pub const TIMEOUT: &str = "Ecron-Timeout";
 pub const RETRY: &str = "Ecron-Retry";
 pub const START_BY: &str = "Ecron-Start-By";
+pub const DEADLINE: &str = "Ecron-Deadline";
 pub const KIND: &str = "Ecron-Kind";
 pub const KEY: &str = "Ecron-Key";
 pub const AT: &str = "Ecron-At";

@@ -10,8 +10,8 @@ use model::time::Timestamp;
 use siphasher::sip::SipHasher24;
 
 use super::headers::{
-    self, ATTEMPT_BASE, DUE_AT, GENERATION, Headers, KIND, MESSAGE_ID, RETRY, REVISION, RUN_ID, START_BY,
-    TIMEOUT, WIRE, WIRE_VERSION, problem,
+    self, ATTEMPT_BASE, DEADLINE, DUE_AT, GENERATION, Headers, KIND, MESSAGE_ID, RETRY, REVISION, RUN_ID,
+    START_BY, TIMEOUT, WIRE, WIRE_VERSION, problem,
 };
 use super::publisher;
 use crate::order::{Order, OrderProblem, Publication, WorkKind};
@@ -88,6 +88,9 @@ pub fn encode_order(order: &Order) -> Headers {
     if let Some(start_by) = order.start_by {
         set(START_BY, start_by.to_string());
     }
+    if let Some(deadline) = order.deadline {
+        set(DEADLINE, deadline.to_string());
+    }
     headers
 }
 
@@ -122,6 +125,7 @@ fn decode_run(queue: QueueId, headers: &Headers) -> Result<Order, OrderProblem> 
     }
     let kind = headers::required(headers, KIND)?;
     let start_by = headers::optional(headers, START_BY)?;
+    let deadline = headers::optional(headers, DEADLINE)?;
     Ok(Order {
         run_id,
         queue,
@@ -134,6 +138,7 @@ fn decode_run(queue: QueueId, headers: &Headers) -> Result<Order, OrderProblem> 
         timeout: headers::timeout(headers::required(headers, TIMEOUT)?)?,
         retry: headers::retry(headers::required(headers, RETRY)?)?,
         start_by: start_by.map(|text| headers::instant(START_BY, text)).transpose()?,
+        deadline: deadline.map(|text| headers::instant(DEADLINE, text)).transpose()?,
         headers: headers::users(headers),
     })
 }
@@ -164,6 +169,7 @@ mod tests {
             timeout: Duration::from_secs(600),
             retry: RetryPolicy::default(),
             start_by: Some("2026-11-22T06:50:00Z".parse().unwrap()),
+            deadline: None,
             headers: [("traceparent".to_owned(), "00-1-2-01".to_owned())].into(),
         }
     }
@@ -265,6 +271,7 @@ mod tests {
                     jitter: retry.4,
                 },
                 start_by: start_by.map(Timestamp::from_ms),
+                deadline: start_by.map(Timestamp::from_ms),
                 headers,
             },
         )

@@ -88,6 +88,7 @@ pub(crate) fn decode_submit(queue: QueueId, raw: RawRun<'_>) -> Result<Order, Or
         timeout: request.timeout,
         retry: request.retry,
         start_by: None,
+        deadline: None,
         headers: headers::users(raw.headers),
     })
 }

@@ -15,6 +15,8 @@ use model::id::Revision;
 use model::manifest::to_bytes;
 use model::misfire::{CatchUp, CatchUpPolicy};
 use model::name::{JobId, Name, QueueId};
+use model::overlap::Overlap;
+use model::priority::Priority;
 use model::retry::RetryPolicy;
 use model::schedule::ScheduleSpec;
 use model::spec::{Acceptance, HistoryLimits, JobSpec, TIMEOUT_DEFAULT, Work};
@@ -211,9 +213,14 @@ fn one_shot(name: &str, queue: &QueueId, at: Timestamp, text: String) -> Option<
         work: Work::Payload(serde_json::Value::String(text)),
         headers: BTreeMap::new(),
         catch_up: CatchUp { policy: CatchUpPolicy::All, ..CatchUp::default() },
+        overlap: Overlap::Allow,
+        max_active: None,
         starting_deadline: None,
         timeout: TIMEOUT_DEFAULT,
         retry: RetryPolicy::default(),
+        deadline: None,
+        priority: Priority::Normal,
+        rate_key: None,
         suspend: false,
         history: HistoryLimits::default(),
         delete_when_done: false,

@@ -50,7 +50,7 @@ fn row(report: &AttemptReport) -> String {
         Some(RunState::DeadLettered) => "dead-lettered",
         Some(RunState::Cancelled) => "cancelled",
         Some(RunState::Skipped) => "skipped",
-        Some(RunState::Dispatched) | None => "retrying",
+        Some(RunState::Waiting | RunState::Dispatched) | None => "retrying",
     };
     let end = &report.end;
     let late = format!("{:+} ms", end.started_at.ms_since(report.due_at));

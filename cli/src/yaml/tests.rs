@@ -214,7 +214,7 @@ fn ten_mistakes_are_ten_problems_with_field_and_line() {
         "line 12: spec.qeue: unknown field; did you mean queue?",
         "line 13: spec.timeout: expected a duration with a unit",
         "line 15: spec.retry.attempts: is 500; it must be between 1 and 100 (ATTEMPTS_MAX)",
-        "line 16: spec.overlap: skip is not supported yet",
+        "line 16: spec.overlap: must be allow, skip, queue-one, queue-all or replace, not \"forbid\"",
         "line 17: spec.suspend: expected true or false, found the text \"no\"",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");

@@ -87,6 +87,7 @@ pub(crate) fn order(kind: WorkKind) -> Order {
         timeout: Duration::from_secs(60),
         retry: RetryPolicy { jitter: 0.0, ..RetryPolicy::default() },
         start_by: None,
+        deadline: None,
         headers: BTreeMap::new(),
     }
 }

@@ -59,15 +59,27 @@ fn spec(job: &JobSpec) -> Value {
     if !job.headers.is_empty() {
         put("headers", json!(job.headers));
     }
-    put("overlap", "allow".into());
+    put("overlap", job.overlap.as_str().into());
+    if let Some(most) = job.max_active {
+        put("maxActive", most.into());
+    }
     put("catchUp", {
         let catch_up = &job.catch_up;
-        json!({"policy": policy_word(catch_up.policy), "window": duration_text(catch_up.window), "max": catch_up.max})
+        let mut value = json!({
+            "policy": policy_word(catch_up.policy), "window": duration_text(catch_up.window), "max": catch_up.max,
+        });
+        if let (Some(rate), Some(fields)) = (catch_up.rate, value.as_object_mut()) {
+            fields.insert("rate".into(), rate.to_string().into());
+        }
+        value
     });
     if let Some(deadline) = job.starting_deadline {
         put("startingDeadline", duration_text(deadline).into());
     }
     put("timeout", duration_text(job.timeout).into());
+    if let Some(deadline) = job.deadline {
+        put("deadline", duration_text(deadline).into());
+    }
     put("retry", {
         let retry = &job.retry;
         json!({
@@ -78,7 +90,10 @@ fn spec(job: &JobSpec) -> Value {
             "jitter": retry.jitter,
         })
     });
-    put("priority", "normal".into());
+    put("priority", job.priority.as_str().into());
+    if let Some(key) = &job.rate_key {
+        put("rateKey", key.as_str().into());
+    }
     put("suspend", job.suspend.into());
     put("history", {
         let history = &job.history;

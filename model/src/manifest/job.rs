@@ -20,11 +20,14 @@ const SPEC_FIELDS: &[&str] = &[
     "http",
     "headers",
     "overlap",
+    "maxActive",
     "catchUp",
     "startingDeadline",
     "timeout",
+    "deadline",
     "retry",
     "priority",
+    "rateKey",
     "suspend",
     "history",
 ];
@@ -90,7 +93,8 @@ fn spec_of(
     let (work, default_queue) = work::work(&spec, problems);
     let queue = spec.get("queue").and_then(|field| field.name(problems)).unwrap_or(default_queue);
     let headers = spec.get("headers").and_then(|field| work::headers(&field, terms, problems));
-    unsupported_yet(&spec, problems);
+    let overlap = spec.get("overlap").and_then(|field| field.word(problems, policy::OVERLAPS));
+    let priority = spec.get("priority").and_then(|field| field.word(problems, policy::PRIORITIES));
     let retry = spec.get("retry").and_then(|field| policy::retry(&field, terms, problems));
     let catch_up = spec.get("catchUp").and_then(|field| policy::catch_up(&field, problems));
     let history = spec.get("history").and_then(|field| policy::history(&field, problems));
@@ -103,22 +107,18 @@ fn spec_of(
         labels,
         work,
         headers: headers.unwrap_or_default(),
+        overlap: overlap.unwrap_or_default(),
+        max_active: policy::max_active(&spec, problems),
         catch_up: catch_up.unwrap_or_default(),
         starting_deadline: policy::starting_deadline(&spec, problems),
         timeout: policy::timeout(&spec, problems),
+        deadline: policy::deadline(&spec, problems),
         retry: retry.unwrap_or_default(),
+        priority: priority.unwrap_or_default(),
+        rate_key: spec.get("rateKey").and_then(|field| policy::rate_key(&field, problems)),
         suspend: suspend.unwrap_or(false),
         history: history.unwrap_or_default(),
         delete_when_done: false,
         schedule: schedule?,
     })
-}
-
-fn unsupported_yet(spec: &Fields<'_>, problems: &mut Problems) {
-    if let Some(field) = spec.get("overlap") {
-        policy::only(&field, problems, "allow", &["skip", "queue-one", "queue-all", "replace"]);
-    }
-    if let Some(field) = spec.get("priority") {
-        policy::only(&field, problems, "normal", &["low", "high"]);
-    }
 }

@@ -1,15 +1,18 @@
-//! The rules of a job beside its schedule: `retry`, `catchUp`, `history`, deadlines, and the words that this version
-//! knows but can't keep yet.
+//! The rules of a job beside its schedule: `overlap`, `retry`, `catchUp`, `history`, deadlines and limits.
 
 use std::time::Duration;
 
 use super::Terms;
-use super::fields::{Field, Fields, unknown_word};
+use super::fields::{Field, Fields};
 use super::problem::Problems;
 use crate::limits::{
-    ATTEMPTS_MAX, CATCH_UP_RUNS_MAX, CATCH_UP_WINDOW_MAX, HISTORY_RUNS_MAX, RETRY_DELAY_MAX, TIMEOUT_MAX,
+    ACTIVE_MAX, ATTEMPTS_MAX, CATCH_UP_RUNS_MAX, CATCH_UP_WINDOW_MAX, HISTORY_RUNS_MAX, KEY_CHARS_MAX,
+    RETRY_DELAY_MAX, TIMEOUT_MAX,
 };
 use crate::misfire::{CatchUp, CatchUpPolicy};
+use crate::overlap::Overlap;
+use crate::priority::Priority;
+use crate::rate::RateError;
 use crate::retry::RetryPolicy;
 use crate::spec::{HistoryLimits, TIMEOUT_DEFAULT};
 
@@ -20,6 +23,17 @@ const RETRY_FACTOR_MAX: f64 = 100.0;
 
 pub(super) const CATCH_UP_POLICIES: &[(&str, CatchUpPolicy)] =
     &[("none", CatchUpPolicy::None), ("latest", CatchUpPolicy::Latest), ("all", CatchUpPolicy::All)];
+
+pub(super) const OVERLAPS: &[(&str, Overlap)] = &[
+    ("allow", Overlap::Allow),
+    ("skip", Overlap::Skip),
+    ("queue-one", Overlap::QueueOne),
+    ("queue-all", Overlap::QueueAll),
+    ("replace", Overlap::Replace),
+];
+
+pub(super) const PRIORITIES: &[(&str, Priority)] =
+    &[("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
 
 pub(super) fn retry(field: &Field<'_>, terms: &Terms<'_>, problems: &mut Problems) -> Option<RetryPolicy> {
     let fields = field.fields(problems, &["attempts", "initial", "factor", "max", "jitter"])?;
@@ -46,7 +60,7 @@ pub(super) fn retry(field: &Field<'_>, terms: &Terms<'_>, problems: &mut Problem
 }
 
 pub(super) fn catch_up(field: &Field<'_>, problems: &mut Problems) -> Option<CatchUp> {
-    let fields = field.fields(problems, &["policy", "window", "max"])?;
+    let fields = field.fields(problems, &["policy", "window", "max", "rate"])?;
     let default = CatchUp::default();
     let policy = fields.get("policy").and_then(|field| field.word(problems, CATCH_UP_POLICIES));
     let window = fields.get("window").and_then(|field| {
@@ -54,7 +68,14 @@ pub(super) fn catch_up(field: &Field<'_>, problems: &mut Problems) -> Option<Cat
     });
     let max =
         fields.get("max").and_then(|field| field.int(problems, 1..=CATCH_UP_RUNS_MAX, "CATCH_UP_RUNS_MAX"));
+    let rate = fields.get("rate").and_then(|field| {
+        field
+            .text(problems)?
+            .parse()
+            .map_or_else(|error: RateError| field.refuse(problems, error.to_string()), Some)
+    });
     Some(CatchUp {
+        rate,
         policy: policy.unwrap_or(default.policy),
         window: window.unwrap_or(default.window),
         max: max.unwrap_or(default.max),
@@ -88,21 +109,22 @@ pub(super) fn starting_deadline(spec: &Fields<'_>, problems: &mut Problems) -> O
     spec.get("startingDeadline")?.duration(problems, MS..=CATCH_UP_WINDOW_MAX, "CATCH_UP_WINDOW_MAX")
 }
 
-/// Checks a field of which this version can do only the default. The other words are the design's own, so they are
-/// told apart from mistakes; accepting them silently would break a promise.
-pub(super) fn only(
-    field: &Field<'_>,
-    problems: &mut Problems,
-    supported: &str,
-    planned: &[&str],
-) -> Option<()> {
-    let word = field.text(problems)?;
-    if word == supported {
-        return Some(());
+/// How long the whole run may take.
+pub(super) fn deadline(spec: &Fields<'_>, problems: &mut Problems) -> Option<Duration> {
+    spec.get("deadline")?.duration(problems, MS..=TIMEOUT_MAX, "TIMEOUT_MAX")
+}
+
+pub(super) fn max_active(spec: &Fields<'_>, problems: &mut Problems) -> Option<u32> {
+    spec.get("maxActive")?.int(problems, 1..=ACTIVE_MAX, "ACTIVE_MAX")
+}
+
+pub(super) fn rate_key(field: &Field<'_>, problems: &mut Problems) -> Option<String> {
+    let text = field.full_text(problems)?;
+    let chars = text.chars().count();
+    if chars > KEY_CHARS_MAX || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        let rule =
+            format!("must be 1 to {KEY_CHARS_MAX} (KEY_CHARS_MAX) printable ASCII characters without spaces");
+        return field.refuse(problems, rule);
     }
-    if planned.contains(&word) {
-        return field
-            .refuse(problems, format!("{word} is not supported yet; this version knows only {supported}"));
-    }
-    field.refuse(problems, unknown_word(word, &[supported]))
+    Some(text.to_owned())
 }

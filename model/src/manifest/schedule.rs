@@ -48,9 +48,6 @@ fn read(field: &Field<'_>, problems: &mut Problems) -> Option<ScheduleSpec> {
             .refuse(problems, "expected a map, found one text; a cron expression goes into schedule.cron");
     }
     let fields = field.fields(problems, FIELDS)?;
-    if let Some(after) = fields.get("after") {
-        after.refuse::<()>(problems, "is not supported yet; this version knows cron, every and at");
-    }
     let dialect = parsed(&fields, "dialect", problems);
     let mut cron = many(&fields, "cron", problems, |text| Ok::<_, String>(text.to_owned()));
     if dialect.is_none() && fields.get("dialect").is_some() {
@@ -61,7 +58,7 @@ fn read(field: &Field<'_>, problems: &mut Problems) -> Option<ScheduleSpec> {
         cron,
         every: duration(&fields, "every", problems, parse_interval),
         at: many(&fields, "at", problems, Timestamp::from_str),
-        after: None,
+        after: duration(&fields, "after", problems, parse_duration),
         dialect,
         time_zone: fields.get("timeZone").and_then(|field| field.text(problems)).map(str::to_owned),
         gap: parsed(&fields, "gap", problems),

@@ -96,7 +96,7 @@ impl LedgerStore for MemoryStore {
     }
 
     async fn settle(&self, shard: ShardId, settlement: &Settlement) -> Result<Settled, StoreError> {
-        if settlement.state == RunState::Dispatched {
+        if !settlement.state.is_end() {
             return Err(StoreError::Refused("a settlement must be of an ended state".into()));
         }
         self.on(shard, |shard, _| Ok(shard.settle(settlement)))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::bucket::Minute;
 use model::id::{Entry, Occurrence, Revision};
 use model::name::JobId;
-use model::run::{AttemptEnd, Generation, RunState};
+use model::run::{AttemptEnd, Generation};
 use model::shard::ShardId;
 use model::time::Timestamp;
 use redis::Value;
@@ -160,7 +160,7 @@ impl LedgerStore for RedisStore {
         shard: ShardId,
         settlements: &[Settlement],
     ) -> Result<Vec<Settled>, StoreError> {
-        if settlements.iter().any(|settlement| settlement.state == RunState::Dispatched) {
+        if settlements.iter().any(|settlement| !settlement.state.is_end()) {
             return Err(StoreError::Refused("a settlement must be of an ended state".into()));
         }
         let mut settled = Vec::with_capacity(settlements.len());

@@ -128,7 +128,6 @@ fn schedules() {
         (json!({"every": 15}), ".every", "15s"),
         (json!({"every": "15"}), ".every", "unit"),
         (json!({"every": "1ms"}), ".every", "100ms"),
-        (json!({"after": "10m"}), ".after", "not supported yet"),
         (json!({"at": "tomorrow"}), ".at", "RFC 3339"),
         (json!({"at": ["2027-01-01T00:00:00Z", "2027-13-01T00:00:00Z"]}), ".at[1]", "RFC 3339"),
         (json!({"at": "2026-11-22T06:45:00Z"}), ".at", "never occurs after 2026-11-22T06:45:00Z"),
@@ -169,12 +168,23 @@ fn mistakes_of_one_schedule_are_told_together() {
 }
 
 #[test]
-fn words_of_later_versions_are_told_apart_from_mistakes() {
-    for word in ["skip", "queue-one", "queue-all", "replace"] {
-        refused(json!({"overlap": word}), "spec.overlap", "not supported yet");
+fn policies_and_limits_of_runs() {
+    for word in ["allow", "skip", "queue-one", "queue-all", "replace"] {
+        assert_eq!(job(json!({"overlap": word})).overlap.as_str(), word);
     }
+    let full = job(json!({
+        "maxActive": 3, "deadline": "1h", "rateKey": "customer-7", "priority": "high",
+        "catchUp": {"policy": "all", "rate": "10/m"},
+    }));
+    assert_eq!((full.max_active, full.deadline), (Some(3), Some(Duration::from_secs(3_600))));
+    assert_eq!((full.priority.as_str(), full.rate_key.as_deref()), ("high", Some("customer-7")));
+    assert_eq!(full.catch_up.rate.map(|rate| rate.to_string()).as_deref(), Some("10/1m"));
+    refused(json!({"maxActive": 0}), "spec.maxActive", "ACTIVE_MAX");
+    refused(json!({"deadline": "0s"}), "spec.deadline", "TIMEOUT_MAX");
+    refused(json!({"rateKey": "a b"}), "spec.rateKey", "KEY_CHARS_MAX");
+    refused(json!({"catchUp": {"rate": "fast"}}), "spec.catchUp.rate", "10/s");
     refused(json!({"overlap": "alow"}), "spec.overlap", "did you mean allow?");
-    refused(json!({"priority": "high"}), "spec.priority", "not supported yet");
+    refused(json!({"priority": "hi"}), "spec.priority", "must be high, normal or low");
     refused(json!({"priority": 1}), "spec.priority", "expected text");
     job(json!({"overlap": "allow", "priority": "normal"}));
 }

@@ -42,7 +42,7 @@ fn ten_mistakes_are_ten_problems_with_field_and_line() {
             "retry": {
                 "attempts": 500
             },
-            "overlap": "skip",
+            "overlap": "forbid",
             "suspend": "no",
             "payload": null
         }

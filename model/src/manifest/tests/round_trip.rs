@@ -11,6 +11,8 @@ use super::*;
 use crate::manifest::{Calendars, decode_with, encode, encode_object, from_bytes, to_bytes};
 use crate::misfire::{CatchUp, CatchUpPolicy};
 use crate::name::{CalendarId, JobId, Name, QueueId};
+use crate::overlap::Overlap;
+use crate::priority::Priority;
 use crate::retry::RetryPolicy;
 use crate::schedule::{Dialect, Exclusion, Fold, Gap, NamedCalendar, ScheduleSpec};
 use crate::spec::{Acceptance, CalendarSpec, ExecSpec, HistoryLimits, HttpSpec, NamespaceSpec, Work};
@@ -163,7 +165,19 @@ pub(super) fn jobs() -> impl Strategy<Value = JobSpec> {
                     policy: [CatchUpPolicy::None, CatchUpPolicy::Latest, CatchUpPolicy::All][catch_up.0],
                     window: catch_up.1,
                     max: catch_up.2,
+                    rate: None,
                 },
+                overlap: [
+                    Overlap::Allow,
+                    Overlap::Skip,
+                    Overlap::QueueOne,
+                    Overlap::QueueAll,
+                    Overlap::Replace,
+                ][history.0 as usize % 5],
+                max_active: [None, Some(1), Some(1_000)][history.1 as usize % 3],
+                deadline: Some(times.1),
+                priority: Priority::ALL[history.2 as usize % 3],
+                rate_key: [None, Some("customer-7".into())][history.0 as usize % 2].clone(),
                 starting_deadline: times.0,
                 timeout: times.1,
                 retry: RetryPolicy {
