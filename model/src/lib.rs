@@ -4,6 +4,7 @@ pub mod bucket;
 pub mod declared;
 pub mod dispatch;
 pub mod id;
+pub mod lifecycle;
 pub mod limits;
 pub mod manifest;
 pub mod misfire;
