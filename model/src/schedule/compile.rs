@@ -301,7 +301,7 @@ impl Judge<'_> {
                 }
             }
         }
-        exclusions
+        exclusions.seal()
     }
 
     fn exclude(&self, exclusions: &mut Exclusions, entry: Exclusion, dialect: Dialect) -> Result<(), String> {
