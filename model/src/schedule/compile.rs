@@ -38,7 +38,7 @@ pub struct Identity<'a> {
 
 /// One thing that is wrong with a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {message}")]
+#[error("{field}{}{message}", if .field.is_empty() { "" } else { ": " })]
 pub struct ScheduleProblem {
     /// Relative to `schedule`, as written in the manifest: `cron`, `cron[1]`, `timeZone`; empty for the schedule as a
     /// whole.

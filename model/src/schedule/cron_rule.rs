@@ -47,8 +47,8 @@ struct Barren {
 pub(super) enum Jump {
     /// A civil time (the first one, in seconds) that doesn't exist became this occurrence.
     Gap { missing: i64, policy: Gap },
-    /// Its civil time occurs twice.
-    Fold { civil: i64, second: bool, policy: Fold },
+    /// Its civil time occurs twice; no policy chose among them if the rule follows elapsed time.
+    Fold { civil: i64, second: bool, policy: Option<Fold> },
 }
 
 impl CronRule {
@@ -63,6 +63,11 @@ impl CronRule {
     /// What the rule says, without its zone.
     pub(super) fn civil(&self) -> &Civil {
         self.calendar.rule()
+    }
+
+    /// What the rule does where its zone's clock jumps; `None` if it follows elapsed time.
+    pub(super) fn policy(&self) -> Option<(Gap, Fold)> {
+        (!self.civil().elapsed).then_some((self.gap, self.fold))
     }
 
     /// Whether no gap can take away all of its occurrences: they don't all lie in one hour that a clock may leap
@@ -172,7 +177,8 @@ impl CronRule {
         }
         let repeated = span.offset_before > span.offset && civil < span.start + span.offset_before;
         let repeats = span.offset_after < span.offset && civil >= span.end + span.offset_after;
-        (repeated || repeats).then_some(Jump::Fold { civil, second: repeated, policy: self.fold })
+        let policy = self.policy().map(|(_, fold)| fold);
+        (repeated || repeats).then_some(Jump::Fold { civil, second: repeated, policy })
     }
 
     /// The civil times that count in this span.

@@ -46,8 +46,9 @@ pub(super) struct Inner {
 pub enum Reason {
     /// The civil time `missing` doesn't exist that day, and the policy made this instant of it.
     Gap { missing: String, policy: Gap },
-    /// The civil time occurs twice that day, and this is the first (or the second) of them.
-    Fold { civil: String, second: bool, policy: Fold },
+    /// The civil time occurs twice that day, and this is the first (or the second) of them. No policy: the schedule
+    /// follows elapsed time, so that it has both.
+    Fold { civil: String, second: bool, policy: Option<Fold> },
     /// Moved by the job's share of `spread`.
     Spread(Duration),
     /// Moved by the occurrence's own jitter.
@@ -60,7 +61,11 @@ impl fmt::Display for Reason {
             Self::Gap { missing, policy } => write!(f, "gap {policy}: {missing} doesn't exist"),
             Self::Fold { civil, second, policy } => {
                 let which = if *second { "second" } else { "first" };
-                write!(f, "fold {policy}: {civil} occurs twice, this is the {which}")
+                match policy {
+                    Some(policy) => write!(f, "fold {policy}")?,
+                    None => f.write_str("fold, elapsed time")?,
+                }
+                write!(f, ": {civil} occurs twice, this is the {which}")
             }
             Self::Spread(by) => write!(f, "spread: {} later", duration_text(*by)),
             Self::Jitter(by) => write!(f, "jitter: {} later", duration_text(*by)),
@@ -113,6 +118,15 @@ impl Schedule {
     #[must_use]
     pub fn describe(&self) -> String {
         describe::schedule(&self.inner)
+    }
+
+    /// What happens to its fixed times where the clock jumps; `None` if all of its rules follow elapsed or real time.
+    #[must_use]
+    pub fn jump_policy(&self) -> Option<(Gap, Fold)> {
+        self.inner.nominal.sources.iter().find_map(|source| match source {
+            Source::Cron(rule) => rule.policy(),
+            Source::Every { .. } | Source::At(_) => None,
+        })
     }
 
     /// What moved an occurrence away from a rule's plain civil time; empty for an ordinary one.
