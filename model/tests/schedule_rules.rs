@@ -357,6 +357,13 @@ fn occurrences_that_are_too_close_are_found() {
         Some((at("2026-01-01T03:00:00Z"), at("2026-01-01T03:01:00Z")))
     );
     assert_eq!(schedule.closer_than(Duration::from_secs(60), from, 10), None);
+    // The rare rule meets the frequent one long after the sample's end.
+    let spec =
+        ScheduleSpec { cron: vec!["@hourly".into(), "59 23 30 6 *".into()], ..ScheduleSpec::default() };
+    let meeting = Some((at("2026-06-30T23:59:00Z"), at("2026-07-01T00:00:00Z")));
+    assert_eq!(compile(&spec).closer_than(Duration::from_secs(300), from, 10), meeting);
+    let moved = ScheduleSpec { spread: Some(Duration::from_secs(3_600)), ..spec };
+    assert!(compile(&moved).closer_than(Duration::from_secs(300), from, 10).is_some());
 }
 
 #[test]

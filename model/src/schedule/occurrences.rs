@@ -135,7 +135,8 @@ impl Schedule {
         self.inner.reasons(due.as_ms())
     }
 
-    /// The first two neighbours among the next `sample` occurrences that are closer together than `least`.
+    /// Two neighbours that are closer together than `least`: the first among the next `sample` occurrences, or else among
+    /// those around the next occurrences of each rule, so that a rare rule beside a frequent one is looked at, too.
     #[must_use]
     pub fn closer_than(
         &self,
@@ -144,12 +145,31 @@ impl Schedule {
         sample: usize,
     ) -> Option<(Timestamp, Timestamp)> {
         let least = i64::try_from(least.as_millis()).unwrap_or(i64::MAX);
-        let occurrences = std::iter::successors(self.next_after(from), |&due| self.next_after(due));
+        let close = |one: Timestamp, next: Timestamp| (next.ms_since(one) < least).then_some((one, next));
         let mut before = None;
-        occurrences.take(sample).find_map(|due| match before.replace(due) {
-            Some(one) if due.ms_since(one) < least => Some((one, due)),
-            _ => None,
-        })
+        std::iter::successors(self.next_after(from), |&due| self.next_after(due))
+            .take(sample)
+            .find_map(|due| before.replace(due).and_then(|one| close(one, due)))
+            .or_else(|| {
+                self.around_each_rule(from, sample).find_map(|due| {
+                    let earlier = self.previous_before(due).filter(|&one| one > from);
+                    let later = self.next_after(due);
+                    earlier
+                        .and_then(|one| close(one, due))
+                        .or_else(|| later.and_then(|next| close(due, next)))
+                })
+            })
+    }
+
+    /// The occurrences at or right after the next ones of each rule, `sample` in all; none for a single rule.
+    fn around_each_rule(&self, from: Timestamp, sample: usize) -> impl Iterator<Item = Timestamp> {
+        let sources = &self.inner.nominal.sources;
+        let each = if sources.len() > 1 { sample / sources.len() } else { 0 };
+        let of = move |source: &'_ Source| {
+            let named = std::iter::successors(source.next(from.as_ms()), |&at| source.next(at)).take(each);
+            named.map(|at| at + self.inner.spread).collect::<Vec<_>>()
+        };
+        sources.iter().flat_map(of).filter_map(|at| self.next_after(Timestamp::from_ms(at - 1)))
     }
 }
 
