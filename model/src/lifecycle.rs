@@ -113,7 +113,8 @@ mod tests {
             assert!(left || state.is_end(), "{state:?} is never left");
         }
         for (index, (from, step, _)) in TRANSITIONS.iter().enumerate() {
-            let same = |(known, other, _): &(Option<RunState>, Step, RunState)| known == from && other == step;
+            let same =
+                |(known, other, _): &(Option<RunState>, Step, RunState)| known == from && other == step;
             assert_eq!(TRANSITIONS.iter().position(same), Some(index), "{from:?} {step:?} is there twice");
         }
     }

@@ -5,10 +5,18 @@ use std::fmt::Write as _;
 /// What became of one occurrence. Times in seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    Ran { from: i64, to: i64 },
+    Ran {
+        from: i64,
+        to: i64,
+    },
     /// It began, and was cancelled for a newer one.
-    Cancelled { from: i64, to: i64 },
-    Skipped { why: &'static str },
+    Cancelled {
+        from: i64,
+        to: i64,
+    },
+    Skipped {
+        why: &'static str,
+    },
 }
 
 /// A picture of one policy.
@@ -37,7 +45,8 @@ impl Timeline {
         let (width, bottom) = (LEFT + WIDTH + 20, TOP + rows * ROW);
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {}\" role=\"img\">\n<title>{}</title>\n{STYLE}",
-            bottom + 30, self.title
+            bottom + 30,
+            self.title
         );
         let mut put = |line: String| {
             let _ = writeln!(svg, "{line}");
@@ -45,24 +54,42 @@ impl Timeline {
         put(format!("<text class=\"title\" x=\"10\" y=\"20\">{}</text>", self.title));
         if let Some((from, to)) = self.down {
             let (x, w) = (self.x(from), self.x(to) - self.x(from));
-            put(format!("<rect class=\"down\" x=\"{x}\" y=\"{TOP}\" width=\"{w}\" height=\"{}\"/>", bottom - TOP));
+            put(format!(
+                "<rect class=\"down\" x=\"{x}\" y=\"{TOP}\" width=\"{w}\" height=\"{}\"/>",
+                bottom - TOP
+            ));
             put(format!("<text class=\"note\" x=\"{}\" y=\"{}\">down</text>", x + 4, TOP - 4));
         }
         for (row, (due, fate)) in self.occurrences.iter().enumerate() {
             let y = TOP + i64::try_from(row).unwrap_or(0) * ROW;
             let (x, middle) = (self.x(*due), y + ROW / 2);
             put(format!("<text class=\"label\" x=\"{}\" y=\"{}\">{due} s</text>", LEFT - 8, middle + 4));
-            put(format!("<line class=\"due\" x1=\"{x}\" y1=\"{}\" x2=\"{x}\" y2=\"{}\"/>", y + 3, y + ROW - 3));
+            put(format!(
+                "<line class=\"due\" x1=\"{x}\" y1=\"{}\" x2=\"{x}\" y2=\"{}\"/>",
+                y + 3,
+                y + ROW - 3
+            ));
             match fate {
                 Fate::Ran { from, to } | Fate::Cancelled { from, to } => {
                     let (x1, x2) = (self.x(*from), self.x(*to));
                     if from > due {
-                        put(format!("<line class=\"wait\" x1=\"{x}\" y1=\"{middle}\" x2=\"{x1}\" y2=\"{middle}\"/>"));
+                        put(format!(
+                            "<line class=\"wait\" x1=\"{x}\" y1=\"{middle}\" x2=\"{x1}\" y2=\"{middle}\"/>"
+                        ));
                     }
                     let class = if matches!(fate, Fate::Ran { .. }) { "run" } else { "cancelled" };
-                    put(format!("<rect class=\"{class}\" x=\"{x1}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"3\"/>", y + 5, x2 - x1, ROW - 10));
+                    put(format!(
+                        "<rect class=\"{class}\" x=\"{x1}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"3\"/>",
+                        y + 5,
+                        x2 - x1,
+                        ROW - 10
+                    ));
                     if class == "cancelled" {
-                        put(format!("<text class=\"note\" x=\"{}\" y=\"{}\">cancelled</text>", x2 + 5, middle + 4));
+                        put(format!(
+                            "<text class=\"note\" x=\"{}\" y=\"{}\">cancelled</text>",
+                            x2 + 5,
+                            middle + 4
+                        ));
                     }
                 }
                 Fate::Skipped { why } => {
@@ -70,9 +97,16 @@ impl Timeline {
                 }
             }
         }
-        put(format!("<line class=\"axis\" x1=\"{LEFT}\" y1=\"{bottom}\" x2=\"{}\" y2=\"{bottom}\"/>", LEFT + WIDTH));
+        put(format!(
+            "<line class=\"axis\" x1=\"{LEFT}\" y1=\"{bottom}\" x2=\"{}\" y2=\"{bottom}\"/>",
+            LEFT + WIDTH
+        ));
         for at in (0..=self.end).step_by(20) {
-            put(format!("<text class=\"label\" x=\"{}\" y=\"{}\">{at} s</text>", self.x(at) + 12, bottom + 18));
+            put(format!(
+                "<text class=\"label\" x=\"{}\" y=\"{}\">{at} s</text>",
+                self.x(at) + 12,
+                bottom + 18
+            ));
         }
         svg.push_str("</svg>\n");
         svg
