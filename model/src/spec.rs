@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::misfire::CatchUp;
 use crate::name::{CalendarId, JobId, Name, QueueId};
-use crate::overlap::Overlap;
+use crate::overlap::{self, Overlap};
 use crate::priority::Priority;
 use crate::retry::RetryPolicy;
 use crate::schedule::{NamedCalendar, ScheduleSpec};
@@ -48,6 +48,14 @@ pub struct JobSpec {
     pub history: HistoryLimits,
     /// Delete the job once its only run has ended: set for work that was deferred ad hoc.
     pub delete_when_done: bool,
+}
+
+impl JobSpec {
+    /// The rule by which its runs wait for each other; `None` if nothing limits how many are under way.
+    #[must_use]
+    pub fn overlap_rule(&self) -> Option<overlap::Rule> {
+        overlap::Rule::of(self.overlap, self.max_active)
+    }
 }
 
 /// A calendar: dates that the jobs of its namespace leave out together.

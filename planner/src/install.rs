@@ -75,7 +75,10 @@ pub fn install_plan(
             placed: layout.next,
             condition: None,
             history: new.spec.history,
+            overlap: new.spec.overlap_rule(),
         }),
+        keep_history: false,
+        at: now,
         remove,
         add,
         add_unseen,
@@ -130,7 +133,7 @@ pub async fn apply_change<S: PlanStore>(
                 plan.expected = record.as_ref().map(|record| record.revision);
                 plan
             }
-            Err(problems) => invalid_install(job, record, problems),
+            Err(problems) => invalid_install(job, record, problems, site.now),
         };
         let first = install.add.first().or(install.add_unseen.first());
         let near = first.is_some_and(|due| due.ms_since(site.now) < NEAR_MS);
@@ -176,7 +179,7 @@ impl<S: PlanStore> Site<'_, S> {
 const NEAR_MS: i64 = 2_000;
 
 /// An unreadable spec changes nothing but the job's condition.
-fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str) -> Install {
+fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str, now: Timestamp) -> Install {
     let expected = record.as_ref().map(|record| record.revision);
     let mut record = record.unwrap_or_else(|| JobRecord {
         revision: Revision(0),
@@ -184,12 +187,15 @@ fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str) -> In
         placed: None,
         condition: None,
         history: HistoryLimits::default(),
+        overlap: None,
     });
     record.condition = Some(problems.chars().take(model::limits::ERROR_BYTES_MAX / 4).collect());
     Install {
         job: job.clone(),
         expected,
         record: Some(record),
+        keep_history: false,
+        at: now,
         remove: vec![],
         add: vec![],
         add_unseen: vec![],
@@ -212,6 +218,9 @@ pub async fn apply_delete<S: PlanStore>(
             job: job.clone(),
             expected: Some(record.revision),
             record: None,
+            // Deferred work deletes itself: that it is done is no reason to forget how it ended.
+            keep_history: old.as_ref().is_ok_and(|old| old.spec.delete_when_done),
+            at: site.now,
             remove: old.map_or_else(|_| Vec::new(), |old| planned_entries(&old, &cursor, site.now)),
             add: vec![],
             add_unseen: vec![],

@@ -63,13 +63,33 @@ pub fn sent(shard: ShardId) -> String {
     format!("ecron:{{{shard}}}:sent")
 }
 
-/// zset, all scores 0 so that it is in order of text: run id. The runs that `sent` holds, to be found by their job.
+/// zset, all scores 0 so that it is in order of text: run id. The runs under way, to be found and counted by their job:
+/// those that `sent` and `held` hold, and those in `admitted`.
 #[must_use]
 pub fn open(shard: ShardId) -> String {
     format!("ecron:{{{shard}}}:open")
 }
 
-/// hash (`record::JOB_FIELDS`): a job's revision, spec, place in the coarse tiers, history limits.
+/// set: run id. Runs whose entry is in the minute tier, and that have a record (waiting): they are admitted and about to
+/// be published, or they waited and may go now.
+#[must_use]
+pub fn admitted(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:admitted")
+}
+
+/// zset: entry → due (ms). Occurrences of a job that wait for an earlier run of it to end.
+#[must_use]
+pub fn waits(shard: ShardId, job: &JobId) -> String {
+    format!("ecron:{{{shard}}}:waits:{job}")
+}
+
+/// zset: entry → due (ms). Runs that wait for their queue.
+#[must_use]
+pub fn held(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:held")
+}
+
+/// hash (`record::JOB_FIELDS`): a job's revision, spec, place in the coarse tiers, history limits, overlap rule.
 #[must_use]
 pub fn job(shard: ShardId, job: &JobId) -> String {
     format!("ecron:{{{shard}}}:job:{job}")
@@ -147,6 +167,9 @@ mod tests {
             minute(shard, Minute::of(at)),
             sent(shard),
             open(shard),
+            admitted(shard),
+            waits(shard, &occurrence.job),
+            held(shard),
             job(shard, &occurrence.job),
             cursor(shard),
             lease(shard, Role::Planner),
@@ -163,6 +186,9 @@ mod tests {
             "minute:2026-11-22T06:45Z",
             "sent",
             "open",
+            "admitted",
+            "waits:billing/nightly-report",
+            "held",
             "job:billing/nightly-report",
             "cursor",
             "lease:planner",

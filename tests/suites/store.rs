@@ -122,7 +122,10 @@ mod server {
                 placed,
                 condition: None,
                 history: HistoryLimits::default(),
+                overlap: None,
             }),
+            keep_history: false,
+            at: at("2026-11-22T06:00:00Z"),
             remove: Vec::new(),
             add: add.iter().map(|due| at(due)).collect(),
             add_unseen: Vec::new(),
@@ -506,10 +509,18 @@ mod times {
                 placed: Some(placed(due(0))),
                 condition: None,
                 history: HistoryLimits::default(),
+                overlap: None,
             };
-            let (remove, add, add_unseen) = (Vec::new(), Vec::new(), Vec::new());
-            let install =
-                Install { job: job(number), expected: None, record: Some(record), remove, add, add_unseen };
+            let install = Install {
+                job: job(number),
+                expected: None,
+                record: Some(record),
+                keep_history: false,
+                at: due(0),
+                remove: Vec::new(),
+                add: Vec::new(),
+                add_unseen: Vec::new(),
+            };
             store.install(shard, w.planner, &install).await.unwrap();
         }
         println!("install of one job {:8.1} us", used_us(&real.server).await / BATCH as f64);

@@ -286,12 +286,15 @@ pub struct RunRequest {
 #[serde(rename_all = "camelCase")]
 pub struct RunView {
     pub run: String,
-    /// `dispatched`, `succeeded`, `dead-lettered`, `cancelled` or `skipped`.
+    /// `waiting`, `dispatched`, `succeeded`, `dead-lettered`, `cancelled` or `skipped`.
     pub state: String,
     pub due_at: String,
     pub revision: u64,
     /// 0, and one more for each redrive.
     pub generation: u32,
+    /// What a waiting run waits for: `overlap` (an earlier run of its job), `queue` or `dispatch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

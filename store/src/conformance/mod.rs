@@ -10,6 +10,7 @@ pub mod attempts;
 pub mod dispatch;
 pub mod history;
 pub mod leases;
+pub mod overlap;
 pub mod plan;
 pub mod random;
 mod world;
@@ -93,6 +94,24 @@ macro_rules! conformance_tests {
                 skip_leaves_others_alone,
                 dropped_entries_leave_no_record,
                 large_batches_are_carried_out,
+            ];
+            overlap: [
+                a_claimed_run_counts_and_is_known_again,
+                no_more_are_claimed_than_may_be_under_way,
+                a_claim_needs_the_present_revision,
+                a_claim_of_a_known_run_only_clears_the_entry,
+                a_run_waits_for_an_earlier_one_and_is_released,
+                those_that_wait_go_in_order_of_due,
+                nobody_waits_if_there_is_room,
+                only_the_newest_waits_if_asked_so,
+                a_waiting_run_can_be_settled,
+                a_released_run_that_is_skipped_makes_room,
+                an_edit_of_the_limit_lets_waiting_runs_go,
+                a_deleted_job_skips_those_that_wait,
+                a_deleted_job_may_leave_its_history,
+                held_runs_count_and_come_back,
+                a_held_run_that_ended_does_not_come_back,
+                runs_that_wait_are_listed,
             ];
             attempts: [
                 overdue_runs_come_by_worry,

@@ -6,7 +6,8 @@
 use std::fmt::Write;
 
 use model::bucket::{Placed, Tier};
-use model::id::{Entry, Revision};
+use model::id::{Entry, Occurrence, Revision};
+use model::overlap::{Overlap, Rule};
 use model::run::{Generation, Outcome, RunState, SkipReason};
 use model::shard::ShardId;
 use model::spec::HistoryLimits;
@@ -16,7 +17,7 @@ use super::Fixture;
 use super::world::{TTL, at, attempt, entry, install, job, occurrence, record, settlement};
 use crate::error::StoreError;
 use crate::lease::{Epoch, LeaseReply, Role};
-use crate::ledger::{RunRecord, Sent, Skip, TakenEntry};
+use crate::ledger::{Claim, Park, RunRecord, Sent, Skip, TakenEntry, Wait};
 use crate::plan::{Advance, Cursor, Waiting};
 use crate::{Inspect, LeaseStore, LedgerStore, PlanStore};
 
@@ -118,6 +119,10 @@ enum Op {
         until: Timestamp,
         limit: usize,
     },
+    Unpark {
+        passed: usize,
+        limit: usize,
+    },
     Repair {
         entry: Entry,
         sequence: u64,
@@ -169,8 +174,14 @@ impl Op {
                     failed: u32::try_from(random.below(3)).unwrap(),
                     skipped: u32::try_from(random.below(5)).unwrap(),
                 };
+                new.overlap = random.chance(50).then(|| Rule {
+                    policy: random.pick(&Overlap::ALL),
+                    limit: u32::try_from(random.below(3) + 1).unwrap(),
+                });
                 new.condition = random.chance(10).then(|| "invalid".into());
                 let mut change = install(name, Some(random.below(20)), random.chance(85).then_some(new));
+                change.keep_history = random.chance(20);
+                change.at = random.instant();
                 change.remove = random.instants(20);
                 change.add = random.instants(12);
                 change.add_unseen = random.instants(4);
@@ -192,12 +203,16 @@ impl Op {
                 worry_ms: i64::try_from(random.below(600_000)).unwrap(),
                 reason: random.reason(),
             },
-            65..70 => Self::Missed {
+            65..68 => Self::Missed {
                 after: random.instant(),
                 until: random.instant(),
                 limit: usize::try_from(random.below(6) + 1).unwrap(),
             },
-            70..73 => Self::Repair {
+            68..71 => Self::Unpark {
+                passed: usize::try_from(random.below(2)).unwrap(),
+                limit: usize::try_from(random.below(4) + 1).unwrap(),
+            },
+            71..73 => Self::Repair {
                 entry: entry(name, random.instant(), random.below(*revision + 1)),
                 sequence: random.below(1000),
                 republished: u32::try_from(random.below(3)).unwrap(),
@@ -310,6 +325,12 @@ impl<F: Fixture> Side<'_, F> {
             Op::Missed { after, until, limit } => {
                 format!("{:?}", store.missed(SHARD, self.dispatcher(), *after, *until, *limit).await)
             }
+            Op::Unpark { passed, limit } => {
+                let held = store.held(SHARD, *passed, *limit).await.unwrap();
+                let unknown = occurrence("a/a", at("03:00:00"));
+                let runs: Vec<Occurrence> = held.into_iter().chain([unknown]).collect();
+                format!("{runs:?}{:?}", store.unpark(SHARD, &runs).await)
+            }
             Op::Repair { entry, sequence, republished } => {
                 let due_at = entry.occurrence.due_at;
                 let repair = Sent {
@@ -340,18 +361,19 @@ impl<F: Fixture> Side<'_, F> {
         }
     }
 
-    /// Confirms, skips, drops or leaves each of the entries, by two bits of `actions`.
+    /// Confirms, claims, parks, skips, drops or leaves each of the entries, by three bits of `actions`.
     async fn dispatch(
         &self,
         entries: &[TakenEntry],
         actions: u64,
         worry_ms: i64,
         reason: &SkipReason,
-    ) -> Result<(), StoreError> {
+    ) -> Result<String, StoreError> {
         let (mut sent, mut skips, mut drops) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut claims, mut parks) = (Vec::new(), Vec::new());
         for (i, taken) in entries.iter().enumerate() {
             let (entry, due_at) = (taken.entry.clone(), taken.entry.occurrence.due_at);
-            match (actions >> (2 * i)) & 3 {
+            match (actions >> (3 * i)) & 7 {
                 0 | 1 => sent.push(Sent {
                     entry,
                     sequence: i as u64,
@@ -359,17 +381,31 @@ impl<F: Fixture> Side<'_, F> {
                     worry_at: due_at.plus_ms(worry_ms),
                     republished: 0,
                 }),
-                2 => skips.push(Skip { entry, reason: reason.clone(), at: due_at }),
+                2 => claims.push(Claim {
+                    entry,
+                    revision: taken.job_revision.unwrap_or_default(),
+                    triggered: i % 5 == 0,
+                }),
+                3 => parks.push(Park {
+                    entry,
+                    wait: Wait::Overlap { newest_only: i % 3 == 0 },
+                    triggered: i % 4 == 0,
+                    at: due_at,
+                }),
+                4 => parks.push(Park { entry, wait: Wait::Queue, triggered: false, at: due_at }),
+                5 => skips.push(Skip { entry, reason: reason.clone(), at: due_at }),
                 _ => drops.push(entry),
             }
         }
         let store = self.fixture.store();
+        let claimed = store.claim(SHARD, self.dispatcher(), &claims).await?;
+        let parked = store.park(SHARD, self.dispatcher(), &parks).await?;
         store.confirm(SHARD, self.dispatcher(), &sent).await?;
         store.skip(SHARD, self.dispatcher(), &skips).await?;
         if actions & (1 << 40) != 0 {
             store.drop_entries(SHARD, self.dispatcher(), &drops).await?;
         }
-        Ok(())
+        Ok(format!("{claimed:?}{parked:?}"))
     }
 
     /// Everything that can be seen of the shard.
@@ -384,6 +420,7 @@ impl<F: Fixture> Side<'_, F> {
             let _ = write!(all, "{runs:#?}");
         }
         let _ = write!(all, "{:#?}", Inspect::sent(store, SHARD, 500).await);
+        let _ = write!(all, "{:#?}", store.held(SHARD, 0, 500).await);
         all
     }
 }

@@ -6,6 +6,7 @@
 mod inspect;
 mod lease;
 mod ledger;
+mod overlap;
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -75,6 +76,10 @@ struct Shard {
     horizon: Sorted<JobId>,
     half_hours: Sorted<Entry>,
     minutes: Sorted<Entry>,
+    /// Runs that wait for an earlier one of their job.
+    waits: Sorted<Entry>,
+    /// Runs that wait for their queue.
+    held: Sorted<Entry>,
     sent: Sorted<Occurrence>,
     runs: BTreeMap<Occurrence, StoredRun>,
 }

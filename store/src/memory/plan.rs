@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use model::bucket::{Placed, Tier};
 use model::id::{Entry, Occurrence, Revision};
 use model::name::JobId;
-use model::run::{Generation, RunState, SkipReason};
+use model::run::{RunState, SkipReason};
 use model::shard::ShardId;
 use model::time::{SECOND_MS, Timestamp};
 
@@ -127,10 +127,14 @@ impl Shard {
             }
         }
         let Some(record) = &install.record else {
-            self.jobs.remove(&install.job);
             let job = &install.job;
-            self.runs
-                .retain(|occurrence, run| occurrence.job != *job || history_of(run.record.state).is_none());
+            self.jobs.remove(job);
+            self.runs.retain(|occurrence, run| {
+                occurrence.job != *job || install.keep_history || history_of(run.record.state).is_none()
+            });
+            for occurrence in self.waiting_runs(job) {
+                self.skip_waiting(&occurrence, &SkipReason::Deleted, install.at);
+            }
             return Installed::Done;
         };
         self.jobs.insert(install.job.clone(), record.clone());
@@ -139,6 +143,7 @@ impl Shard {
         for due_at in add.chain(&install.add_unseen) {
             self.plan_entry(&install.job, *due_at, record.revision);
         }
+        self.let_go(&install.job);
         Installed::Done
     }
 
@@ -241,18 +246,9 @@ impl Shard {
             return;
         }
         let record = RunRecord {
-            occurrence: occurrence.clone(),
-            revision,
-            state: RunState::Skipped,
-            generation: Generation(0),
-            published_at: None,
-            sequence: None,
-            epoch: None,
-            last: None,
-            executor: None,
-            output: None,
             skip_reason: Some(reason.describe().into()),
             ended_at: Some(at),
+            ..RunRecord::new(occurrence.clone(), revision, RunState::Skipped)
         };
         self.runs.insert(occurrence.clone(), StoredRun { record, republished: 0 });
         self.trim(&occurrence.job, History::Skipped);

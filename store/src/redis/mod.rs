@@ -13,6 +13,7 @@ mod node;
 mod plan;
 mod quarantine;
 mod script;
+mod taken;
 mod value;
 
 use link::Link;

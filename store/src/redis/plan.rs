@@ -3,6 +3,7 @@
 use model::bucket::{HalfHour, Minute, Placed, Tier};
 use model::id::{Entry, Revision};
 use model::name::JobId;
+use model::run::SkipReason;
 use model::shard::ShardId;
 use model::time::{SECOND_MS, Timestamp};
 use redis::Value;
@@ -96,6 +97,10 @@ impl PlanStore for RedisStore {
         }
         push_occurrences(&mut call, &install.add);
         push_occurrences(&mut call, &install.add_unseen);
+        let call = call
+            .arg(install.at.to_string())
+            .arg(u8::from(install.keep_history))
+            .arg(SkipReason::Deleted.describe());
         match self.link.run(&call).await? {
             Value::Int(1) => Ok(Installed::Done),
             Value::Int(0) => Ok(Installed::Conflict),

@@ -6,6 +6,7 @@ use redis::Cmd;
 
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
 const REVISIONS: &str = include_str!("scripts/revisions.lua");
+const OVERLAP: &str = include_str!("scripts/overlap.lua");
 const HISTORY: &str = include_str!("scripts/history.lua");
 
 /// A script as the server gets it, and its hash.
@@ -53,16 +54,19 @@ scripts! {
     HEARTBEAT = "heartbeat.lua" + [PRELUDE];
     BEGIN = "begin.lua" + [PRELUDE];
     PROGRESS = "progress.lua" + [PRELUDE];
-    INSTALL = "install.lua" + [PRELUDE];
+    INSTALL = "install.lua" + [PRELUDE, HISTORY, OVERLAP];
     WAITING = "waiting.lua" + [PRELUDE];
     ADVANCE = "advance.lua" + [PRELUDE, HISTORY];
     INSERT = "insert.lua" + [PRELUDE];
-    TAKE = "take.lua" + [PRELUDE, REVISIONS];
+    TAKE = "take.lua" + [PRELUDE, REVISIONS, OVERLAP];
     MISSED = "missed.lua" + [PRELUDE, REVISIONS];
+    CLAIM = "claim.lua" + [PRELUDE, OVERLAP];
+    PARK = "park.lua" + [PRELUDE, HISTORY, OVERLAP];
+    UNPARK = "unpark.lua" + [PRELUDE, OVERLAP];
     CONFIRM = "confirm.lua" + [PRELUDE];
-    SKIP = "skip.lua" + [PRELUDE, HISTORY];
+    SKIP = "skip.lua" + [PRELUDE, HISTORY, OVERLAP];
     DROP_ENTRIES = "drop_entries.lua" + [PRELUDE];
-    SETTLE = "settle.lua" + [PRELUDE, HISTORY];
+    SETTLE = "settle.lua" + [PRELUDE, HISTORY, OVERLAP];
     NOTE_ATTEMPT = "note_attempt.lua" + [];
     OVERDUE = "overdue.lua" + [PRELUDE];
     WORRY_LATER = "worry_later.lua" + [PRELUDE];
