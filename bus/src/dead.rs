@@ -21,6 +21,8 @@ pub enum DeadReason {
     MalformedHeaders,
     /// A bare client ended it by `term`.
     Terminated,
+    /// The whole run was to have ended by an instant that came first.
+    DeadlineExceeded,
 }
 
 /// A message on its way into the dead-letter stream: the original, and what happened to it.

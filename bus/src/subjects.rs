@@ -13,6 +13,8 @@ pub const STREAM_RUNS: &str = "ECRON_RUNS";
 pub const STREAM_INTAKE: &str = "ECRON_INTAKE";
 /// Reports of attempts, and the server's advisories about terminated run messages.
 pub const STREAM_EVENTS: &str = "ECRON_EVENTS";
+/// What became of the earlier deliveries of messages that will be delivered again.
+pub const STREAM_TALLIES: &str = "ECRON_TALLIES";
 /// Dead letters, kept until redriven or purged.
 pub const STREAM_DEAD: &str = "ECRON_DEAD";
 
@@ -21,6 +23,7 @@ pub const SUBMITS_ALL: &str = "ecron.submit.*.*";
 pub const DEFERS_ALL: &str = "ecron.defer.>";
 pub const EVENTS_ALL: &str = "ecron.event.>";
 pub const DEAD_ALL: &str = "ecron.dead.>";
+pub const TALLIES_ALL: &str = "ecron.tally.>";
 /// What the server says when a client ends a run message for good.
 pub const TERMINATED_ALL: &str = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.ECRON_RUNS.>";
 
@@ -102,6 +105,18 @@ pub fn queue_of_consumer(consumer: &str) -> Option<QueueId> {
 #[must_use]
 pub fn attempt_event(queue: &QueueId) -> String {
     format!("ecron.event.attempt.{}.{}", queue.namespace, queue.name)
+}
+
+/// Where executors of a queue are told to end a run.
+#[must_use]
+pub fn cancel(queue: &QueueId) -> String {
+    format!("ecron.cancel.{}.{}", queue.namespace, queue.name)
+}
+
+/// The tally of a message of a queue, by its sequence in `STREAM_RUNS`.
+#[must_use]
+pub fn tally(queue: &QueueId, sequence: u64) -> String {
+    format!("ecron.tally.{}.{}.{sequence}", queue.namespace, queue.name)
 }
 
 /// Where dead letters of a queue are kept. A letter whose queue can't be read is kept under `-`.
@@ -224,6 +239,8 @@ mod tests {
         assert_eq!(queue_consumer(&queue), "billing_reports");
         assert_eq!(attempt_event(&queue), "ecron.event.attempt.billing.reports");
         assert_eq!(dead(Some(&queue)), "ecron.dead.billing.reports");
+        assert_eq!(cancel(&queue), "ecron.cancel.billing.reports");
+        assert_eq!(tally(&queue, 17), "ecron.tally.billing.reports.17");
         assert_eq!(api("apply"), "ecron.api.v1.apply");
         assert_eq!(nudge(ShardId(7)), "ecron.nudge.07");
         let job: JobId = "billing/nightly-report".parse().unwrap();

@@ -27,8 +27,12 @@ pub const HEADERS_MAX: usize = 32;
 pub const HEADER_BYTES_MAX: usize = 8 * 1024;
 /// Attempts of one run.
 pub const ATTEMPTS_MAX: u32 = 100;
-/// Attempts that may be lost (executor died) beyond the policy's own before a run is parked as poison.
+/// Attempts that may be lost (executor died) before a run is parked as poison. They don't count towards the policy's.
 pub const LOST_ATTEMPTS_MAX: u32 = 5;
+/// Attempts of one message that a rate limit may turn away without counting them; further ones count as failures.
+pub const RATE_LIMITED_MAX: u32 = 1_000;
+/// Ranges in a list of exit codes or HTTP statuses.
+pub const CODE_RANGES_MAX: usize = 32;
 /// The longest time that one attempt may take.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The longest wait between two attempts.

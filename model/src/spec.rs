@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::codes::CodeRanges;
 use crate::misfire::CatchUp;
 use crate::name::{CalendarId, JobId, Name, QueueId};
 use crate::overlap::{self, Overlap};
@@ -103,6 +104,9 @@ pub struct ExecSpec {
     /// Run as this user (system crontabs); needs an executor that runs as root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Exit codes after which trying again can't help. 126 and 127 (it can't be run) always are such.
+    #[serde(default, skip_serializing_if = "CodeRanges::is_empty")]
+    pub permanent_exit_codes: CodeRanges,
 }
 
 /// A request; an answer outside 200 to 299 is a failure.
@@ -116,6 +120,30 @@ pub struct HttpSpec {
     pub headers: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// Statuses after which trying again can't help. Unset: 400 to 499, but for 408, 425 and 429.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permanent_statuses: Option<CodeRanges>,
+}
+
+impl ExecSpec {
+    /// Whether a command that ended with this code is worth another attempt. By the shells' custom, 126 and 127 say
+    /// that there was nothing to run.
+    #[must_use]
+    pub fn is_permanent(&self, exit_code: u16) -> bool {
+        matches!(exit_code, 126 | 127) || self.permanent_exit_codes.contains(exit_code)
+    }
+}
+
+impl HttpSpec {
+    /// Whether a request that was answered so is worth another attempt.
+    #[must_use]
+    pub fn is_permanent(&self, status: u16) -> bool {
+        match &self.permanent_statuses {
+            Some(statuses) => statuses.contains(status),
+            // Too late, too early, too many: another time may be better.
+            None => (400..500).contains(&status) && !matches!(status, 408 | 425 | 429),
+        }
+    }
 }
 
 fn get() -> String {

@@ -6,6 +6,7 @@
     reason = "these are tests, compiled without cfg(test) so that other packages can run them"
 )]
 
+pub mod cancel;
 pub mod core_nats;
 pub mod dead;
 pub mod events;
@@ -28,8 +29,8 @@ use crate::queue::QueueReader;
 use crate::wire::headers::Headers;
 use crate::wire::message_id;
 use crate::{
-    ApiClient, ApiServer, Checkpoints, DeadLetters, EventReader, EventWriter, Intake, Nudge, ObjectStore,
-    RunStream, SpecStore,
+    ApiClient, ApiServer, CancelListener, CancelSignal, Checkpoints, DeadLetters, EventReader, EventWriter,
+    Intake, Nudge, ObjectStore, RunStream, SpecStore,
 };
 
 /// The ack wait of a world's queues.
@@ -53,6 +54,8 @@ pub trait Bus:
     + Nudge
     + ApiServer
     + ApiClient
+    + CancelSignal
+    + CancelListener
     + Clone
 {
 }
@@ -70,6 +73,8 @@ impl<T> Bus for T where
         + Nudge
         + ApiServer
         + ApiClient
+        + CancelSignal
+        + CancelListener
         + Clone
 {
 }
@@ -105,6 +110,7 @@ macro_rules! bus_conformance {
             work_in_progress_is_not_redelivered,
             two_executors_share_a_queue,
             queues_do_not_see_each_other,
+            a_tally_is_there_at_the_next_delivery_and_for_no_other_message,
             an_unreadable_message_is_handed_out_as_such_and_stalls_nobody,
             a_submitted_message_is_an_order,
             an_abandoned_fetch_loses_no_message,
@@ -148,6 +154,10 @@ macro_rules! bus_conformance {
             a_request_is_answered_by_one_server,
             without_a_server_a_request_fails_at_once,
             nudges_are_heard,
+        );
+        $crate::bus_conformance!(@tests $world, cancel:
+            who_has_the_run_in_hand_says_so,
+            without_anybody_who_has_it_in_hand_nobody_says_so,
         );
     };
     (@tests $world:expr, $module:ident: $($test:ident,)*) => {

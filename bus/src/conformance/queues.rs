@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use model::retry::Tally;
 use tokio::time::Instant;
 
 use super::{ACK_WAIT, GLANCE, PATIENCE, World, none, one, publication, publish, queue};
@@ -256,4 +257,18 @@ pub async fn deferred_work_waits_in_the_intake_until_acknowledged(world: &impl W
     assert_eq!(request.expect("readable").due_at, deferred.received_at().plus_ms(3_600_000));
     deferred.ack().await.expect("ack");
     assert!(world.bus().fetch_intake(10, GLANCE).await.expect("fetch").is_empty());
+}
+
+pub async fn a_tally_is_there_at_the_next_delivery_and_for_no_other_message(world: &impl World) {
+    let queue = queue("reports");
+    publish(world.bus(), &queue, 2).await;
+    let (first, second) = (one(world.bus(), &queue).await, one(world.bus(), &queue).await);
+    assert_eq!(first.tally().await, Ok(Tally::default()));
+    let tally = Tally { failed: 1, limited: 2, handed_back: 3 };
+    first.note_tally(Tally { failed: 9, ..tally }).await.expect("noted");
+    first.note_tally(tally).await.expect("noted again");
+    first.nak(Duration::ZERO).await.expect("nak");
+    let again = one(&world.other().await, &queue).await;
+    assert_eq!((again.delivered(), again.tally().await), (2, Ok(tally)));
+    assert_eq!(second.tally().await, Ok(Tally::default()));
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use model::name::QueueId;
+use model::retry::Tally;
 use model::time::Timestamp;
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -26,6 +27,7 @@ use crate::wire::event::{decode_event, encode_report, report_id};
 use crate::wire::headers::{Headers, MESSAGE_ID};
 use crate::wire::message_id;
 use crate::wire::order::{RawRun, decode_order, encode_publication};
+use crate::wire::tally::{decode_tally, encode_tally};
 
 impl RunStream for MemoryBus {
     async fn publish(&self, publications: Vec<Publication>) -> Vec<Result<Published, BusError>> {
@@ -136,6 +138,21 @@ impl Delivery for MemoryDelivery {
             self.bus.state()?.append_event(Stored { subject, headers: Headers::new(), payload, stored_at });
             self.bus.wake();
         }
+        Ok(())
+    }
+
+    async fn tally(&self) -> Result<Tally, BusError> {
+        let state = self.bus.state()?;
+        let (Ok(order), Some(noted)) = (&self.order, state.tallies.get(&self.sequence)) else {
+            return Ok(Tally::default());
+        };
+        Ok(decode_tally(order, noted))
+    }
+
+    async fn note_tally(&self, tally: Tally) -> Result<(), BusError> {
+        let Ok(order) = &self.order else { return Ok(()) };
+        let noted = encode_tally(&order.run_id, order.generation, tally);
+        self.bus.state()?.tallies.insert(self.sequence, noted);
         Ok(())
     }
 

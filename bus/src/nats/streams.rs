@@ -12,8 +12,8 @@ use super::{ACK_PENDING_MAX, NatsOptions, PULLS_WAITING_MAX};
 use crate::error::BusError;
 use crate::subjects::{
     BUCKET_CHECKPOINTS, BUCKET_OBJECTS, BUCKET_SPECS, DEAD_ALL, DEFERS_ALL, EVENTS_ALL, QueueSubject,
-    RUNS_ALL, STREAM_DEAD, STREAM_EVENTS, STREAM_INTAKE, STREAM_RUNS, SUBMITS_ALL, TERMINATED_ALL,
-    bucket_stream, bucket_subject, queue_consumer,
+    RUNS_ALL, STREAM_DEAD, STREAM_EVENTS, STREAM_INTAKE, STREAM_RUNS, STREAM_TALLIES, SUBMITS_ALL,
+    TALLIES_ALL, TERMINATED_ALL, bucket_stream, bucket_subject, queue_consumer,
 };
 
 /// How long a stream remembers message ids. Longer than any publisher of ours repeats one (seconds: a takeover, a
@@ -28,6 +28,11 @@ pub const DEAD_DEDUP_WINDOW: Duration = Duration::from_secs(3_600);
 const SHARED_ACK_WAIT: Duration = Duration::from_secs(5);
 /// How long reports of attempts are kept.
 pub const EVENTS_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long a tally is kept: longer than the wait before an attempt (`RETRY_DELAY_MAX`) and the attempt itself
+/// (`TIMEOUT_MAX`).
+const TALLY_AGE_MAX: Duration = Duration::from_secs(9 * 24 * 3_600);
+/// Tallies that are kept; the oldest go first. A message whose tally is gone counts its attempts as lost ones.
+const TALLIES_MAX: i64 = 1_000_000;
 
 /// Every stream and bucket, as we create them.
 fn wanted(options: &NatsOptions) -> Vec<Config> {
@@ -73,6 +78,15 @@ fn wanted(options: &NatsOptions) -> Vec<Config> {
             retention: RetentionPolicy::Limits,
             duplicate_window: DEAD_DEDUP_WINDOW,
             ..stream(STREAM_DEAD, &[DEAD_ALL], "ecron: dead letters, until redriven or purged")
+        },
+        Config {
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::Old,
+            max_age: TALLY_AGE_MAX,
+            max_messages: TALLIES_MAX,
+            max_messages_per_subject: 1,
+            duplicate_window: Duration::from_secs(120),
+            ..stream(STREAM_TALLIES, &[TALLIES_ALL], "ecron: what became of deliveries that weren't the last")
         },
         bucket(BUCKET_SPECS, "ecron: job specs"),
         bucket(BUCKET_OBJECTS, "ecron: calendars and namespaces"),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
+use bus::cancel::{CancelListener, CancelNotice, CancelRequest};
 use bus::dead::{DeadLetter, Redriven, StoredDeadLetter};
 use bus::events::AttemptReport;
 use bus::order::{Order, OrderProblem, WorkKind};
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use model::id::{Revision, RunId};
 use model::name::{JobId, Name, QueueId};
-use model::retry::RetryPolicy;
+use model::retry::{RetryPolicy, Tally};
 use model::run::Generation;
 use model::shard::ShardId;
 use model::time::Timestamp;
@@ -192,6 +193,12 @@ impl Delivery for TestDelivery {
     async fn term(&self, _: &str) -> Result<(), BusError> {
         self.answer(Answer::Term)
     }
+    async fn tally(&self) -> Result<Tally, BusError> {
+        Ok(Tally::default())
+    }
+    async fn note_tally(&self, _: Tally) -> Result<(), BusError> {
+        Ok(())
+    }
     async fn in_progress(&self) -> Result<(), BusError> {
         Ok(())
     }
@@ -217,6 +224,27 @@ impl QueueReader for TestBus {
 
     fn ack_wait(&self) -> Duration {
         Duration::from_secs(30)
+    }
+}
+
+/// What nobody says here.
+#[derive(Debug)]
+pub(crate) enum Silence {}
+
+impl CancelNotice for Silence {
+    fn request(&self) -> &CancelRequest {
+        match *self {}
+    }
+    async fn in_hand(&self) -> Result<(), BusError> {
+        match *self {}
+    }
+}
+
+impl CancelListener for TestBus {
+    type Notice = Silence;
+
+    async fn cancels(&self, _: &QueueId) -> Result<BoxStream<'static, Silence>, BusError> {
+        Ok(stream::pending().boxed())
     }
 }
 

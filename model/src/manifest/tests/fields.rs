@@ -335,3 +335,40 @@ fn depth_and_size_are_bounded() {
     let large = json!({"shell": "x", "env": {"A": "x".repeat(600_000)}});
     one_problem(document(json!({"exec": large})), "", "MANIFEST_BYTES_MAX");
 }
+
+#[test]
+fn codes_after_which_trying_again_cannot_help() {
+    let codes = json!(["2", 3, "64-78"]);
+    let Work::Exec(exec) = job(json!({"exec": {"shell": "true", "permanentExitCodes": codes}})).work else {
+        panic!("no command")
+    };
+    let permanent: Vec<u16> = (0..=255).filter(|code| exec.is_permanent(*code)).collect();
+    let expected: Vec<u16> = [2, 3].into_iter().chain(64..=78).chain([126, 127]).collect();
+    assert_eq!(permanent, expected);
+
+    let url = "https://example.org";
+    let http = |extra: Value| {
+        let mut http = json!({"url": url});
+        http.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        match job(json!({"http": http})).work {
+            Work::Http(http) => http,
+            other => panic!("{other:?}"),
+        }
+    };
+    let default = http(json!({}));
+    let lenient: Vec<u16> = (400..=599).filter(|status| !default.is_permanent(*status)).collect();
+    assert_eq!(lenient, [408, 425, 429].into_iter().chain(500..=599).collect::<Vec<_>>());
+    let own = http(json!({"permanentStatuses": [404, "500-502"]}));
+    assert_eq!(
+        [400, 404, 429, 501, 503].map(|status| own.is_permanent(status)),
+        [false, true, false, true, false]
+    );
+    assert!(!http(json!({"permanentStatuses": []})).is_permanent(404));
+
+    let exec = |codes: Value| json!({"exec": {"shell": "true", "permanentExitCodes": codes}});
+    refused(exec(json!([0])), "spec.exec.permanentExitCodes[0]", "within 1 to 255");
+    refused(exec(json!(["9-3"])), "spec.exec.permanentExitCodes[0]", "within 1 to 255");
+    refused(exec(json!(vec!["1"; 33])), "spec.exec.permanentExitCodes", "CODE_RANGES_MAX");
+    let statuses = json!({"http": {"url": url, "permanentStatuses": ["200-404"]}});
+    refused(statuses, "spec.http.permanentStatuses[0]", "within 300 to 599");
+}

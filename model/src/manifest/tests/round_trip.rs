@@ -8,6 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::codes::{CodeRange, CodeRanges};
 use crate::manifest::{Calendars, decode_with, encode, encode_object, from_bytes, to_bytes};
 use crate::misfire::{CatchUp, CatchUpPolicy};
 use crate::name::{CalendarId, JobId, Name, QueueId};
@@ -113,6 +114,7 @@ fn work() -> impl Strategy<Value = Work> {
                 env,
                 stdin,
                 working_dir: other.clone(),
+                permanent_exit_codes: if other.is_some() { codes(&["2", "64-78"]) } else { codes(&[]) },
                 user: other,
             });
     let http = (
@@ -124,9 +126,14 @@ fn work() -> impl Strategy<Value = Work> {
             method: method.into(),
             url: "https://example.org/x?y".into(),
             headers,
+            permanent_statuses: body.is_some().then(|| codes(&["404", "500-503"])),
             body,
         });
     prop_oneof![payload().prop_map(Work::Payload), exec.prop_map(Work::Exec), http.prop_map(Work::Http)]
+}
+
+fn codes(texts: &[&str]) -> CodeRanges {
+    CodeRanges(texts.iter().map(|text| CodeRange::parse(text, 0..=999).unwrap()).collect())
 }
 
 pub(super) fn jobs() -> impl Strategy<Value = JobSpec> {
