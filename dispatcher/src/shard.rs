@@ -327,7 +327,8 @@ fn verdict(entry: &Entry, job: Option<&KnownJob>, taken_before: Timestamp, now: 
     let names = |due_at: Timestamp| job.is_some_and(|job| job.schedule.names(due_at));
     let job_now = job.map(|job| JobNow {
         revision: job.revision,
-        suspended: job.spec.suspend,
+        // What was due before the pause is no business of it.
+        suspended: job.paused_since.is_some_and(|since| entry.occurrence.due_at > since),
         starting_deadline: job.spec.starting_deadline,
         names: &names,
     });

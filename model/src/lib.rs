@@ -3,6 +3,7 @@
 pub mod bucket;
 pub mod declared;
 pub mod dispatch;
+pub mod first;
 pub mod id;
 pub mod limits;
 pub mod manifest;
@@ -10,6 +11,7 @@ pub mod misfire;
 pub mod name;
 pub mod object;
 pub mod overlap;
+pub mod pause;
 pub mod plan;
 pub mod priority;
 pub mod quota;

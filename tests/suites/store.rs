@@ -126,6 +126,7 @@ mod server {
             remove: Vec::new(),
             add: add.iter().map(|due| at(due)).collect(),
             add_unseen: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
@@ -507,9 +508,10 @@ mod times {
                 condition: None,
                 history: HistoryLimits::default(),
             };
-            let (remove, add, add_unseen) = (Vec::new(), Vec::new(), Vec::new());
-            let install =
-                Install { job: job(number), expected: None, record: Some(record), remove, add, add_unseen };
+            let (remove, add, add_unseen, skipped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let job = job(number);
+            let record = Some(record);
+            let install = Install { job, expected: None, record, remove, add, add_unseen, skipped };
             store.install(shard, w.planner, &install).await.unwrap();
         }
         println!("install of one job {:8.1} us", used_us(&real.server).await / BATCH as f64);

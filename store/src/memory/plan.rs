@@ -139,6 +139,10 @@ impl Shard {
         for due_at in add.chain(&install.add_unseen) {
             self.plan_entry(&install.job, *due_at, record.revision);
         }
+        for (due_at, reason) in &install.skipped {
+            let occurrence = Occurrence { job: install.job.clone(), due_at: *due_at };
+            self.record_skipped(&occurrence, record.revision, reason, *due_at);
+        }
         Installed::Done
     }
 
