@@ -81,6 +81,16 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ecron delete billing/nightly-report\n  ecron delete -f examples/heartbeat.yaml\n  ecron delete calendar billing/de-holidays"
     )]
     Delete(DeleteArgs),
+    /// Pause jobs, all jobs of a namespace, or a queue
+    #[command(
+        after_help = "Examples:\n  ecron pause billing/nightly-report\n  ecron pause namespace billing\n  ecron pause queue billing/reports\n\nA paused job's occurrences aren't planned; triggers and backfills still run, and so do runs under way. A paused queue hands out\nnothing. See `ecron resume`, and `ecron catch-up --dry-run` for what a resume would start."
+    )]
+    Pause(PauseArgs),
+    /// Resume what was paused; each job's catchUp decides about what it missed
+    #[command(
+        after_help = "Examples:\n  ecron catch-up --dry-run billing/nightly-report    # what it would start\n  ecron resume billing/nightly-report\n  ecron resume namespace billing --wait\n  ecron resume queue billing/reports"
+    )]
+    Resume(PauseArgs),
     /// Run a job now, besides its schedule
     #[command(after_help = "Example:\n  ecron trigger billing/nightly-report --wait")]
     Trigger(TriggerArgs),
@@ -245,6 +255,24 @@ pub(crate) struct DeleteArgs {
     /// What isn't there is no failure
     #[arg(long)]
     pub(crate) ignore_not_found: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PauseArgs {
+    /// Jobs: NAME or NS/NAME (the word `job` may stand before them); or `namespace NS…`, or `queue NAME…`
+    #[arg(value_name = "JOB", required = true)]
+    pub(crate) what: Vec<String>,
+    /// The namespace of a bare NAME
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Wait until the planner has taken note
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::config::duration)]
+    pub(crate) timeout: std::time::Duration,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
 }
 
 #[derive(Clone, Debug, Args)]

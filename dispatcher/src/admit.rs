@@ -110,7 +110,8 @@ fn verdict(taken: &TakenEntry, job: Option<&KnownJob>, taken_before: Timestamp, 
     let names = |due_at: Timestamp| job.is_some_and(|job| job.schedule.names(due_at));
     let job_now = job.map(|job| JobNow {
         revision: job.revision,
-        suspended: job.spec.suspend,
+        // What was due before the pause is no business of it.
+        suspended: job.paused_since.is_some_and(|since| taken.entry.occurrence.due_at > since),
         starting_deadline: job.spec.starting_deadline,
         limited: job.spec.overlap_rule().is_some(),
         names: &names,

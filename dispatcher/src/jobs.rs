@@ -26,6 +26,8 @@ pub struct KnownJob {
     pub revision: Revision,
     pub spec: JobSpec,
     pub schedule: Schedule,
+    /// Since when it is paused, if it is.
+    pub paused_since: Option<Timestamp>,
     /// The message body of its runs.
     pub payload: Bytes,
 }
@@ -75,9 +77,10 @@ impl Jobs {
 
 fn read(job: &JobId, record: &JobRecord) -> Option<KnownJob> {
     match Declared::read(record.spec.as_bytes(), Timestamp::from_ms(0)) {
-        Ok(Declared { spec, schedule, .. }) => {
+        Ok(Declared { spec, acceptance, schedule }) => {
             let payload = body(&spec.work);
-            Some(KnownJob { revision: record.revision, spec, schedule, payload })
+            let paused_since = acceptance.paused_since();
+            Some(KnownJob { revision: record.revision, spec, schedule, paused_since, payload })
         }
         Err(problems) => {
             tracing::error!(%job, problems, "a job's stored spec can't be read; its runs wait until it is applied again");

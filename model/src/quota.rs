@@ -49,7 +49,7 @@ mod tests {
             "apiVersion": "ecron/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": {"schedule": schedule},
         });
         let spec = decode_job(&Node::from_json(document), now).unwrap();
-        Declared::of(spec, Acceptance { created_at: now, schedule_since: now }).unwrap()
+        Declared::of(spec, Acceptance::new(now)).unwrap()
     }
 
     #[test]
@@ -57,6 +57,7 @@ mod tests {
         let namespace = |least: Option<u64>| NamespaceSpec {
             name: Name::default_name(),
             min_interval: least.map(Duration::from_secs),
+            paused: false,
         };
         for (schedule, least, found) in [
             (json!({"every": "10s"}), Some(10), None),

@@ -172,12 +172,16 @@ impl SkipReason {
     pub fn describe(&self) -> &'static str {
         use crate::misfire::MissedReason;
         match self {
-            Self::Missed(MissedReason::PolicyNone) => "missed during an interruption; catchUp is none",
+            Self::Missed(MissedReason::PolicyNone) => {
+                "missed during an interruption or pause; catchUp is none"
+            }
             Self::Missed(MissedReason::SupersededByLatest) => {
-                "missed during an interruption; catchUp runs only the latest"
+                "missed during an interruption or pause; catchUp runs only the latest"
             }
             Self::Missed(MissedReason::OutsideWindow) => "missed longer ago than the catchUp window",
-            Self::Missed(MissedReason::BeyondMax) => "missed during an interruption; beyond catchUp.max",
+            Self::Missed(MissedReason::BeyondMax) => {
+                "missed during an interruption or pause; beyond catchUp.max"
+            }
             Self::StartingDeadline => "not started within startingDeadline",
             Self::Superseded => "the job was edited and no longer names this instant",
             Self::Suspended => "the job was suspended",

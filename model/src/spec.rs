@@ -10,6 +10,7 @@ use crate::codes::CodeRanges;
 use crate::misfire::CatchUp;
 use crate::name::{CalendarId, JobId, Name, QueueId};
 use crate::overlap::{self, Overlap};
+use crate::pause::Pause;
 use crate::priority::Priority;
 use crate::retry::RetryPolicy;
 use crate::schedule::{NamedCalendar, ScheduleSpec};
@@ -44,7 +45,7 @@ pub struct JobSpec {
     pub priority: Priority,
     /// Runs of the same key share the queue's rate for a key.
     pub rate_key: Option<String>,
-    /// No occurrence is planned while set.
+    /// Paused: no occurrence is planned while set.
     pub suspend: bool,
     pub history: HistoryLimits,
     /// Delete the job once its only run has ended: set for work that was deferred ad hoc.
@@ -72,6 +73,8 @@ pub struct NamespaceSpec {
     pub name: Name,
     /// No job may have two occurrences closer together.
     pub min_interval: Option<Duration>,
+    /// All its jobs are paused, whatever they say themselves.
+    pub paused: bool,
 }
 
 /// What a run carries to its executor.
@@ -172,7 +175,19 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 pub struct Acceptance {
     /// When the job was first accepted: the anchor of `every`. Survives edits.
     pub created_at: Timestamp,
-    /// Since when its present schedule counts: no earlier instant is an occurrence. An edit of the schedule (or a
-    /// resume) moves it, an edit of anything else doesn't.
+    /// Since when its present schedule counts: no earlier instant is an occurrence. An edit of the schedule moves it, an
+    /// edit of anything else doesn't.
     pub schedule_since: Timestamp,
+    /// The newest time in which it was paused.
+    pub pause: Option<Pause>,
+    /// Its namespace is paused, and so is it.
+    pub namespace_paused: bool,
+}
+
+impl Acceptance {
+    /// Of a job that is new at this instant, and runs.
+    #[must_use]
+    pub fn new(at: Timestamp) -> Self {
+        Self { created_at: at, schedule_since: at, pause: None, namespace_paused: false }
+    }
 }

@@ -4,11 +4,11 @@
 
 use bus::specs::StoredSpec;
 use model::declared::Declared;
+use model::first::{ShardStanding, first_layout};
 use model::id::Revision;
 use model::manifest;
-use model::misfire::Interruption;
 use model::name::JobId;
-use model::plan::{Layout, Window, lay_out};
+use model::plan::{Window, lay_out};
 use model::shard::ShardId;
 use model::spec::HistoryLimits;
 use model::time::Timestamp;
@@ -53,14 +53,14 @@ pub fn install_plan(
     cursor: &Cursor,
     now: Timestamp,
 ) -> Install {
-    let layout = if new.spec.suspend {
-        Layout::default()
-    } else {
-        first_layout(new, old.map(|(_, c)| c), cursor, now)
-    };
+    let before = old.map(|(_, declared)| &declared.acceptance);
+    let layout = first_layout(new, before, standing(cursor), now);
     let named_before = |due: &Timestamp| {
-        old.is_some_and(|(_, c)| {
-            !c.spec.suspend && *due > c.acceptance.schedule_since && c.schedule.names(*due)
+        old.is_some_and(|(_, old)| {
+            let paused_since = old.acceptance.paused_since();
+            *due > old.acceptance.schedule_since
+                && paused_since.is_none_or(|paused_since| *due <= paused_since)
+                && old.schedule.names(*due)
         })
     };
     let (add, add_unseen) = layout.minute.into_iter().partition(named_before);
@@ -82,25 +82,17 @@ pub fn install_plan(
         remove,
         add,
         add_unseen,
+        skipped: layout.skipped,
     }
 }
 
-/// Where a spec's occurrences go at first.
-fn first_layout(new: &Declared, old: Option<&Declared>, cursor: &Cursor, now: Timestamp) -> Layout {
-    let since = new.acceptance.schedule_since;
-    let rebuilding = cursor.spec_revision == Revision(0);
-    let after = match old {
-        // Everything up to `taken_until` was named by the old revision and is dealt with.
-        Some(old) if old.acceptance.schedule_since == since => since.max(cursor.taken_until),
-        Some(_) => since,
-        // After a wipe, what was due before the checkpoint was dispatched; a new job can have nothing before `since`.
-        // A one-off that is still declared hasn't ended, so it goes in again whatever the checkpoint says.
-        None if rebuilding && !new.spec.delete_when_done => since.max(cursor.taken_until),
-        None => since,
-    };
-    let interruption = Interruption::between(after, now).filter(|_| !rebuilding);
-    let window = Window { after, until: cursor.planned_until, now, interruption };
-    lay_out(&new.schedule, window, &new.spec.catch_up, 0)
+/// How far a shard has come, as the rules need it.
+fn standing(cursor: &Cursor) -> ShardStanding {
+    ShardStanding {
+        planned_until: cursor.planned_until,
+        taken_until: cursor.taken_until,
+        rebuilding: cursor.spec_revision == Revision(0),
+    }
 }
 
 /// What a stored spec declares, or why it can't take effect. Others than our API may have written it.
@@ -199,6 +191,7 @@ fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str, now: 
         remove: vec![],
         add: vec![],
         add_unseen: vec![],
+        skipped: vec![],
     }
 }
 
@@ -224,6 +217,7 @@ pub async fn apply_delete<S: PlanStore>(
             remove: old.map_or_else(|_| Vec::new(), |old| planned_entries(&old, &cursor, site.now)),
             add: vec![],
             add_unseen: vec![],
+            skipped: vec![],
         };
         if site.store.install(site.shard, site.epoch, &install).await? == Installed::Done {
             return Ok(Applied::Deleted);
@@ -232,8 +226,11 @@ pub async fn apply_delete<S: PlanStore>(
     Err(StoreError::Unknown(format!("the record of {job} keeps changing")))
 }
 
-/// What a job has in the minute tier beyond what the dispatcher has taken.
+/// What a job has in the minute tier beyond what the dispatcher has taken. Of a paused one that is what was due before its
+/// pause.
 fn planned_entries(old: &Declared, cursor: &Cursor, now: Timestamp) -> Vec<Timestamp> {
-    let window = Window { after: cursor.taken_until, until: cursor.planned_until, now, interruption: None };
+    let paused_since = old.acceptance.paused_since();
+    let until = paused_since.map_or(cursor.planned_until, |paused_since| paused_since.plus_ms(1));
+    let window = Window { after: cursor.taken_until, until, now, interruption: None };
     lay_out(&old.schedule, window, &old.spec.catch_up, 0).minute
 }

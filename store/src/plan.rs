@@ -67,6 +67,8 @@ pub struct Install {
     pub add: Vec<Timestamp>,
     /// Likewise, but for instants that no older revision named: put in even if `taken_until` has passed them.
     pub add_unseen: Vec<Timestamp>,
+    /// Occurrences that the job's catch-up leaves out, as in `Advance`.
+    pub skipped: Vec<(Timestamp, SkipReason)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,6 +25,7 @@ use model::run::{AttemptEnd, Outcome, RunState};
 use model::shard::{ShardCount, ShardId};
 use model::spec::JobSpec;
 use model::time::Timestamp;
+use planner::api::Api;
 use planner::feed::Feed;
 use planner::pass::{DeclaredCache, plan_shard};
 use store::lease::Role;
@@ -126,6 +127,15 @@ impl World {
         let value = manifest::to_bytes(&spec, &acceptance);
         self.bus.put(shard, &spec.id, present.map(|stored| stored.revision), value.into()).await?;
         Ok((spec, acceptance.schedule_since))
+    }
+
+    /// Asks the API of a planner, as a client does; a refusal is an error.
+    pub async fn ask(&self, verb: &str, request: serde_json::Value) -> Result<serde_json::Value> {
+        let api = Api::new(Arc::clone(&self.store), Arc::clone(&self.bus), self.clock.clone(), shards());
+        let answer = api.answer(verb, request.to_string().as_bytes()).await;
+        let mut answer: serde_json::Value = serde_json::from_slice(&answer)?;
+        ensure!(answer.get("error").is_none(), "{verb} was answered with {}", answer["error"]);
+        Ok(answer["ok"].take())
     }
 
     pub async fn declared(&self, job: &JobId) -> Result<Declared> {

@@ -129,6 +129,7 @@ mod server {
             remove: Vec::new(),
             add: add.iter().map(|due| at(due)).collect(),
             add_unseen: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
@@ -520,6 +521,7 @@ mod times {
                 remove: Vec::new(),
                 add: Vec::new(),
                 add_unseen: Vec::new(),
+                skipped: Vec::new(),
             };
             store.install(shard, w.planner, &install).await.unwrap();
         }

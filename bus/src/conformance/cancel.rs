@@ -48,7 +48,8 @@ pub async fn who_has_the_run_in_hand_says_so(world: &impl World) {
 
 pub async fn without_anybody_who_has_it_in_hand_nobody_says_so(world: &impl World) {
     // Nobody listens: at once.
-    let asked = world.bus().cancel(&request("reports"), PATIENCE * 10);
+    let reports = request("reports");
+    let asked = world.bus().cancel(&reports, PATIENCE * 10);
     assert_eq!(tokio::time::timeout(PATIENCE, asked).await.expect("at once"), Ok(false));
     // Somebody listens and hasn't got it; somebody else's queue isn't even told.
     let (listens, elsewhere) = (world.other().await, world.other().await);

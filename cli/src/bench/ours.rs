@@ -120,7 +120,7 @@ impl Ours {
 
     async fn put(&self, spec: Option<JobSpec>, now: Timestamp) -> Result<Revision, Failure> {
         let spec = spec.ok_or_else(|| Failure::failed("a job's name can't be written"))?;
-        let acceptance = Acceptance { created_at: now, schedule_since: now };
+        let acceptance = Acceptance::new(now);
         let value = Bytes::from(to_bytes(&spec, &acceptance));
         let shard = self.foundation.cluster.shards.shard_of(&spec.id);
         match self.foundation.bus.put(shard, &spec.id, None, value).await {

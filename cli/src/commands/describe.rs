@@ -27,7 +27,11 @@ pub(crate) fn print_job(view: &JobView, runs: &[RunView]) -> Result<(), Failure>
     output::line(format_args!("Job:        {}", view.job))?;
     output::line(format_args!("Schedule:   {}", status.schedule))?;
     let next = match (&status.next_due_at, status.suspended) {
-        (_, true) => "never: the job is suspended".to_owned(),
+        (_, true) => {
+            let whose = if status.namespace_paused { "its namespace" } else { "the job" };
+            let since = status.paused_since.as_deref().unwrap_or_default();
+            format!("not before it is resumed: {whose} is paused (it missed what was due since {since})")
+        }
         (Some(at), false) => at.clone(),
         (None, false) => "never again".to_owned(),
     };

@@ -73,7 +73,8 @@ async fn list(bus: &NatsBus, args: &GetArgs) -> Result<(), Failure> {
         let status = view.status;
         let state = match (&status.condition, status.suspended) {
             (Some(_), _) => "(invalid, see describe)".to_owned(),
-            (None, true) => "(suspended)".to_owned(),
+            (None, true) if status.namespace_paused => "(paused with its namespace)".to_owned(),
+            (None, true) => "(paused)".to_owned(),
             (None, false) => status.next_due_at.unwrap_or_default(),
         };
         let (last_state, last_due) = status.last_run.map(|run| (run.state, run.due_at)).unwrap_or_default();

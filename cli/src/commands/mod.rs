@@ -10,6 +10,7 @@ pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod next;
 pub(crate) mod objects;
+pub(crate) mod pause;
 pub(crate) mod roles;
 pub(crate) mod trigger;
 pub(crate) mod validate;
@@ -32,6 +33,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Get(args) => get::run(&servers, &args).await,
         Command::Describe(args) => describe::run(&servers, &args).await,
         Command::Delete(args) => delete::run(&servers, &args).await,
+        Command::Pause(args) => pause::run(&servers, &args, pause::Turn::Pause).await,
+        Command::Resume(args) => pause::run(&servers, &args, pause::Turn::Resume).await,
         Command::Trigger(args) => trigger::run(&servers, &args).await,
         Command::Validate(args) => validate::run(&args),
         Command::Next(args) => next_instants(args),

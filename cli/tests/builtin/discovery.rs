@@ -20,7 +20,7 @@ fn put(name: &str, work: &Value, queue: Option<&str>) -> SpecChange {
     let document = json!({"apiVersion": "ecron/v1", "kind": "Job", "metadata": metadata, "spec": spec});
     let at = Timestamp::from_ms(1_000);
     let job = manifest::decode_job(&Node::from_json(document), at).unwrap();
-    let acceptance = Acceptance { created_at: at, schedule_since: at };
+    let acceptance = Acceptance::new(at);
     let value = manifest::to_bytes(&job, &acceptance).into();
     SpecChange::Put {
         job: job.id,

@@ -8,19 +8,17 @@ use crate::time::Timestamp;
 
 /// The acceptance of a job that replaces `old`, if there is one.
 ///
-/// `created_at` survives every edit. `schedule_since` moves to now when the schedule or a calendar
-/// of it changes, and when a suspended
-/// job is resumed: what would have occurred meanwhile was not missed, it was never planned. Any other edit leaves it,
-/// so that changing a timeout doesn't forget an occurrence that is being caught up on.
+/// `created_at` survives every edit. `schedule_since` moves to now when the schedule or a calendar of it changes. Any other
+/// edit leaves it, so that changing a timeout, or pausing the job and resuming it, doesn't forget an occurrence that is
+/// being caught up on.
 #[must_use]
 pub fn accept(new: &JobSpec, old: Option<(&JobSpec, &Acceptance)>, now: Timestamp) -> Acceptance {
     let Some((old, accepted)) = old else {
-        return Acceptance { created_at: now, schedule_since: now };
+        return Acceptance::new(now).in_namespace(false, new.suspend, now);
     };
-    let counts_anew =
-        new.schedule != old.schedule || new.calendars != old.calendars || (old.suspend && !new.suspend);
+    let counts_anew = new.schedule != old.schedule || new.calendars != old.calendars;
     let schedule_since = if counts_anew { now } else { accepted.schedule_since };
-    Acceptance { created_at: accepted.created_at, schedule_since }
+    Acceptance { schedule_since, ..*accepted }.in_namespace(accepted.namespace_paused, new.suspend, now)
 }
 
 /// Decodes a document that is to replace `old` (found by `job_id`) and accepts it.
@@ -36,11 +34,10 @@ pub fn admit(
     now: Timestamp,
     calendars: &Calendars,
 ) -> Result<(JobSpec, Acceptance), Vec<Problem>> {
-    let fresh = Acceptance { created_at: now, schedule_since: now };
-    let before = old.map_or(fresh, |(_, accepted)| *accepted);
+    let before = old.map_or(Acceptance::new(now), |(_, accepted)| *accepted);
     let job = read(document, &before, calendars, job_only)?;
     let acceptance = accept(&job, old, now);
-    if acceptance != before {
+    if acceptance.schedule_since != before.schedule_since {
         read(document, &acceptance, calendars, job_only)?;
     }
     Ok((job, acceptance))

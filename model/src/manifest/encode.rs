@@ -33,9 +33,12 @@ pub fn encode_object(object: &Object) -> Value {
             "apiVersion": API_VERSION, "kind": "Calendar",
             "metadata": {"name": id.name.as_str(), "namespace": id.namespace.as_str()}, "spec": calendar,
         }),
-        Object::Namespace(NamespaceSpec { name, min_interval }) => {
-            let spec =
-                min_interval.map_or_else(|| json!({}), |least| json!({"minInterval": duration_text(least)}));
+        Object::Namespace(NamespaceSpec { name, min_interval, paused }) => {
+            let mut spec = Map::new();
+            if let Some(least) = min_interval {
+                spec.insert("minInterval".into(), duration_text(*least).into());
+            }
+            spec.insert("paused".into(), (*paused).into());
             let metadata = json!({"name": name.as_str()});
             json!({"apiVersion": API_VERSION, "kind": "Namespace", "metadata": metadata, "spec": spec})
         }

@@ -112,7 +112,7 @@ pub fn decode(document: &Node, since: Timestamp) -> Result<Object, Vec<Problem>>
 /// # Errors
 /// All problems of the document.
 pub fn decode_with(document: &Node, since: Timestamp, calendars: &Calendars) -> Result<Object, Vec<Problem>> {
-    read(document, &Acceptance { created_at: since, schedule_since: since }, calendars, object)
+    read(document, &Acceptance::new(since), calendars, object)
 }
 
 /// The same for a document that must declare a job.
@@ -120,7 +120,7 @@ pub fn decode_with(document: &Node, since: Timestamp, calendars: &Calendars) -> 
 /// # Errors
 /// All problems of the document.
 pub fn decode_job(document: &Node, since: Timestamp) -> Result<JobSpec, Vec<Problem>> {
-    let acceptance = Acceptance { created_at: since, schedule_since: since };
+    let acceptance = Acceptance::new(since);
     read(document, &acceptance, &Calendars::default(), job_only)
 }
 

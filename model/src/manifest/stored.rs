@@ -5,6 +5,8 @@
 //!  "calendars": {"de-holidays": {"exclude": ["2026-12-25"]}}}
 //! ```
 //!
+//! `pausedSince`, `resumedAt` and `namespacePaused` tell of the newest pause, if there was one.
+//!
 //! `calendars` holds what the calendars that the schedule names said at acceptance: reading a job needs no look-up,
 //! and a revision means the same for ever.
 //!
@@ -22,6 +24,7 @@ use super::problem::{Problem, Problems};
 use super::{Calendars, Terms, calendar, encode, job_id, job_only, json};
 use crate::limits::{CALENDARS_BYTES_MAX, MANIFEST_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::name::{CalendarId, Name};
+use crate::pause::Pause;
 use crate::spec::{Acceptance, JobSpec, Work};
 use crate::time::Timestamp;
 
@@ -37,6 +40,15 @@ pub fn to_bytes(job: &JobSpec, acceptance: &Acceptance) -> Vec<u8> {
     envelope.insert("v".into(), STORED_VERSION.into());
     envelope.insert("createdAt".into(), acceptance.created_at.to_string().into());
     envelope.insert("scheduleSince".into(), acceptance.schedule_since.to_string().into());
+    if let Some(pause) = acceptance.pause {
+        envelope.insert("pausedSince".into(), pause.since.to_string().into());
+        if let Some(until) = pause.until {
+            envelope.insert("resumedAt".into(), until.to_string().into());
+        }
+    }
+    if acceptance.namespace_paused {
+        envelope.insert("namespacePaused".into(), true.into());
+    }
     if job.delete_when_done {
         envelope.insert("deleteWhenDone".into(), true.into());
     }
@@ -64,10 +76,13 @@ pub fn from_bytes(text: &[u8], written_at: Timestamp) -> Result<(JobSpec, Accept
     let job = if document.get("v").is_some() {
         enveloped(&document, written_at, &mut problems)
     } else {
-        let acceptance = Acceptance { created_at: written_at, schedule_since: written_at };
+        let acceptance = Acceptance::new(written_at);
         let calendars = Calendars::default();
         let terms = Terms { accepted: acceptance, is_stored: false, calendars: &calendars };
-        job_only(&document, &terms, &mut problems).map(|job| (job, acceptance))
+        job_only(&document, &terms, &mut problems).map(|job| {
+            let acceptance = acceptance.in_namespace(false, job.suspend, written_at);
+            (job, acceptance)
+        })
     };
     match job {
         Some(job) if problems.is_empty() => Ok(job),
@@ -87,16 +102,33 @@ fn enveloped(
     if found != STORED_VERSION {
         return version.refuse(problems, format!("is {found}; this version knows only {STORED_VERSION}"));
     }
-    const FIELDS: &[&str] =
-        &["v", "createdAt", "scheduleSince", "deleteWhenDone", "payloadBase64", "calendars", "manifest"];
+    const FIELDS: &[&str] = &[
+        "v",
+        "createdAt",
+        "scheduleSince",
+        "pausedSince",
+        "resumedAt",
+        "namespacePaused",
+        "deleteWhenDone",
+        "payloadBase64",
+        "calendars",
+        "manifest",
+    ];
     let fields = root.fields(problems, FIELDS)?;
     let created_at = instant(&fields, "createdAt", problems).unwrap_or(written_at);
     let schedule_since = instant(&fields, "scheduleSince", problems).unwrap_or(created_at);
-    let delete_when_done =
-        fields.get("deleteWhenDone").and_then(|field| field.flag(problems)).unwrap_or(false);
+    let pause = fields.get("pausedSince").and_then(|field| {
+        let since = moment(&field, problems)?;
+        let until = fields.get("resumedAt").and_then(|field| moment(&field, problems));
+        Some(Pause { since, until })
+    });
+    let mut flag =
+        |name: &'static str| fields.get(name).and_then(|field| field.flag(problems)).unwrap_or(false);
+    let namespace_paused = flag("namespacePaused");
+    let delete_when_done = flag("deleteWhenDone");
     let bytes = fields.get("payloadBase64").map(|field| payload(&field, problems));
     let manifest = fields.require("manifest", problems, "the job itself")?;
-    let acceptance = Acceptance { created_at, schedule_since };
+    let acceptance = Acceptance { created_at, schedule_since, pause, namespace_paused };
     let calendars =
         fields.get("calendars").map(|field| calendars(&field, manifest.node, problems)).unwrap_or_default();
     let terms = Terms { accepted: acceptance, is_stored: true, calendars: &calendars };
@@ -105,11 +137,16 @@ fn enveloped(
     if let Some(bytes) = bytes {
         job.work = Work::Bytes(bytes?);
     }
+    // Another tool may have turned `suspend` without saying when.
+    let acceptance = acceptance.in_namespace(namespace_paused, job.suspend, schedule_since);
     Some((job, acceptance))
 }
 
 fn instant(fields: &Fields<'_>, key: &'static str, problems: &mut Problems) -> Option<Timestamp> {
-    let field = fields.require(key, problems, "when the job was accepted")?;
+    moment(&fields.require(key, problems, "when the job was accepted")?, problems)
+}
+
+fn moment(field: &Field<'_>, problems: &mut Problems) -> Option<Timestamp> {
     match field.text(problems)?.parse() {
         Ok(at) => Some(at),
         Err(error) => field.refuse(problems, format!("{error}")),

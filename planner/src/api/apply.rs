@@ -45,6 +45,8 @@ struct Surroundings {
     /// Calendars that weren't in the input, as they were found.
     found: BTreeMap<CalendarId, Revision>,
     namespaces: BTreeMap<Name, NamespaceSpec>,
+    /// The namespaces that weren't in the input, as they were found; `None`: there is no such object.
+    found_namespaces: BTreeMap<Name, Option<Revision>>,
 }
 
 /// Everything in a request, admitted.
@@ -101,22 +103,31 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         Ok(ApplyReply { jobs, objects: finished })
     }
 
-    /// Brings the jobs that name a calendar up to date; also those that a crash left behind at an earlier `apply`.
+    /// Brings the jobs that name a calendar, or are in a namespace, up to date; also those that a crash left behind at an earlier `apply`.
     async fn finish(&self, key: &ObjectKey, applied: AppliedObject, now: Timestamp) -> AppliedObject {
-        let ObjectKey::Calendar(calendar) = key else { return applied };
-        match self.spread(calendar, now).await {
+        let updated = match key {
+            ObjectKey::Calendar(calendar) => self.spread(calendar, now).await,
+            ObjectKey::Namespace(name) => self.spread_pause(name, now).await,
+        };
+        match updated {
             Ok(updated) => with_updated(applied, updated),
             Err(error) => AppliedObject { error: Some(error), action: ApplyAction::Failed, ..applied },
         }
     }
 
-    /// A calendar that somebody changed while its jobs were being written: whoever changed it may have looked for jobs
-    /// before ours were there.
+    /// A calendar or namespace that somebody changed while its jobs were being written: whoever changed it may have looked
+    /// for jobs before ours were there.
     async fn catch_changed(&self, around: &Surroundings, now: Timestamp) -> Result<(), ApiError> {
         for (calendar, revision) in &around.found {
             let key = ObjectKey::Calendar(calendar.clone());
             if self.bus.object(&key).await?.is_some_and(|stored| stored.revision != *revision) {
                 self.spread(calendar, now).await?;
+            }
+        }
+        for (name, revision) in &around.found_namespaces {
+            let present = self.bus.object(&ObjectKey::Namespace(name.clone())).await?;
+            if present.map(|stored| stored.revision) != *revision {
+                self.spread_pause(name, now).await?;
             }
         }
         Ok(())
@@ -197,10 +208,14 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let namespaces: BTreeSet<&Name> = jobs.iter().map(|job| &job.namespace).collect();
         for name in namespaces {
             let stored = self.bus.object(&ObjectKey::Namespace(name.clone())).await?;
+            around.found_namespaces.insert(name.clone(), stored.as_ref().map(|stored| stored.revision));
             around.namespaces.extend(stored.as_ref().and_then(namespace_of).map(|spec| (name.clone(), spec)));
         }
         let declared = objects.iter().filter_map(AdmittedObject::namespace);
-        around.namespaces.extend(declared.map(|spec| (spec.name.clone(), spec.clone())));
+        for spec in declared {
+            around.found_namespaces.remove(&spec.name);
+            around.namespaces.insert(spec.name.clone(), spec.clone());
+        }
         Ok(around)
     }
 
@@ -222,13 +237,17 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             Ok(admitted) => admitted,
             Err(problems) => return Ok(Err(problems)),
         };
-        if let Some(namespace) = around.namespaces.get(&spec.id.namespace) {
+        let namespace = around.namespaces.get(&spec.id.namespace);
+        let namespace_paused = namespace.is_some_and(|namespace| namespace.paused);
+        let acceptance = acceptance.in_namespace(namespace_paused, spec.suspend, now);
+        if let Some(namespace) = namespace {
             let declared = Declared::of(spec.clone(), acceptance).map_err(ApiError::refused)?;
             if let Some(problem) = quota::judge(&declared, old.as_ref().map(|(spec, _)| spec), namespace) {
                 return Ok(Err(vec![problem]));
             }
         }
-        let unchanged = old.is_some_and(|(old, _)| old == spec);
+        let unchanged =
+            old.is_some_and(|(old, accepted)| old == spec && accepted.namespace_paused == namespace_paused);
         Ok(Ok(Admitted { spec, acceptance, present, unchanged }))
     }
 
@@ -274,7 +293,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         self.bus.ensure_queue(&spec.queue).await?;
         // The instant may have passed already, and counts all the same.
         let since = now.min(due_at.plus_ms(-1));
-        let acceptance = Acceptance { created_at: since, schedule_since: since };
+        let acceptance = Acceptance::new(since);
         let value = manifest::to_bytes(spec, &acceptance);
         let shard = self.shards.shard_of(&spec.id);
         match self.bus.put(shard, &spec.id, None, value.into()).await {

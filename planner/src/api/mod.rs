@@ -5,6 +5,7 @@
 pub mod apply;
 mod calendars;
 mod objects;
+mod pause;
 pub mod read;
 pub mod types;
 pub mod write;
@@ -46,13 +47,15 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "runs" => reply(self.runs(parsed(body)).await),
             "run" => reply(self.run(parsed(body)).await),
             "delete" => reply(self.delete(parsed(body)).await),
+            "pause" => reply(self.pause(parsed(body)).await),
+            "resume" => reply(self.resume(parsed(body)).await),
             "trigger" => reply(self.trigger(parsed(body)).await),
             "objects" => reply(self.objects(parsed(body)).await),
             "object" => reply(self.object(parsed(body)).await),
             "delete-object" => reply(self.delete_object(parsed(body)).await),
             other => reply::<()>(Err(ApiError::refused(format!(
-                "know the verb {other:?}; there are apply, get, list, runs, run, delete, trigger, objects, object and \
-                 delete-object"
+                "know the verb {other:?}; there are apply, get, list, runs, run, delete, pause, resume, trigger, objects, \
+                 object and delete-object"
             )))),
         };
         Bytes::from(answer)

@@ -241,10 +241,13 @@ fn view(key: &ObjectKey, stored: &StoredObject) -> ObjectView {
     let summary = match read(stored) {
         Some(Object::Calendar(spec)) if spec.calendar.exclude.len() == 1 => "1 entry".into(),
         Some(Object::Calendar(spec)) => format!("{} entries", spec.calendar.exclude.len()),
-        Some(Object::Namespace(NamespaceSpec { min_interval: Some(least), .. })) => {
-            format!("minInterval {}", manifest::duration_text(least))
+        Some(Object::Namespace(NamespaceSpec { min_interval, paused, .. })) => {
+            let quota = min_interval.map_or_else(
+                || "no quota".into(),
+                |least| format!("minInterval {}", manifest::duration_text(least)),
+            );
+            if paused { format!("paused, {quota}") } else { quota }
         }
-        Some(Object::Namespace(_)) => "no quota".into(),
         Some(Object::Job(_)) | None => "unreadable: apply it again".into(),
     };
     ObjectView {

@@ -139,10 +139,13 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let manifest = match declared(job, stored) {
             Ok(Declared { spec, acceptance, schedule }) => {
                 status.created_at = acceptance.created_at.to_string();
-                status.suspended = spec.suspend;
+                let paused_since = acceptance.paused_since();
+                status.suspended = paused_since.is_some();
+                status.paused_since = paused_since.map(|since| since.to_string());
+                status.namespace_paused = acceptance.namespace_paused;
                 status.schedule = schedule.describe();
                 let after = self.clock.now().max(acceptance.schedule_since);
-                let next = if spec.suspend { None } else { schedule.next_after(after) };
+                let next = if status.suspended { None } else { schedule.next_after(after) };
                 status.next_due_at = next.map(|due_at| due_at.to_string());
                 encode(&spec)
             }

@@ -151,6 +151,29 @@ pub struct JobRequest {
     pub job: String,
 }
 
+/// `pause` and `resume`: a job (`billing/nightly-report`) or a namespace (`billing`).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PauseRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// `pause-queue` and `resume-queue`: `billing/reports`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueuePauseRequest {
+    pub queue: String,
+    /// Who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
 /// `object` and `delete-object`: a calendar (`billing/de-holidays`) or a namespace (`billing`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -253,7 +276,13 @@ pub struct JobStatus {
     pub schedule: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_due_at: Option<String>,
+    /// Paused, by itself or with its namespace.
     pub suspended: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_since: Option<String>,
+    /// Its namespace is paused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub namespace_paused: bool,
     /// Why the newest revision isn't in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,

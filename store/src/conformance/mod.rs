@@ -61,6 +61,7 @@ macro_rules! conformance_tests {
                 an_edit_moves_entries_and_the_coarse_place,
                 an_edit_leaves_what_was_taken,
                 an_occurrence_that_ran_is_not_planned_again,
+                an_edit_records_what_it_skips,
                 a_new_job_is_planned_even_in_the_past_if_unseen,
                 waiting_jobs_come_in_order_of_tier_and_time,
                 waiting_is_limited,

@@ -128,6 +128,28 @@ pub async fn an_edit_leaves_what_was_taken<F: Fixture>(f: &F) {
     );
 }
 
+pub async fn an_edit_records_what_it_skips<F: Fixture>(f: &F) {
+    let w = World::begun(f).await;
+    let [missed, ran] = [at("07:00:00"), at("07:00:10")];
+    w.install(&install("a/b", None, Some(record(1, None)))).await;
+    f.store().settle(w.shard, &settlement(occurrence("a/b", ran), 1, RunState::Succeeded)).await.unwrap();
+    let reason = SkipReason::Missed(MissedReason::PolicyNone);
+    let mut resumed = install("a/b", Some(1), Some(record(2, None)));
+    resumed.skipped = vec![(missed, reason.clone()), (ran, reason.clone())];
+    assert_eq!(w.install(&resumed).await, Installed::Done);
+    let runs = f.store().runs(w.shard, &job("a/b"), 9).await.unwrap();
+    assert_eq!(
+        runs.iter().map(|run| run.state).collect::<Vec<_>>(),
+        [RunState::Succeeded, RunState::Skipped]
+    );
+    let skipped = &runs[1];
+    assert_eq!(
+        (skipped.occurrence.due_at, skipped.revision, skipped.ended_at),
+        (missed, Revision(2), Some(missed))
+    );
+    assert_eq!(skipped.skip_reason.as_deref(), Some(reason.describe()));
+}
+
 pub async fn an_occurrence_that_ran_is_not_planned_again<F: Fixture>(f: &F) {
     let w = World::begun(f).await;
     let (open, ended, fresh) = (at("07:00:00"), at("07:00:10"), at("07:00:20"));

@@ -185,6 +185,8 @@ impl Op {
                 change.remove = random.instants(20);
                 change.add = random.instants(12);
                 change.add_unseen = random.instants(4);
+                change.skipped =
+                    random.instants(2).into_iter().map(|due| (due, SkipReason::Suspended)).collect();
                 Self::Install { install: change, right: random.chance(90) }
             }
             22..34 => Self::Advance {

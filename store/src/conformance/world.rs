@@ -79,6 +79,7 @@ pub(crate) fn install(name: &str, expected: Option<u64>, record: Option<JobRecor
         remove: Vec::new(),
         add: Vec::new(),
         add_unseen: Vec::new(),
+        skipped: Vec::new(),
     }
 }
 

@@ -144,6 +144,10 @@ impl Shard {
             self.plan_entry(&install.job, *due_at, record.revision);
         }
         self.let_go(&install.job);
+        for (due_at, reason) in &install.skipped {
+            let occurrence = Occurrence { job: install.job.clone(), due_at: *due_at };
+            self.record_skipped(&occurrence, record.revision, reason, *due_at);
+        }
         Installed::Done
     }
 

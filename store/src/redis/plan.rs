@@ -97,6 +97,7 @@ impl PlanStore for RedisStore {
         }
         push_occurrences(&mut call, &install.add);
         push_occurrences(&mut call, &install.add_unseen);
+        push_skipped(&mut call, &install.skipped);
         let call = call
             .arg(install.at.to_string())
             .arg(u8::from(install.keep_history))
@@ -154,10 +155,7 @@ impl PlanStore for RedisStore {
                 call = call.arg(record::place_bucket(&step.from)).arg(step.from.due_at.to_string());
                 push_place(&mut call, step.next.as_ref());
                 push_occurrences(&mut call, &step.minute);
-                call.push(step.skipped.len());
-                for (due, reason) in &step.skipped {
-                    call = call.arg(due.to_string()).arg(due.as_ms()).arg(reason.describe());
-                }
+                push_skipped(&mut call, &step.skipped);
             }
             let answers = value::items(self.link.run(&call).await?, "advance")?;
             done.extend(answers.into_iter().map(|answer| matches!(answer, Value::Int(1))));
@@ -229,6 +227,16 @@ fn push_occurrences(call: &mut Call, dues: &[Timestamp]) {
         call.push(minute.start().as_ms());
         call.push(due.to_string());
         call.push(due.as_ms());
+    }
+}
+
+/// How many, then due as text and in ms and the reason, for each.
+fn push_skipped(call: &mut Call, skipped: &[(Timestamp, SkipReason)]) {
+    call.push(skipped.len());
+    for (due, reason) in skipped {
+        call.push(due.to_string());
+        call.push(due.as_ms());
+        call.push(reason.describe());
     }
 }
 

@@ -90,7 +90,7 @@ fn other_objects_are_read_or_refused_with_their_fields() {
 fn a_job_takes_over_what_its_calendars_say() {
     let job = beside(json!(["2026-11-22", {"calendar": "holidays"}]), json!(["2026-11-23"])).unwrap();
     assert_eq!(job.calendars["holidays"].exclude, ["2026-11-23".parse().unwrap()]);
-    let acceptance = Acceptance { created_at: now(), schedule_since: now() };
+    let acceptance = Acceptance::new(now());
     let stored = to_bytes(&job, &acceptance);
     let envelope: Value = serde_json::from_slice(&stored).unwrap();
     assert_eq!(envelope["calendars"]["holidays"], json!({"exclude": ["2026-11-23"]}));

@@ -71,7 +71,7 @@ proptest! {
 
     #[test]
     fn a_damaged_stored_job_is_a_job_or_problems(job in jobs(), index: prop::sample::Index, byte: u8) {
-        let mut stored = to_bytes(&job, &Acceptance { created_at: now(), schedule_since: now() });
+        let mut stored = to_bytes(&job, &Acceptance::new(now()));
         let index = index.index(stored.len());
         stored[index] = byte;
         let _ = from_bytes(&stored, now());

@@ -217,11 +217,12 @@ proptest! {
     #[test]
     fn a_manifest_says_the_whole_calendar_and_namespace(
         calendar in calendar(), namespace in name(), name in name(), least in option::of(millis(100..=31_622_400_000)),
+        paused: bool,
     ) {
         let id = CalendarId { namespace: namespace.clone(), name };
         for object in [
             Object::Calendar(CalendarSpec { id, calendar }),
-            Object::Namespace(NamespaceSpec { name: namespace, min_interval: least }),
+            Object::Namespace(NamespaceSpec { name: namespace, min_interval: least, paused }),
         ] {
             let read = decode(&Node::from_json(encode_object(&object)), now())
                 .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
@@ -232,9 +233,12 @@ proptest! {
     #[test]
     fn the_stored_form_says_the_whole_job(
         job in jobs(), bytes in option::of(vec(any::<u8>(), 0..50)), delete_when_done: bool, since in 0i64..1000,
+        namespace_paused: bool, resumed: bool,
     ) {
         let job = JobSpec { work: bytes.map_or(job.work, Work::Bytes), delete_when_done, ..job };
-        let acceptance = Acceptance { created_at: now(), schedule_since: now().plus_ms(since) };
+        let acceptance = Acceptance { schedule_since: now().plus_ms(since), ..Acceptance::new(now()) };
+        let paused = acceptance.in_namespace(namespace_paused, job.suspend, now());
+        let acceptance = if resumed && !job.suspend { paused.in_namespace(false, false, now()) } else { paused };
         let read = from_bytes(&to_bytes(&job, &acceptance), Timestamp::from_ms(0))
             .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
         prop_assert_eq!(read, (job, acceptance));
@@ -261,7 +265,7 @@ proptest! {
             delete_when_done: true,
             ..job
         };
-        let acceptance = Acceptance { created_at: at, schedule_since: at };
+        let acceptance = Acceptance::new(at).in_namespace(false, job.suspend, at);
         let read = from_bytes(&to_bytes(&job, &acceptance), Timestamp::from_ms(0))
             .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
         prop_assert_eq!(read, (job, acceptance));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::manifest::{Calendars, accept, admit, from_bytes, to_bytes};
+use crate::pause::Pause;
 use crate::spec::{Acceptance, Work};
 
 fn at(text: &str) -> Timestamp {
@@ -9,7 +10,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn accepted(created: &str, since: &str) -> Acceptance {
-    Acceptance { created_at: at(created), schedule_since: at(since) }
+    Acceptance { schedule_since: at(since), ..Acceptance::new(at(created)) }
 }
 
 #[test]
@@ -34,13 +35,13 @@ fn a_bare_manifest_counts_from_when_it_was_written() {
     let text = document(json!({})).to_string();
     let (job, acceptance) = from_bytes(text.as_bytes(), written).unwrap();
     assert_eq!(job.id.to_string(), "default/a");
-    assert_eq!(acceptance, Acceptance { created_at: written, schedule_since: written });
+    assert_eq!(acceptance, Acceptance::new(written));
 }
 
 #[test]
 fn a_stored_job_whose_only_instant_has_passed_is_still_read() {
     let once = job(json!({"schedule": {"at": "2026-11-22T07:00:00Z"}}));
-    let acceptance = Acceptance { created_at: now(), schedule_since: now() };
+    let acceptance = Acceptance::new(now());
     assert!(from_bytes(&to_bytes(&once, &acceptance), at("2027-01-01T00:00:00Z")).is_ok());
 }
 
@@ -81,7 +82,7 @@ fn what_is_no_stored_job_is_problems() {
 }
 
 #[test]
-fn only_a_new_schedule_or_a_resume_counts_anew() {
+fn only_a_new_schedule_counts_anew() {
     let later = at("2026-12-24T00:00:00Z");
     let before = accepted("2026-11-22T06:45:00Z", "2026-11-23T00:00:00Z");
     let running = job(json!({}));
@@ -93,14 +94,40 @@ fn only_a_new_schedule_or_a_resume_counts_anew() {
         (&edited, &running, false),
         (&suspended, &running, false),
         (&suspended, &suspended, false),
-        (&running, &suspended, true),
+        (&running, &suspended, false),
         (&moved, &running, true),
     ] {
         let after = accept(new, Some((old, &before)), later);
         assert_eq!(after.created_at, before.created_at);
         assert_eq!(after.schedule_since, if anew { later } else { before.schedule_since });
     }
-    assert_eq!(accept(&running, None, later), Acceptance { created_at: later, schedule_since: later });
+    assert_eq!(accept(&running, None, later), Acceptance::new(later));
+}
+
+#[test]
+fn acceptance_remembers_when_a_job_was_paused_and_resumed() {
+    let [t1, t2, t3] = [1, 2, 3].map(|hours| now().plus_ms(hours * 3_600_000));
+    let (running, suspended) = (job(json!({})), job(json!({"suspend": true})));
+    let born = accept(&suspended, None, now());
+    assert_eq!(born.paused_since(), Some(now()), "a job may be born paused");
+    let fresh = accept(&running, None, now());
+    let paused = accept(&suspended, Some((&running, &fresh)), t1);
+    assert_eq!(paused.paused_since(), Some(t1));
+    assert_eq!(accept(&suspended, Some((&suspended, &paused)), t2), paused, "an edit leaves the pause");
+    let resumed = accept(&running, Some((&suspended, &paused)), t3);
+    assert_eq!(resumed.pause, Some(Pause { since: t1, until: Some(t3) }));
+    let own = paused.in_namespace(true, true, t2);
+    let held = accept(&running, Some((&suspended, &own)), t3);
+    assert_eq!(held.paused_since(), Some(t1), "its namespace still holds it");
+}
+
+#[test]
+fn a_spec_that_another_tool_paused_is_paused_since_it_counts() {
+    let mut envelope: Value =
+        serde_json::from_slice(&to_bytes(&job(json!({})), &Acceptance::new(now()))).unwrap();
+    envelope["manifest"]["spec"]["suspend"] = json!(true);
+    let (_, acceptance) = from_bytes(envelope.to_string().as_bytes(), Timestamp::from_ms(0)).unwrap();
+    assert_eq!(acceptance.paused_since(), Some(now()));
 }
 
 #[test]
@@ -143,7 +170,7 @@ fn a_manifest_at_the_limit_is_readable_once_stored() {
     let dates = room / "\"2026-12-25\",".len();
     assert!(decoded(with(dates + 1)).is_err());
     let job = decoded(with(dates)).unwrap();
-    let stored = to_bytes(&job, &Acceptance { created_at: now(), schedule_since: now() });
+    let stored = to_bytes(&job, &Acceptance::new(now()));
     assert!(stored.len() > MANIFEST_BYTES_MAX, "the defaults come on top");
     assert_eq!(from_bytes(&stored, now()).unwrap().0, job);
 }

@@ -7,6 +7,7 @@
 --       then how many to remove, then minute, due (text), due (ms), …
 --       then how many to add, then minute, its start (ms), due (text), due (ms), …
 --       then the same for those that no older revision named
+--       then how many skipped, then due (text), due (ms), reason, …
 --       then at (text), keep the history 0|1 (of a deletion), the reason of those that waited (of a deletion)
 -- returns 1 done, 0 the record is of another revision
 -- Atomic: from here on no run of the old revision starts, and none of the new one is missing.
@@ -102,6 +103,12 @@ else
   for minute, members in pairs(additions) do
     spread('ZADD', prefix .. 'minute:' .. minute, members)
     redis.call('ZADD', prefix .. 'minutes', starts[minute], minute)
+  end
+  if ARGV[position] ~= '0' then
+    local limits = limits_of(prefix, job)
+    for s = position + 1, position + 3 * tonumber(ARGV[position]), 3 do
+      record_skipped(prefix, job .. '@' .. ARGV[s], revision, ARGV[s + 2], ARGV[s], ARGV[s + 1], limits)
+    end
   end
 end
 for minute in pairs(touched) do tidy(prefix, 'minute', minute) end
