@@ -16,10 +16,10 @@ use model::misfire::Interruption;
 use model::name::JobId;
 use model::run::Generation;
 use model::time::Timestamp;
-use store::StoreError;
 use store::ledger::{LedgerStore, Sent, Skip, TakenEntry};
 use store::ownership::Lease;
 use store::plan::PlanStore;
+use store::{ChangeStore, StoreError};
 
 use crate::barrier::Barrier;
 use crate::jobs::{Jobs, KnownJob};
@@ -81,7 +81,7 @@ pub struct ShardDispatch<S, B> {
 
 impl<S, B> ShardDispatch<S, B>
 where
-    S: PlanStore + LedgerStore,
+    S: PlanStore + LedgerStore + ChangeStore,
     B: RunStream + EventReader,
 {
     #[must_use]
@@ -173,6 +173,7 @@ where
         for batch in skips.chunks(PUBLISH_BATCH_MAX) {
             self.store.skip(shard, self.lease.epoch, batch).await?;
         }
+        self.store.note_interruption(shard, self.lease.epoch, interruption).await?;
         self.recovered_until = Some(interruption.until);
         Ok(true)
     }

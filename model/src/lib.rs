@@ -1,6 +1,7 @@
 //! ecron's words and rules. No async, no IO, no clock, no randomness: every decision is a function over data.
 
 pub mod bucket;
+pub mod change;
 pub mod declared;
 pub mod dispatch;
 pub mod id;

@@ -124,6 +124,18 @@ pub fn history(shard: ShardId, job: &JobId, kind: History) -> String {
     format!("ecron:{{{shard}}}:history:{job}:{}", kind.as_str())
 }
 
+/// list of JSON (`changes::change_text`), newest first: what was done to a job, when and by whom.
+#[must_use]
+pub fn changes(shard: ShardId, job: &JobId) -> String {
+    format!("ecron:{{{shard}}}:changes:{job}")
+}
+
+/// zset: `<since> <until>` → until (ms). The times in which nobody took the shard's entries.
+#[must_use]
+pub fn interruptions(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:interruptions")
+}
+
 /// zset: `<bucket> <member>` → when it was put here (ms). Members that nobody could read, for an operator to look at.
 #[must_use]
 pub fn quarantine(shard: ShardId) -> String {
@@ -153,6 +165,8 @@ mod tests {
             lease(shard, Role::Dispatcher),
             run(shard, &occurrence),
             history(shard, &occurrence.job, History::Failed),
+            changes(shard, &occurrence.job),
+            interruptions(shard),
             quarantine(shard),
         ];
         let expected = [
@@ -169,6 +183,8 @@ mod tests {
             "lease:dispatcher",
             "run:billing/nightly-report@2026-11-22T06:45:17Z",
             "history:billing/nightly-report:failed",
+            "changes:billing/nightly-report",
+            "interruptions",
             "quarantine",
         ];
         assert_eq!(keys.to_vec(), expected.map(|key| format!("ecron:{{07}}:{key}")).to_vec());

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use model::bucket::Placed;
+use model::change::Change;
 use model::id::Revision;
 use model::name::JobId;
 use model::run::SkipReason;
@@ -59,6 +60,8 @@ pub struct Install {
     pub add: Vec<Timestamp>,
     /// Likewise, but for instants that no older revision named: put in even if `taken_until` has passed them.
     pub add_unseen: Vec<Timestamp>,
+    /// What to note in the job's change log.
+    pub change: Option<Change>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -126,6 +126,7 @@ mod server {
             remove: Vec::new(),
             add: add.iter().map(|due| at(due)).collect(),
             add_unseen: Vec::new(),
+            change: None,
         }
     }
 
@@ -508,8 +509,15 @@ mod times {
                 history: HistoryLimits::default(),
             };
             let (remove, add, add_unseen) = (Vec::new(), Vec::new(), Vec::new());
-            let install =
-                Install { job: job(number), expected: None, record: Some(record), remove, add, add_unseen };
+            let install = Install {
+                job: job(number),
+                expected: None,
+                record: Some(record),
+                remove,
+                add,
+                add_unseen,
+                change: None,
+            };
             store.install(shard, w.planner, &install).await.unwrap();
         }
         println!("install of one job {:8.1} us", used_us(&real.server).await / BATCH as f64);

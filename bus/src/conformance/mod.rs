@@ -125,6 +125,7 @@ macro_rules! bus_conformance {
             changes_are_those_of_the_shards_asked_for,
             many_shards_are_watched_as_well_as_few,
             a_deletion_is_a_marker_also_for_whoever_starts_late,
+            a_change_tells_who_asked_for_it,
             a_bucket_that_was_replaced_is_read_from_its_beginning,
             a_foreign_key_is_named_and_skipped,
             listing_leaves_out_the_deleted_and_other_namespaces,

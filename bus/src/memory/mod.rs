@@ -161,7 +161,7 @@ impl MemoryBus {
             }
             None => match bucket_key(BUCKET_SPECS, subject) {
                 Some(key) => {
-                    let revision = state.specs.write(key, Some(message.payload), message.stored_at);
+                    let revision = state.specs.write(key, Some(message.payload), message.stored_at, None);
                     Published { sequence: revision, duplicate: false }
                 }
                 None => return Err(BusError::Failed(format!("{subject}: nobody listens there"))),

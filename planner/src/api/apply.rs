@@ -45,6 +45,8 @@ struct Surroundings {
     /// Calendars that weren't in the input, as they were found.
     found: BTreeMap<CalendarId, Revision>,
     namespaces: BTreeMap<Name, NamespaceSpec>,
+    /// Who asks.
+    by: Option<String>,
 }
 
 /// Everything in a request, admitted.
@@ -67,7 +69,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         }
         let nodes: Vec<Node> = request.manifests.into_iter().map(Node::from_json).collect();
         let now = self.clock.now();
-        let input = self.admit_all(&nodes, now).await?;
+        let mut input = self.admit_all(&nodes, now).await?;
+        input.around.by = request.by;
         if request.dry_run { Ok(input.as_valid()) } else { self.carry_out(input, now).await }
     }
 
@@ -249,7 +252,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 return Ok((revision, ApplyAction::Unchanged));
             }
             let value = manifest::to_bytes(spec, acceptance);
-            match self.bus.put(self.shards.shard_of(&spec.id), &spec.id, expected, value.into()).await {
+            let (shard, by) = (self.shards.shard_of(&spec.id), around.by.as_deref());
+            match self.bus.put_by(shard, &spec.id, expected, value.into(), by).await {
                 Ok(revision) if expected.is_some() => return Ok((revision, ApplyAction::Configured)),
                 Ok(revision) => return Ok((revision, ApplyAction::Created)),
                 Err(bus::BusError::Conflict) => {}

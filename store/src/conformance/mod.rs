@@ -7,6 +7,7 @@
 #![allow(clippy::missing_panics_doc, missing_docs, reason = "the names of the cases say what they require")]
 
 pub mod attempts;
+pub mod changes;
 pub mod dispatch;
 pub mod history;
 pub mod leases;
@@ -115,6 +116,11 @@ macro_rules! conformance_tests {
                 a_redriven_run_moves_between_lists,
                 a_deleted_job_takes_its_history_along,
                 an_open_run_survives_its_job,
+            ];
+            changes: [
+                a_change_is_noted_with_its_install,
+                the_log_of_a_job_is_bounded_and_outlives_it,
+                interruptions_are_noted_and_bounded,
             ];
         }
     };

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use model::bucket::{Placed, Tier};
+use model::change::{Change, ChangeKind};
 use model::id::{Entry, Revision};
 use model::run::{Generation, Outcome, RunState, SkipReason};
 use model::shard::ShardId;
@@ -18,7 +19,7 @@ use crate::error::StoreError;
 use crate::lease::{Epoch, LeaseReply, Role};
 use crate::ledger::{RunRecord, Sent, Skip, TakenEntry};
 use crate::plan::{Advance, Cursor, Waiting};
-use crate::{Inspect, LeaseStore, LedgerStore, PlanStore};
+use crate::{ChangeStore, Inspect, LeaseStore, LedgerStore, PlanStore};
 
 const JOBS: [&str; 3] = ["a/a", "a/a-b", "b/c"];
 const SHARD: ShardId = ShardId(3);
@@ -174,6 +175,13 @@ impl Op {
                 change.remove = random.instants(20);
                 change.add = random.instants(12);
                 change.add_unseen = random.instants(4);
+                change.change = random.chance(70).then(|| Change {
+                    at: random.instant(),
+                    revision: Revision(*revision),
+                    kind: random.pick(&ChangeKind::ALL),
+                    by: random.chance(50).then(|| "ann".into()),
+                    schedule: None,
+                });
                 Self::Install { install: change, right: random.chance(90) }
             }
             22..34 => Self::Advance {
@@ -377,6 +385,9 @@ impl<F: Fixture> Side<'_, F> {
         let store = self.fixture.store();
         let mut all = format!("{:#?}", store.buckets(SHARD, 1_000).await);
         let jobs = JOBS.map(job);
+        for job in &jobs {
+            let _ = write!(all, "{:?}", store.changes(SHARD, job).await);
+        }
         let _ = write!(all, "{:#?}{:#?}", store.cursor(SHARD).await, store.jobs(SHARD, &jobs).await);
         for job in &jobs {
             let runs = store.runs(SHARD, job, 500).await.unwrap();

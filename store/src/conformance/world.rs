@@ -76,6 +76,7 @@ pub(crate) fn install(name: &str, expected: Option<u64>, record: Option<JobRecor
         remove: Vec::new(),
         add: Vec::new(),
         add_unseen: Vec::new(),
+        change: None,
     }
 }
 

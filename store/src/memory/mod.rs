@@ -3,6 +3,7 @@
 //! One state behind one lock, so every operation is atomic; time comes from an injected clock. The conformance suite
 //! runs on both. Keep this the plainer of the two: it is also the specification of what the scripts do.
 
+mod changes;
 mod inspect;
 mod lease;
 mod ledger;
@@ -11,7 +12,9 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use model::change::Change;
 use model::id::{Entry, Occurrence};
+use model::misfire::Interruption;
 use model::name::JobId;
 use model::shard::ShardId;
 use model::spec::HistoryLimits;
@@ -77,6 +80,8 @@ struct Shard {
     minutes: Sorted<Entry>,
     sent: Sorted<Occurrence>,
     runs: BTreeMap<Occurrence, StoredRun>,
+    changes: BTreeMap<JobId, VecDeque<Change>>,
+    interruptions: BTreeMap<(Timestamp, String), Interruption>,
 }
 
 impl MemoryStore {

@@ -126,6 +126,9 @@ impl Shard {
                 self.remove_entry(&entry(&install.job, *due_at, record.revision));
             }
         }
+        if let Some(change) = &install.change {
+            self.note_change(&install.job, change);
+        }
         let Some(record) = &install.record else {
             self.jobs.remove(&install.job);
             let job = &install.job;

@@ -12,6 +12,7 @@ use super::link::Call;
 use super::quarantine::Unreadable;
 use super::script::{ADVANCE, BEGIN, INSERT, INSTALL, PROGRESS, WAITING};
 use super::{RedisStore, value};
+use crate::changes::change_text;
 use crate::error::StoreError;
 use crate::keys;
 use crate::lease::{Epoch, Role};
@@ -96,6 +97,7 @@ impl PlanStore for RedisStore {
         }
         push_occurrences(&mut call, &install.add);
         push_occurrences(&mut call, &install.add_unseen);
+        call.push(install.change.as_ref().map(change_text).unwrap_or_default());
         match self.link.run(&call).await? {
             Value::Int(1) => Ok(Installed::Done),
             Value::Int(0) => Ok(Installed::Conflict),

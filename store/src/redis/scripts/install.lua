@@ -7,6 +7,7 @@
 --       then how many to remove, then minute, due (text), due (ms), …
 --       then how many to add, then minute, its start (ms), due (text), due (ms), …
 --       then the same for those that no older revision named
+--       last: the change to note (JSON; empty: none)
 -- returns 1 done, 0 the record is of another revision
 -- Atomic: from here on no run of the old revision starts, and none of the new one is missing.
 -- What the dispatcher has taken by now belongs to the old revision: neither removed nor put in, unless no older revision
@@ -92,4 +93,5 @@ else
   end
 end
 for minute in pairs(touched) do tidy(prefix, 'minute', minute) end
+note_change(prefix, job, ARGV[#ARGV], revision == '')
 return 1
