@@ -20,4 +20,5 @@ pub mod run;
 pub mod schedule;
 pub mod shard;
 pub mod spec;
+pub mod stats;
 pub mod time;

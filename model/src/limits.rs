@@ -59,6 +59,10 @@ pub const DEFER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 pub const BY_CHARS_MAX: usize = 128;
 /// Bytes, as JSON, of a schedule that a change log keeps.
 pub const SCHEDULE_KEPT_BYTES_MAX: usize = 1024;
+/// Attempts of one run whose ends are remembered.
+pub const ATTEMPTS_KEPT_MAX: usize = 100;
+/// Owners of one shard that are remembered.
+pub const OWNERS_MAX: usize = 100;
 /// Changes of one job that are remembered.
 pub const CHANGES_MAX: usize = 100;
 /// Interruptions of one shard that are remembered.

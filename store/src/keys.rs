@@ -130,6 +130,18 @@ pub fn changes(shard: ShardId, job: &JobId) -> String {
     format!("ecron:{{{shard}}}:changes:{job}")
 }
 
+/// hash: how a job's runs ended, how late they were and how long they took (`stats::counted_text` names the fields).
+#[must_use]
+pub fn stats(shard: ShardId, job: &JobId) -> String {
+    format!("ecron:{{{shard}}}:stats:{job}")
+}
+
+/// zset: `<role> <node> <epoch>` → epoch. Who held the shard's leases, so that an epoch can be told as a node.
+#[must_use]
+pub fn owners(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:owners")
+}
+
 /// zset: `<since> <until>` → until (ms). The times in which nobody took the shard's entries.
 #[must_use]
 pub fn interruptions(shard: ShardId) -> String {
@@ -166,6 +178,8 @@ mod tests {
             run(shard, &occurrence),
             history(shard, &occurrence.job, History::Failed),
             changes(shard, &occurrence.job),
+            stats(shard, &occurrence.job),
+            owners(shard),
             interruptions(shard),
             quarantine(shard),
         ];
@@ -184,6 +198,8 @@ mod tests {
             "run:billing/nightly-report@2026-11-22T06:45:17Z",
             "history:billing/nightly-report:failed",
             "changes:billing/nightly-report",
+            "stats:billing/nightly-report",
+            "owners",
             "interruptions",
             "quarantine",
         ];

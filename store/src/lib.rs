@@ -15,6 +15,7 @@ pub mod ownership;
 pub mod plan;
 pub mod record;
 pub mod redis;
+pub mod stats;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -26,7 +27,11 @@ pub use lease::LeaseStore;
 pub use ledger::LedgerStore;
 pub use node::NodeStore;
 pub use plan::PlanStore;
+pub use stats::StatsStore;
 
 /// Everything at once, for whoever assembles a node.
-pub trait Store: LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + Inspect {}
-impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + Inspect> Store for T {}
+pub trait Store:
+    LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + Inspect
+{
+}
+impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + Inspect> Store for T {}

@@ -194,6 +194,7 @@ mod server {
                 "ecron:{07}:minute:2026-11-22T07:00Z",
                 "ecron:{07}:minutes",
                 "ecron:{07}:open",
+                "ecron:{07}:owners",
                 "ecron:{07}:run:a/b@2026-11-22T07:00:00Z",
                 "ecron:{07}:sent",
             ]

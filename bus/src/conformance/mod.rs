@@ -6,6 +6,7 @@
     reason = "these are tests, compiled without cfg(test) so that other packages can run them"
 )]
 
+pub mod audit;
 pub mod core_nats;
 pub mod dead;
 pub mod events;
@@ -28,8 +29,8 @@ use crate::queue::QueueReader;
 use crate::wire::headers::Headers;
 use crate::wire::message_id;
 use crate::{
-    ApiClient, ApiServer, Checkpoints, DeadLetters, EventReader, EventWriter, Intake, Nudge, ObjectStore,
-    RunStream, SpecStore,
+    ApiClient, ApiServer, AuditLog, Checkpoints, DeadLetters, EventReader, EventWriter, Intake, Nudge,
+    ObjectStore, QueueBacklog, RunStream, SpecStore,
 };
 
 /// The ack wait of a world's queues.
@@ -47,6 +48,8 @@ pub trait Bus:
     + EventReader
     + Intake
     + DeadLetters
+    + AuditLog
+    + QueueBacklog
     + SpecStore
     + ObjectStore
     + Checkpoints
@@ -64,6 +67,8 @@ impl<T> Bus for T where
         + EventReader
         + Intake
         + DeadLetters
+        + AuditLog
+        + QueueBacklog
         + SpecStore
         + ObjectStore
         + Checkpoints
@@ -144,6 +149,10 @@ macro_rules! bus_conformance {
             a_redriven_run_has_the_next_generation_and_its_letter_is_gone,
             redriving_ad_hoc_work_keeps_its_run_id,
             what_cannot_be_read_is_not_redriven,
+        );
+        $crate::bus_conformance!(@tests $world, audit:
+            the_audit_is_read_back_in_order,
+            a_queue_tells_how_it_stands,
         );
         $crate::bus_conformance!(@tests $world, core_nats:
             a_request_is_answered_by_one_server,

@@ -3,6 +3,7 @@
 //! Ack waits, delays and the dedup window follow the clock; waiting for something to happen follows tokio's time (which
 //! a simulation pauses). Whoever moves the clock by hand calls `wake` afterwards.
 
+mod audit;
 mod core_nats;
 mod log;
 mod objects;

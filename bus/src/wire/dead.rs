@@ -165,7 +165,7 @@ pub fn decode_letter(subject: &str, all: &Headers, payload: Bytes, stored_at: Ti
 }
 
 /// The order with which a letter's message goes to its queue again: the same run, of the next generation, with all
-/// attempts before it. The operator's word overrides the deadline to start by.
+/// attempts before it. The operator's word overrides the deadlines: they have passed.
 pub fn redrive_order(letter: &DeadLetter) -> Result<Order, OrderProblem> {
     let raw = RawRun {
         subject: &letter.subject,
@@ -184,6 +184,7 @@ pub fn redrive_order(letter: &DeadLetter) -> Result<Order, OrderProblem> {
     order.generation = Generation(order.generation.0.saturating_add(1));
     order.attempt_base = 0;
     order.start_by = None;
+    order.deadline = None;
     Ok(order)
 }
 

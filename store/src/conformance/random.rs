@@ -19,7 +19,8 @@ use crate::error::StoreError;
 use crate::lease::{Epoch, LeaseReply, Role};
 use crate::ledger::{RunRecord, Sent, Skip, TakenEntry};
 use crate::plan::{Advance, Cursor, Waiting};
-use crate::{ChangeStore, Inspect, LeaseStore, LedgerStore, PlanStore};
+use crate::stats::Reopening;
+use crate::{ChangeStore, Inspect, LeaseStore, LedgerStore, PlanStore, StatsStore};
 
 const JOBS: [&str; 3] = ["a/a", "a/a-b", "b/c"];
 const SHARD: ShardId = ShardId(3);
@@ -131,6 +132,11 @@ enum Op {
         generation: u32,
         attempt: u32,
     },
+    Reopen {
+        job: &'static str,
+        due_at: Timestamp,
+        generation: u32,
+    },
     Overdue {
         now: Timestamp,
         limit: usize,
@@ -227,7 +233,12 @@ impl Op {
                 generation: u32::try_from(random.below(2)).unwrap(),
                 attempt: u32::try_from(random.below(4) + 1).unwrap(),
             },
-            92..97 => Self::Overdue {
+            92..94 => Self::Reopen {
+                job: name,
+                due_at: random.instant(),
+                generation: u32::try_from(random.below(3)).unwrap(),
+            },
+            94..97 => Self::Overdue {
                 now: random.instant().plus_ms(300_000),
                 limit: usize::try_from(random.below(5) + 1).unwrap(),
                 later: random.chance(50),
@@ -335,6 +346,17 @@ impl<F: Fixture> Side<'_, F> {
                 let generation = Generation(*generation);
                 format!("{:?}", store.note_attempt(SHARD, &run, generation, &end, "worker-9").await)
             }
+            Op::Reopen { job, due_at, generation } => {
+                let reopening = Reopening {
+                    occurrence: occurrence(job, *due_at),
+                    revision: Revision(7),
+                    generation: Generation(*generation),
+                    sequence: 77,
+                    published_at: *due_at,
+                    worry_at: due_at.plus_ms(90_000),
+                };
+                format!("{:?}", store.reopen(SHARD, &reopening).await)
+            }
             Op::Overdue { now, limit, later } => {
                 let runs = store.overdue(SHARD, *now, *limit).await;
                 let answer = format!("{runs:?}");
@@ -387,10 +409,14 @@ impl<F: Fixture> Side<'_, F> {
         let jobs = JOBS.map(job);
         for job in &jobs {
             let _ = write!(all, "{:?}", store.changes(SHARD, job).await);
+            let _ = write!(all, "{:?}", store.stats(SHARD, job).await);
         }
         let _ = write!(all, "{:#?}{:#?}", store.cursor(SHARD).await, store.jobs(SHARD, &jobs).await);
         for job in &jobs {
             let runs = store.runs(SHARD, job, 500).await.unwrap();
+            for run in &runs {
+                let _ = write!(all, "{:?}", store.past_attempts(SHARD, &run.occurrence).await);
+            }
             let runs: Vec<_> = runs.into_iter().map(|run| RunRecord { epoch: None, ..run }).collect();
             let _ = write!(all, "{runs:#?}");
         }

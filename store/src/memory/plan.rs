@@ -7,6 +7,7 @@ use model::id::{Entry, Occurrence, Revision};
 use model::name::JobId;
 use model::run::{Generation, RunState, SkipReason};
 use model::shard::ShardId;
+use model::stats::Counted;
 use model::time::{SECOND_MS, Timestamp};
 
 use super::{MemoryStore, Shard, sorted};
@@ -131,9 +132,12 @@ impl Shard {
         }
         let Some(record) = &install.record else {
             self.jobs.remove(&install.job);
+            self.stats.remove(&install.job);
             let job = &install.job;
             self.runs
                 .retain(|occurrence, run| occurrence.job != *job || history_of(run.record.state).is_none());
+            let runs = &self.runs;
+            self.tries.retain(|occurrence, _| runs.contains_key(occurrence));
             return Installed::Done;
         };
         self.jobs.insert(install.job.clone(), record.clone());
@@ -258,6 +262,8 @@ impl Shard {
             ended_at: Some(at),
         };
         self.runs.insert(occurrence.clone(), StoredRun { record, republished: 0 });
+        let (state, ended_at) = (RunState::Skipped, at);
+        self.count(&occurrence.job, &Counted { state, lateness: None, duration: None, ended_at });
         self.trim(&occurrence.job, History::Skipped);
     }
 }

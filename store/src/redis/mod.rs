@@ -14,6 +14,7 @@ mod node;
 mod plan;
 mod quarantine;
 mod script;
+mod stats;
 mod value;
 
 use link::Link;

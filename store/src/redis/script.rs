@@ -7,6 +7,7 @@ use redis::Cmd;
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
 const REVISIONS: &str = include_str!("scripts/revisions.lua");
 const CHANGES: &str = include_str!("scripts/changes.lua");
+const STATS: &str = include_str!("scripts/stats.lua");
 const HISTORY: &str = include_str!("scripts/history.lua");
 
 /// A script as the server gets it, and its hash.
@@ -63,11 +64,12 @@ scripts! {
     CONFIRM = "confirm.lua" + [PRELUDE];
     SKIP = "skip.lua" + [PRELUDE, HISTORY];
     DROP_ENTRIES = "drop_entries.lua" + [PRELUDE];
-    SETTLE = "settle.lua" + [PRELUDE, HISTORY];
-    NOTE_ATTEMPT = "note_attempt.lua" + [];
+    SETTLE = "settle.lua" + [PRELUDE, HISTORY, STATS];
+    NOTE_ATTEMPT = "note_attempt.lua" + [PRELUDE, STATS];
     OVERDUE = "overdue.lua" + [PRELUDE];
     WORRY_LATER = "worry_later.lua" + [PRELUDE];
     RUNS = "runs.lua" + [PRELUDE];
+    REOPEN = "reopen.lua" + [PRELUDE, STATS];
     NOTE_INTERRUPTION = "note_interruption.lua" + [PRELUDE];
     QUARANTINE = "quarantine.lua" + [PRELUDE];
 }

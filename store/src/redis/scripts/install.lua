@@ -49,6 +49,7 @@ end
 local revision = ARGV[5]
 if revision == '' then
   redis.call('DEL', KEYS[2])
+  redis.call('UNLINK', prefix .. 'stats:' .. job)
   for _, kind in ipairs({'succeeded', 'failed', 'skipped'}) do
     local list = prefix .. 'history:' .. job .. ':' .. kind
     for _, id in ipairs(redis.call('ZRANGE', list, 0, -1)) do

@@ -2,15 +2,15 @@
 -- Folds the ends of some runs into their records: out of `sent` and the minute tier, into their jobs' histories.
 -- KEYS  1 sent, 2 the open runs
 -- ARGV  1 prefix, 2 how many, then each: run id, revision, due (ms), minute, kind of history, generation,
---       how many fields, then field, value, …
+--       what to count (words), how many fields, then field, value, …
 -- returns {1|0, …}: 1 recorded, 0 the run had an outcome already
 -- Atomic: of many reports of one end exactly one must count (model::run::accepts_end).
 local prefix, position = ARGV[1], 3
 local replies, ended, jobs = {}, {}, {}
 local KIND = {succeeded = 'succeeded', ['dead-lettered'] = 'failed', cancelled = 'failed', skipped = 'skipped'}
 for n = 1, tonumber(ARGV[2]) do
-  local id, revision, due_ms, minute, kind, generation = unpack(ARGV, position, position + 5)
-  local first, last = position + 7, position + 6 + 2 * tonumber(ARGV[position + 6])
+  local id, revision, due_ms, minute, kind, generation, counted = unpack(ARGV, position, position + 6)
+  local first, last = position + 8, position + 7 + 2 * tonumber(ARGV[position + 7])
   position = last + 1
   local run, job = prefix .. 'run:' .. id, string.match(id, '^(.-)@')
   local standing = redis.call('HMGET', run, 'state', 'generation', 'attempt', 'revision')
@@ -32,6 +32,11 @@ for n = 1, tonumber(ARGV[2]) do
       local removed = redis.call('ZREM', bucket, id .. '#' .. revision)
       if edited then removed = removed + redis.call('ZREM', bucket, id .. '#' .. record[1]) end
       if removed > 0 then tidy(prefix, 'minute', minute) end
+    end
+    if record[2] then count(prefix, job, counted) end
+    if KIND[state] and standing[3] then
+      local past = redis.call('HMGET', run, 'executor', 'error')
+      keep_attempt(run, known, standing[3], past[1], past[2])
     end
     if state and (state ~= 'dispatched' or standing[3]) then
       redis.call('HDEL', run, 'error', 'output', 'skip_reason')
