@@ -5,6 +5,8 @@
 //! forms that cross NATS, `subjects` every name.
 
 pub mod api;
+pub mod audit;
+pub mod backlog;
 pub mod cancel;
 pub mod checkpoints;
 pub mod dead;
@@ -26,6 +28,8 @@ pub mod wire;
 pub mod conformance;
 
 pub use api::{ApiClient, ApiServer};
+pub use audit::AuditLog;
+pub use backlog::QueueBacklog;
 pub use cancel::{CancelListener, CancelSignal};
 pub use checkpoints::Checkpoints;
 pub use dead::DeadLetters;

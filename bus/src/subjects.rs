@@ -24,6 +24,8 @@ pub const DEFERS_ALL: &str = "ecron.defer.>";
 pub const EVENTS_ALL: &str = "ecron.event.>";
 pub const DEAD_ALL: &str = "ecron.dead.>";
 pub const TALLIES_ALL: &str = "ecron.tally.>";
+/// Who asked for what: in the event stream.
+pub const AUDIT_EVENT: &str = "ecron.event.audit";
 /// What the server says when a client ends a run message for good.
 pub const TERMINATED_ALL: &str = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.ECRON_RUNS.>";
 

@@ -170,6 +170,7 @@ where
             Event::Terminated { sequence, reason, .. } => {
                 self.store.note_terminated(*sequence, reason, self.clock.now()).await?;
             }
+            Event::Audit(_) => {}
             Event::Undecodable { problem } => {
                 tracing::warn!(problem, "an event can't be read; it stays in the event stream");
             }
@@ -185,7 +186,7 @@ fn ended(event: &Event) -> Option<(&Occurrence, &AttemptReport, RunState)> {
             RunId::Occurrence(occurrence) => Some((occurrence, report, report.ends_run?)),
             RunId::AdHoc { .. } => None,
         },
-        Event::Terminated { .. } | Event::Undecodable { .. } => None,
+        Event::Audit(_) | Event::Terminated { .. } | Event::Undecodable { .. } => None,
     }
 }
 

@@ -16,10 +16,10 @@ use model::misfire::Interruption;
 use model::name::JobId;
 use model::run::Generation;
 use model::time::Timestamp;
-use store::StoreError;
 use store::ledger::{Claim, LedgerStore, Sent, Skip, TakenEntry};
 use store::ownership::Lease;
 use store::plan::PlanStore;
+use store::{ChangeStore, StoreError};
 
 use crate::admit::decide_all;
 use crate::barrier::Barrier;
@@ -86,7 +86,7 @@ pub struct ShardDispatch<S, B> {
 
 impl<S, B> ShardDispatch<S, B>
 where
-    S: PlanStore + LedgerStore,
+    S: PlanStore + LedgerStore + ChangeStore,
     B: RunStream + EventReader,
 {
     #[must_use]
@@ -178,6 +178,7 @@ where
         for batch in skips.chunks(PUBLISH_BATCH_MAX) {
             self.store.skip(shard, self.lease.epoch, batch).await?;
         }
+        self.store.note_interruption(shard, self.lease.epoch, interruption).await?;
         self.recovered_until = Some(interruption.until);
         Ok(true)
     }

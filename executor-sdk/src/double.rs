@@ -279,7 +279,7 @@ impl DeadLetters for Double {
     async fn letter(&self, _: u64) -> Result<Option<StoredDeadLetter>, BusError> {
         Ok(None)
     }
-    async fn redrive(&self, _: u64) -> Result<Redriven, BusError> {
+    async fn resend(&self, _: &StoredDeadLetter) -> Result<Redriven, BusError> {
         Ok(Redriven::NotFound)
     }
     async fn purge(&self, _: u64) -> Result<bool, BusError> {

@@ -1,6 +1,7 @@
 //! ecron's words and rules. No async, no IO, no clock, no randomness: every decision is a function over data.
 
 pub mod bucket;
+pub mod change;
 pub mod codes;
 pub mod declared;
 pub mod dispatch;
@@ -23,4 +24,5 @@ pub mod run;
 pub mod schedule;
 pub mod shard;
 pub mod spec;
+pub mod stats;
 pub mod time;

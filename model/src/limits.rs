@@ -59,5 +59,17 @@ pub const ERROR_BYTES_MAX: usize = 4 * 1024;
 pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 /// How far ahead ad-hoc work may be deferred.
 pub const DEFER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Characters of who a request says it comes from.
+pub const BY_CHARS_MAX: usize = 128;
+/// Bytes, as JSON, of a schedule that a change log keeps.
+pub const SCHEDULE_KEPT_BYTES_MAX: usize = 1024;
+/// Attempts of one run whose ends are remembered.
+pub const ATTEMPTS_KEPT_MAX: usize = 100;
+/// Owners of one shard that are remembered.
+pub const OWNERS_MAX: usize = 100;
+/// Changes of one job that are remembered.
+pub const CHANGES_MAX: usize = 100;
+/// Interruptions of one shard that are remembered.
+pub const INTERRUPTIONS_MAX: usize = 100;
 /// Shards a cluster may have.
 pub const SHARDS_MAX: u16 = 1024;

@@ -144,6 +144,30 @@ pub fn history(shard: ShardId, job: &JobId, kind: History) -> String {
     format!("ecron:{{{shard}}}:history:{job}:{}", kind.as_str())
 }
 
+/// list of JSON (`changes::change_text`), newest first: what was done to a job, when and by whom.
+#[must_use]
+pub fn changes(shard: ShardId, job: &JobId) -> String {
+    format!("ecron:{{{shard}}}:changes:{job}")
+}
+
+/// hash: how a job's runs ended, how late they were and how long they took (`stats::counted_text` names the fields).
+#[must_use]
+pub fn stats(shard: ShardId, job: &JobId) -> String {
+    format!("ecron:{{{shard}}}:stats:{job}")
+}
+
+/// zset: `<role> <node> <epoch>` → epoch. Who held the shard's leases, so that an epoch can be told as a node.
+#[must_use]
+pub fn owners(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:owners")
+}
+
+/// zset: `<since> <until>` → until (ms). The times in which nobody took the shard's entries.
+#[must_use]
+pub fn interruptions(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:interruptions")
+}
+
 /// zset: `<bucket> <member>` → when it was put here (ms). Members that nobody could read, for an operator to look at.
 #[must_use]
 pub fn quarantine(shard: ShardId) -> String {
@@ -176,6 +200,10 @@ mod tests {
             lease(shard, Role::Dispatcher),
             run(shard, &occurrence),
             history(shard, &occurrence.job, History::Failed),
+            changes(shard, &occurrence.job),
+            stats(shard, &occurrence.job),
+            owners(shard),
+            interruptions(shard),
             quarantine(shard),
         ];
         let expected = [
@@ -195,6 +223,10 @@ mod tests {
             "lease:dispatcher",
             "run:billing/nightly-report@2026-11-22T06:45:17Z",
             "history:billing/nightly-report:failed",
+            "changes:billing/nightly-report",
+            "stats:billing/nightly-report",
+            "owners",
+            "interruptions",
             "quarantine",
         ];
         assert_eq!(keys.to_vec(), expected.map(|key| format!("ecron:{{07}}:{key}")).to_vec());

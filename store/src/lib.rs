@@ -3,6 +3,7 @@
 //! Small traits by need; `redis` and `memory` implement all of them and pass one conformance suite. Every write that
 //! acts for a shard carries the epoch of the caller's lease, and changes nothing if that isn't the newest.
 
+pub mod changes;
 pub mod error;
 pub mod inspect;
 pub mod keys;
@@ -14,17 +15,23 @@ pub mod ownership;
 pub mod plan;
 pub mod record;
 pub mod redis;
+pub mod stats;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use changes::ChangeStore;
 pub use error::StoreError;
 pub use inspect::Inspect;
 pub use lease::LeaseStore;
 pub use ledger::LedgerStore;
 pub use node::NodeStore;
 pub use plan::PlanStore;
+pub use stats::StatsStore;
 
 /// Everything at once, for whoever assembles a node.
-pub trait Store: LeaseStore + NodeStore + PlanStore + LedgerStore + Inspect {}
-impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + Inspect> Store for T {}
+pub trait Store:
+    LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + Inspect
+{
+}
+impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + Inspect> Store for T {}

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use model::bucket::Placed;
+use model::change::Change;
 use model::id::Revision;
 use model::name::JobId;
 use model::overlap;
@@ -69,6 +70,8 @@ pub struct Install {
     pub add_unseen: Vec<Timestamp>,
     /// Occurrences that the job's catch-up leaves out, as in `Advance`.
     pub skipped: Vec<(Timestamp, SkipReason)>,
+    /// What to note in the job's change log.
+    pub change: Option<Change>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

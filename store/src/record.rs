@@ -235,7 +235,7 @@ fn attempt_text(end: &AttemptEnd) -> String {
     format!("{} {} {} {}", end.attempt, end.outcome.as_str(), end.started_at, end.ended_at)
 }
 
-fn attempt_from(text: &str) -> Option<AttemptEnd> {
+pub(crate) fn attempt_from(text: &str) -> Option<AttemptEnd> {
     let mut words = text.split(' ');
     let end = AttemptEnd {
         attempt: words.next()?.parse().ok()?,

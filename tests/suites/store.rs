@@ -130,6 +130,7 @@ mod server {
             add: add.iter().map(|due| at(due)).collect(),
             add_unseen: Vec::new(),
             skipped: Vec::new(),
+            change: None,
         }
     }
 
@@ -197,6 +198,7 @@ mod server {
                 "ecron:{07}:minute:2026-11-22T07:00Z",
                 "ecron:{07}:minutes",
                 "ecron:{07}:open",
+                "ecron:{07}:owners",
                 "ecron:{07}:run:a/b@2026-11-22T07:00:00Z",
                 "ecron:{07}:sent",
             ]
@@ -522,6 +524,7 @@ mod times {
                 add: Vec::new(),
                 add_unseen: Vec::new(),
                 skipped: Vec::new(),
+                change: None,
             };
             store.install(shard, w.planner, &install).await.unwrap();
         }

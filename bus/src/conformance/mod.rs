@@ -6,6 +6,7 @@
     reason = "these are tests, compiled without cfg(test) so that other packages can run them"
 )]
 
+pub mod audit;
 pub mod cancel;
 pub mod core_nats;
 pub mod dead;
@@ -29,8 +30,8 @@ use crate::queue::QueueReader;
 use crate::wire::headers::Headers;
 use crate::wire::message_id;
 use crate::{
-    ApiClient, ApiServer, CancelListener, CancelSignal, Checkpoints, DeadLetters, EventReader, EventWriter,
-    Intake, Nudge, ObjectStore, RunStream, SpecStore,
+    ApiClient, ApiServer, AuditLog, CancelListener, CancelSignal, Checkpoints, DeadLetters, EventReader,
+    EventWriter, Intake, Nudge, ObjectStore, QueueBacklog, RunStream, SpecStore,
 };
 
 /// The ack wait of a world's queues.
@@ -48,6 +49,8 @@ pub trait Bus:
     + EventReader
     + Intake
     + DeadLetters
+    + AuditLog
+    + QueueBacklog
     + SpecStore
     + ObjectStore
     + Checkpoints
@@ -67,6 +70,8 @@ impl<T> Bus for T where
         + EventReader
         + Intake
         + DeadLetters
+        + AuditLog
+        + QueueBacklog
         + SpecStore
         + ObjectStore
         + Checkpoints
@@ -131,6 +136,7 @@ macro_rules! bus_conformance {
             changes_are_those_of_the_shards_asked_for,
             many_shards_are_watched_as_well_as_few,
             a_deletion_is_a_marker_also_for_whoever_starts_late,
+            a_change_tells_who_asked_for_it,
             a_bucket_that_was_replaced_is_read_from_its_beginning,
             a_foreign_key_is_named_and_skipped,
             listing_leaves_out_the_deleted_and_other_namespaces,
@@ -149,6 +155,10 @@ macro_rules! bus_conformance {
             a_redriven_run_has_the_next_generation_and_its_letter_is_gone,
             redriving_ad_hoc_work_keeps_its_run_id,
             what_cannot_be_read_is_not_redriven,
+        );
+        $crate::bus_conformance!(@tests $world, audit:
+            the_audit_is_read_back_in_order,
+            a_queue_tells_how_it_stands,
         );
         $crate::bus_conformance!(@tests $world, core_nats:
             a_request_is_answered_by_one_server,

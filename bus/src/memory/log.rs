@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::time::Timestamp;
 
+use crate::backlog::Backlog;
 use crate::runs::Published;
 use crate::wire::headers::{Headers, MESSAGE_ID};
 
@@ -97,6 +98,14 @@ impl Hands {
     /// `true` if it was open.
     pub(super) fn close(&mut self, sequence: u64) -> bool {
         self.open.remove(&sequence).is_some()
+    }
+
+    /// How it stands. Nobody waits here: a reader in memory asks again and again.
+    pub(super) fn backlog(&self) -> Backlog {
+        let (fresh, known): (Vec<_>, Vec<_>) = self.open.iter().partition(|(_, hand)| hand.delivered == 0);
+        let count = |hands: &[(&u64, &Hand)]| u64::try_from(hands.len()).unwrap_or(u64::MAX);
+        let delivered_until = known.last().map_or(0, |(sequence, _)| **sequence);
+        Backlog { waiting_pulls: 0, in_hand: count(&known), undelivered: count(&fresh), delivered_until }
     }
 
     /// The sequence below which everything is acknowledged, if anything is open.

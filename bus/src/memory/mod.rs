@@ -3,6 +3,7 @@
 //! Ack waits, delays and the dedup window follow the clock; waiting for something to happen follows tokio's time (which
 //! a simulation pauses). Whoever moves the clock by hand calls `wake` afterwards.
 
+mod audit;
 mod cancel;
 mod core_nats;
 mod log;
@@ -174,7 +175,7 @@ impl MemoryBus {
             }
             None => match bucket_key(BUCKET_SPECS, subject) {
                 Some(key) => {
-                    let revision = state.specs.write(key, Some(message.payload), message.stored_at);
+                    let revision = state.specs.write(key, Some(message.payload), message.stored_at, None);
                     Published { sequence: revision, duplicate: false }
                 }
                 None => return Err(BusError::Failed(format!("{subject}: nobody listens there"))),

@@ -383,23 +383,20 @@ impl DeadLetters for MemoryBus {
         Ok(self.state()?.dead.messages.get_key_value(&number).map(stored_letter))
     }
 
-    async fn redrive(&self, number: u64) -> Result<Redriven, BusError> {
-        let Some(StoredDeadLetter { letter, .. }) = self.letter(number).await? else {
-            return Ok(Redriven::NotFound);
-        };
-        let order = match redrive_order(&letter) {
+    async fn resend(&self, stored: &StoredDeadLetter) -> Result<Redriven, BusError> {
+        let StoredDeadLetter { number, letter } = stored;
+        let order = match redrive_order(letter) {
             Ok(order) => order,
             Err(problem) => return Ok(Redriven::Unreadable { problem: format!("failed to {problem}") }),
         };
         let key = self.state()?.cluster.as_ref().map_or([0; 16], |cluster| cluster.message_id_key);
         let id = format!("{}/letter-{number}", message_id(&key, &order.run_id, order.generation, 0));
-        let run_id = order.run_id.to_string();
-        let publication = Publication { order, message_id: id, payload: letter.payload };
+        let (run_id, revision, generation) = (order.run_id.clone(), order.revision, order.generation);
+        let publication = Publication { order, message_id: id, payload: letter.payload.clone() };
         let mut published = self.publish(vec![publication]).await;
         let published =
             published.pop().unwrap_or_else(|| Err(BusError::Failed("nothing was sent".into())))?;
-        self.purge(number).await?;
-        Ok(Redriven::Sent { run_id, sequence: published.sequence })
+        Ok(Redriven::Sent { run_id, revision, generation, sequence: published.sequence })
     }
 
     async fn purge(&self, number: u64) -> Result<bool, BusError> {

@@ -6,6 +6,7 @@
 //! what killed one.
 
 mod api;
+mod audit;
 mod cancel;
 mod checkpoints;
 mod connect;

@@ -10,6 +10,7 @@ use planner::api::types::{ApiError, AppliedJob, ApplyAction, ApplyReply, ApplyRe
 
 use crate::args::{ApplyArgs, Servers};
 use crate::commands::validate::{OtherCalendars, Report, check};
+use crate::commands::who;
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output;
@@ -121,7 +122,7 @@ async fn send(
     dry_run: bool,
     applied: &mut ApplyReply,
 ) -> Result<(), Failure> {
-    let request = ApplyRequest { manifests, dry_run };
+    let request = ApplyRequest { manifests, dry_run, by: who() };
     match ask::<_, ApplyReply>(bus, "apply", &request).await {
         Ok(reply) => {
             applied.jobs.extend(reply.jobs);

@@ -266,7 +266,7 @@ impl DeadLetters for TestBus {
     async fn letter(&self, _: u64) -> Result<Option<StoredDeadLetter>, BusError> {
         Ok(None)
     }
-    async fn redrive(&self, _: u64) -> Result<Redriven, BusError> {
+    async fn resend(&self, _: &StoredDeadLetter) -> Result<Redriven, BusError> {
         Ok(Redriven::NotFound)
     }
     async fn purge(&self, _: u64) -> Result<bool, BusError> {
@@ -275,10 +275,23 @@ impl DeadLetters for TestBus {
 }
 
 impl SpecStore for TestBus {
-    async fn put(&self, _: ShardId, _: &JobId, _: Option<Revision>, _: Bytes) -> Result<Revision, BusError> {
+    async fn put_by(
+        &self,
+        _: ShardId,
+        _: &JobId,
+        _: Option<Revision>,
+        _: Bytes,
+        _: Option<&str>,
+    ) -> Result<Revision, BusError> {
         Err(BusError::Conflict)
     }
-    async fn delete(&self, _: ShardId, _: &JobId, _: Revision) -> Result<Revision, BusError> {
+    async fn delete_by(
+        &self,
+        _: ShardId,
+        _: &JobId,
+        _: Revision,
+        _: Option<&str>,
+    ) -> Result<Revision, BusError> {
         Err(BusError::Conflict)
     }
     async fn get(&self, _: ShardId, _: &JobId) -> Result<Option<StoredSpec>, BusError> {

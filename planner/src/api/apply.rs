@@ -47,6 +47,8 @@ struct Surroundings {
     namespaces: BTreeMap<Name, NamespaceSpec>,
     /// The namespaces that weren't in the input, as they were found; `None`: there is no such object.
     found_namespaces: BTreeMap<Name, Option<Revision>>,
+    /// Who asks.
+    by: Option<String>,
 }
 
 /// Everything in a request, admitted.
@@ -69,7 +71,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         }
         let nodes: Vec<Node> = request.manifests.into_iter().map(Node::from_json).collect();
         let now = self.clock.now();
-        let input = self.admit_all(&nodes, now).await?;
+        let mut input = self.admit_all(&nodes, now).await?;
+        input.around.by = request.by;
         if request.dry_run { Ok(input.as_valid()) } else { self.carry_out(input, now).await }
     }
 
@@ -268,7 +271,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 return Ok((revision, ApplyAction::Unchanged));
             }
             let value = manifest::to_bytes(spec, acceptance);
-            match self.bus.put(self.shards.shard_of(&spec.id), &spec.id, expected, value.into()).await {
+            let (shard, by) = (self.shards.shard_of(&spec.id), around.by.as_deref());
+            match self.bus.put_by(shard, &spec.id, expected, value.into(), by).await {
                 Ok(revision) if expected.is_some() => return Ok((revision, ApplyAction::Configured)),
                 Ok(revision) => return Ok((revision, ApplyAction::Created)),
                 Err(bus::BusError::Conflict) => {}

@@ -87,6 +87,9 @@ pub struct ApplyRequest {
     /// Validate only.
     #[serde(default)]
     pub dry_run: bool,
+    /// Who asks, for the change logs: `user@host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -345,6 +348,16 @@ pub struct RunView {
     pub executor: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
+}
+
+/// `delete`: a job goes, with its history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeleteRequest {
+    pub job: String,
+    /// Who asks, for the change log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -7,12 +7,14 @@
 #![allow(clippy::missing_panics_doc, missing_docs, reason = "the names of the cases say what they require")]
 
 pub mod attempts;
+pub mod changes;
 pub mod dispatch;
 pub mod history;
 pub mod leases;
 pub mod overlap;
 pub mod plan;
 pub mod random;
+pub mod stats;
 mod world;
 
 use std::future::Future;
@@ -135,6 +137,19 @@ macro_rules! conformance_tests {
                 a_redriven_run_moves_between_lists,
                 a_deleted_job_takes_its_history_along,
                 an_open_run_survives_its_job,
+            ];
+            stats: [
+                ends_are_counted_and_edits_keep_the_counts,
+                skips_are_counted,
+                all_attempts_of_a_run_are_kept,
+                a_dead_letter_is_reopened_once,
+                a_reopened_run_ends_in_its_new_generation,
+                an_epoch_is_told_as_its_node,
+            ];
+            changes: [
+                a_change_is_noted_with_its_install,
+                the_log_of_a_job_is_bounded_and_outlives_it,
+                interruptions_are_noted_and_bounded,
             ];
         }
     };

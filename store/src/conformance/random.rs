@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use model::bucket::{Placed, Tier};
+use model::change::{Change, ChangeKind};
 use model::id::{Entry, Occurrence, Revision};
 use model::overlap::{Overlap, Rule};
 use model::run::{Generation, Outcome, RunState, SkipReason};
@@ -19,7 +20,8 @@ use crate::error::StoreError;
 use crate::lease::{Epoch, LeaseReply, Role};
 use crate::ledger::{Claim, Park, RunRecord, Sent, Skip, TakenEntry, Wait};
 use crate::plan::{Advance, Cursor, Waiting};
-use crate::{Inspect, LeaseStore, LedgerStore, PlanStore};
+use crate::stats::Reopening;
+use crate::{ChangeStore, Inspect, LeaseStore, LedgerStore, PlanStore, StatsStore};
 
 const JOBS: [&str; 3] = ["a/a", "a/a-b", "b/c"];
 const SHARD: ShardId = ShardId(3);
@@ -135,6 +137,11 @@ enum Op {
         generation: u32,
         attempt: u32,
     },
+    Reopen {
+        job: &'static str,
+        due_at: Timestamp,
+        generation: u32,
+    },
     Overdue {
         now: Timestamp,
         limit: usize,
@@ -187,6 +194,13 @@ impl Op {
                 change.add_unseen = random.instants(4);
                 change.skipped =
                     random.instants(2).into_iter().map(|due| (due, SkipReason::Suspended)).collect();
+                change.change = random.chance(70).then(|| Change {
+                    at: random.instant(),
+                    revision: Revision(*revision),
+                    kind: random.pick(&ChangeKind::ALL),
+                    by: random.chance(50).then(|| "ann".into()),
+                    schedule: None,
+                });
                 Self::Install { install: change, right: random.chance(90) }
             }
             22..34 => Self::Advance {
@@ -236,7 +250,12 @@ impl Op {
                 generation: u32::try_from(random.below(2)).unwrap(),
                 attempt: u32::try_from(random.below(4) + 1).unwrap(),
             },
-            92..97 => Self::Overdue {
+            92..94 => Self::Reopen {
+                job: name,
+                due_at: random.instant(),
+                generation: u32::try_from(random.below(3)).unwrap(),
+            },
+            94..97 => Self::Overdue {
                 now: random.instant().plus_ms(300_000),
                 limit: usize::try_from(random.below(5) + 1).unwrap(),
                 later: random.chance(50),
@@ -350,6 +369,17 @@ impl<F: Fixture> Side<'_, F> {
                 let generation = Generation(*generation);
                 format!("{:?}", store.note_attempt(SHARD, &run, generation, &end, "worker-9").await)
             }
+            Op::Reopen { job, due_at, generation } => {
+                let reopening = Reopening {
+                    occurrence: occurrence(job, *due_at),
+                    revision: Revision(7),
+                    generation: Generation(*generation),
+                    sequence: 77,
+                    published_at: *due_at,
+                    worry_at: due_at.plus_ms(90_000),
+                };
+                format!("{:?}", store.reopen(SHARD, &reopening).await)
+            }
             Op::Overdue { now, limit, later } => {
                 let runs = store.overdue(SHARD, *now, *limit).await;
                 let answer = format!("{runs:?}");
@@ -415,9 +445,16 @@ impl<F: Fixture> Side<'_, F> {
         let store = self.fixture.store();
         let mut all = format!("{:#?}", store.buckets(SHARD, 1_000).await);
         let jobs = JOBS.map(job);
+        for job in &jobs {
+            let _ = write!(all, "{:?}", store.changes(SHARD, job).await);
+            let _ = write!(all, "{:?}", store.stats(SHARD, job).await);
+        }
         let _ = write!(all, "{:#?}{:#?}", store.cursor(SHARD).await, store.jobs(SHARD, &jobs).await);
         for job in &jobs {
             let runs = store.runs(SHARD, job, 500).await.unwrap();
+            for run in &runs {
+                let _ = write!(all, "{:?}", store.past_attempts(SHARD, &run.occurrence).await);
+            }
             let runs: Vec<_> = runs.into_iter().map(|run| RunRecord { epoch: None, ..run }).collect();
             let _ = write!(all, "{runs:#?}");
         }

@@ -80,6 +80,7 @@ pub(crate) fn install(name: &str, expected: Option<u64>, record: Option<JobRecor
         add: Vec::new(),
         add_unseen: Vec::new(),
         skipped: Vec::new(),
+        change: None,
     }
 }
 

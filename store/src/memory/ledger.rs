@@ -7,6 +7,7 @@ use model::id::{Entry, Occurrence};
 use model::name::JobId;
 use model::run::{AttemptEnd, Generation, RunState, Standing, accepts_end};
 use model::shard::ShardId;
+use model::stats::{Counted, lateness};
 use model::time::Timestamp;
 
 use super::{MemoryStore, Shard, sorted};
@@ -184,6 +185,11 @@ impl LedgerStore for MemoryStore {
                 run.generation = generation;
                 run.last = Some(end.clone());
                 run.executor = Some(executor.into());
+                shard.keep_attempt(occurrence, generation, end, executor);
+                if end.attempt == 1 && shard.jobs.contains_key(&occurrence.job) {
+                    let late = lateness(occurrence.due_at, end.started_at);
+                    shard.stats.entry(occurrence.job.clone()).or_default().lateness.add(late);
+                }
             }
             Ok(())
         })
@@ -301,6 +307,11 @@ impl Shard {
         if !accepts_end(standing, settlement.generation) {
             return Settled::AlreadyEnded;
         }
+        if standing.is_some_and(|standing| standing.state.is_end()) {
+            self.keep_last(occurrence);
+        }
+        let counted = Counted::of(settlement.state, occurrence.due_at, &settlement.last);
+        self.count(&occurrence.job, &counted);
         self.forget_sent(occurrence);
         let present = self.jobs.get(&occurrence.job).map(|record| record.revision);
         for revision in present.into_iter().chain([settlement.revision]).chain(waited) {

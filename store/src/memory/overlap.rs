@@ -5,6 +5,7 @@ use model::id::{Entry, Occurrence};
 use model::name::JobId;
 use model::overlap::{self, Standing, Verdict};
 use model::run::{RunState, SkipReason, WaitsFor};
+use model::stats::Counted;
 use model::time::Timestamp;
 
 use super::{Shard, Sorted, sorted};
@@ -146,6 +147,8 @@ impl Shard {
             run.record.skip_reason = Some(reason.describe().into());
             run.record.ended_at = Some(at);
         }
+        let (state, ended_at) = (RunState::Skipped, at);
+        self.count(&occurrence.job, &Counted { state, lateness: None, duration: None, ended_at });
         self.trim(&occurrence.job, History::Skipped);
     }
 

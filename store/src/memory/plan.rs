@@ -7,6 +7,7 @@ use model::id::{Entry, Occurrence, Revision};
 use model::name::JobId;
 use model::run::{RunState, SkipReason};
 use model::shard::ShardId;
+use model::stats::Counted;
 use model::time::{SECOND_MS, Timestamp};
 
 use super::{MemoryStore, Shard, sorted};
@@ -126,15 +127,21 @@ impl Shard {
                 self.remove_entry(&entry(&install.job, *due_at, record.revision));
             }
         }
+        if let Some(change) = &install.change {
+            self.note_change(&install.job, change);
+        }
         let Some(record) = &install.record else {
             let job = &install.job;
             self.jobs.remove(job);
+            self.stats.remove(job);
             self.runs.retain(|occurrence, run| {
                 occurrence.job != *job || install.keep_history || history_of(run.record.state).is_none()
             });
             for occurrence in self.waiting_runs(job) {
                 self.skip_waiting(&occurrence, &SkipReason::Deleted, install.at);
             }
+            let runs = &self.runs;
+            self.tries.retain(|occurrence, _| runs.contains_key(occurrence));
             return Installed::Done;
         };
         self.jobs.insert(install.job.clone(), record.clone());
@@ -255,6 +262,8 @@ impl Shard {
             ..RunRecord::new(occurrence.clone(), revision, RunState::Skipped)
         };
         self.runs.insert(occurrence.clone(), StoredRun { record, republished: 0 });
+        let (state, ended_at) = (RunState::Skipped, at);
+        self.count(&occurrence.job, &Counted { state, lateness: None, duration: None, ended_at });
         self.trim(&occurrence.job, History::Skipped);
     }
 }

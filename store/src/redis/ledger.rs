@@ -7,6 +7,7 @@ use model::id::{Entry, Occurrence};
 use model::name::JobId;
 use model::run::{AttemptEnd, Generation, SkipReason, WaitsFor};
 use model::shard::ShardId;
+use model::stats::{Counted, lateness};
 use model::time::Timestamp;
 use redis::Value;
 
@@ -28,6 +29,7 @@ use crate::ledger::{
     TERMINATED_KEPT, Taken, TakenEntry, Wait,
 };
 use crate::record::{self, RUN_FIELDS};
+use crate::stats::counted_text;
 
 impl LedgerStore for RedisStore {
     async fn take(
@@ -241,6 +243,7 @@ impl LedgerStore for RedisStore {
                     .arg(Minute::of(due_at).to_string())
                     .arg(record::history_of(settlement.state).map_or("", History::as_str))
                     .arg(settlement.generation.0)
+                    .arg(counted_text(&Counted::of(settlement.state, due_at, &settlement.last)))
                     .arg(fields.len());
                 for (field, text) in fields {
                     call = call.arg(field).arg(text);
@@ -265,8 +268,13 @@ impl LedgerStore for RedisStore {
         end: &AttemptEnd,
         executor: &str,
     ) -> Result<(), StoreError> {
-        let mut call =
-            Call::new(&NOTE_ATTEMPT, &[keys::run(shard, occurrence)]).arg(generation.0).arg(end.attempt);
+        let late = || format!("late:{}", lateness(occurrence.due_at, end.started_at));
+        let mut call = Call::new(&NOTE_ATTEMPT, &[keys::run(shard, occurrence)])
+            .arg(generation.0)
+            .arg(end.attempt)
+            .arg(keys::prefix(shard))
+            .arg(occurrence.job.to_string())
+            .arg(if end.attempt == 1 { late() } else { String::new() });
         for (field, text) in record::attempt_fields(end, generation, executor) {
             call = call.arg(field).arg(text);
         }

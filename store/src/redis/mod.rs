@@ -3,6 +3,7 @@
 //! Scripts are atomic, so the rules that need it live in them; everything else is decided by `model`, before. This is
 //! the only place that knows Redis.
 
+mod changes;
 mod error;
 mod info;
 mod inspect;
@@ -13,6 +14,7 @@ mod node;
 mod plan;
 mod quarantine;
 mod script;
+mod stats;
 mod taken;
 mod value;
 

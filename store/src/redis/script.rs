@@ -7,6 +7,8 @@ use redis::Cmd;
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
 const REVISIONS: &str = include_str!("scripts/revisions.lua");
 const OVERLAP: &str = include_str!("scripts/overlap.lua");
+const CHANGES: &str = include_str!("scripts/changes.lua");
+const STATS: &str = include_str!("scripts/stats.lua");
 const HISTORY: &str = include_str!("scripts/history.lua");
 
 /// A script as the server gets it, and its hash.
@@ -54,7 +56,7 @@ scripts! {
     HEARTBEAT = "heartbeat.lua" + [PRELUDE];
     BEGIN = "begin.lua" + [PRELUDE];
     PROGRESS = "progress.lua" + [PRELUDE];
-    INSTALL = "install.lua" + [PRELUDE, HISTORY, OVERLAP];
+    INSTALL = "install.lua" + [PRELUDE, HISTORY, OVERLAP, CHANGES];
     WAITING = "waiting.lua" + [PRELUDE];
     ADVANCE = "advance.lua" + [PRELUDE, HISTORY];
     INSERT = "insert.lua" + [PRELUDE];
@@ -66,11 +68,13 @@ scripts! {
     CONFIRM = "confirm.lua" + [PRELUDE];
     SKIP = "skip.lua" + [PRELUDE, HISTORY, OVERLAP];
     DROP_ENTRIES = "drop_entries.lua" + [PRELUDE];
-    SETTLE = "settle.lua" + [PRELUDE, HISTORY, OVERLAP];
-    NOTE_ATTEMPT = "note_attempt.lua" + [];
+    SETTLE = "settle.lua" + [PRELUDE, HISTORY, OVERLAP, STATS];
+    NOTE_ATTEMPT = "note_attempt.lua" + [PRELUDE, STATS];
     OVERDUE = "overdue.lua" + [PRELUDE];
     WORRY_LATER = "worry_later.lua" + [PRELUDE];
     RUNS = "runs.lua" + [PRELUDE];
+    REOPEN = "reopen.lua" + [PRELUDE, STATS];
+    NOTE_INTERRUPTION = "note_interruption.lua" + [PRELUDE];
     QUARANTINE = "quarantine.lua" + [PRELUDE];
 }
 

@@ -9,6 +9,7 @@
 --       then the same for those that no older revision named
 --       then how many skipped, then due (text), due (ms), reason, …
 --       then at (text), keep the history 0|1 (of a deletion), the reason of those that waited (of a deletion)
+--       last: the change to note (JSON; empty: none)
 -- returns 1 done, 0 the record is of another revision
 -- Atomic: from here on no run of the old revision starts, and none of the new one is missing.
 -- What the dispatcher has taken by now belongs to the old revision: neither removed nor put in, unless no older revision
@@ -50,7 +51,8 @@ end
 local revision = ARGV[5]
 if revision == '' then
   redis.call('DEL', KEYS[2])
-  local at, keep, reason = unpack(ARGV, #ARGV - 2)
+  local at, keep, reason = unpack(ARGV, #ARGV - 3)
+  redis.call('UNLINK', prefix .. 'stats:' .. job)
   for _, kind in ipairs({'succeeded', 'failed', 'skipped'}) do
     local list = prefix .. 'history:' .. job .. ':' .. kind
     for _, id in ipairs(redis.call('ZRANGE', list, 0, -1)) do
@@ -112,4 +114,5 @@ else
   end
 end
 for minute in pairs(touched) do tidy(prefix, 'minute', minute) end
+note_change(prefix, job, ARGV[#ARGV], revision == '')
 return 1

@@ -3,15 +3,15 @@
 -- histories; and lets go who waited for them.
 -- KEYS  1 sent, 2 the open runs
 -- ARGV  1 prefix, 2 how many, then each: run id, revision, due (ms), minute, kind of history, generation,
---       how many fields, then field, value, …
+--       what to count (words), how many fields, then field, value, …
 -- returns {2|1|0, …}: 1 recorded, 2 likewise and a run that waited for it is due now, 0 the run had an outcome already
 -- Atomic: of many reports of one end exactly one must count (model::run::accepts_end).
 local prefix, position = ARGV[1], 3
 local replies, ended, jobs, limited = {}, {}, {}, {}
 local KIND = {succeeded = 'succeeded', ['dead-lettered'] = 'failed', cancelled = 'failed', skipped = 'skipped'}
 for n = 1, tonumber(ARGV[2]) do
-  local id, revision, due_ms, minute, kind, generation = unpack(ARGV, position, position + 5)
-  local first, last = position + 7, position + 6 + 2 * tonumber(ARGV[position + 6])
+  local id, revision, due_ms, minute, kind, generation, counted = unpack(ARGV, position, position + 6)
+  local first, last = position + 8, position + 7 + 2 * tonumber(ARGV[position + 7])
   position = last + 1
   local run, job = prefix .. 'run:' .. id, string.match(id, '^(.-)@')
   local standing = redis.call('HMGET', run, 'state', 'generation', 'attempt', 'revision')
@@ -42,6 +42,11 @@ for n = 1, tonumber(ARGV[2]) do
       redis.call('SREM', prefix .. 'admitted', id)
     end
     if record[3] then limited[job] = n end
+    if record[2] then count(prefix, job, counted) end
+    if KIND[state] and standing[3] then
+      local past = redis.call('HMGET', run, 'executor', 'error')
+      keep_attempt(run, known, standing[3], past[1], past[2])
+    end
     if state and (state ~= 'dispatched' or standing[3]) then
       redis.call('HDEL', run, 'error', 'output', 'skip_reason')
       local old = KIND[state]
