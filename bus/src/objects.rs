@@ -1,4 +1,4 @@
-//! Objects beside jobs (calendars, namespaces), revisioned, in the KV bucket `ecron_objects`.
+//! Objects beside jobs (calendars, namespaces, queues), revisioned, in the KV bucket `ecron_objects`.
 //!
 //! Only the API reads them: a job is stored with what its calendars said, so that nobody else needs to watch them.
 

@@ -3,6 +3,7 @@
 pub mod bucket;
 pub mod declared;
 pub mod dispatch;
+pub mod gate;
 pub mod id;
 pub mod lifecycle;
 pub mod limits;

@@ -1,8 +1,8 @@
-//! Calendars and namespaces.
+//! Calendars, namespaces and queues.
 
 use bytes::Bytes;
 use model::id::Revision;
-use model::name::CalendarId;
+use model::name::{CalendarId, QueueId};
 use model::object::{ObjectKey, ObjectKind};
 
 use super::{World, name_of};
@@ -48,6 +48,7 @@ pub async fn objects_are_listed_by_kind_and_namespace(world: &impl World) {
         calendar("billing", "b"),
         ObjectKey::Namespace(name_of("billing")),
         calendar("billing", "a"),
+        ObjectKey::Queue(QueueId { namespace: name_of("billing"), name: name_of("q") }),
     ] {
         put(world, &key, None).await;
     }
@@ -56,6 +57,7 @@ pub async fn objects_are_listed_by_kind_and_namespace(world: &impl World) {
         (ObjectKind::Calendar, None, vec!["billing/a", "billing/b", "shipping/a"]),
         (ObjectKind::Calendar, Some(&billing), vec!["billing/a", "billing/b"]),
         (ObjectKind::Namespace, None, vec!["billing"]),
+        (ObjectKind::Queue, Some(&billing), vec!["billing/q"]),
         (ObjectKind::Namespace, Some(&name_of("shipping")), vec![]),
     ] {
         let listed = world.bus().objects(kind, namespace).await.expect("objects");

@@ -75,7 +75,7 @@ fn wanted(options: &NatsOptions) -> Vec<Config> {
             ..stream(STREAM_DEAD, &[DEAD_ALL], "ecron: dead letters, until redriven or purged")
         },
         bucket(BUCKET_SPECS, "ecron: job specs"),
-        bucket(BUCKET_OBJECTS, "ecron: calendars and namespaces"),
+        bucket(BUCKET_OBJECTS, "ecron: calendars, namespaces and queues"),
         bucket(BUCKET_CHECKPOINTS, "ecron: dispatch checkpoints and cluster settings"),
     ]
 }

@@ -73,6 +73,9 @@ fn the_limits_are_as_documented() {
         ("MIN_INTERVAL_MAX", duration_text(limits::MIN_INTERVAL_MAX)),
         ("NAME_CHARS_MAX", limits::NAME_CHARS_MAX.to_string()),
         ("PAYLOAD_BYTES_MAX", limits::PAYLOAD_BYTES_MAX.to_string()),
+        ("QUEUE_CONCURRENCY_MAX", limits::QUEUE_CONCURRENCY_MAX.to_string()),
+        ("QUEUE_NAMESPACES_MAX", limits::QUEUE_NAMESPACES_MAX.to_string()),
+        ("QUEUE_SHARE_MAX", limits::QUEUE_SHARE_MAX.to_string()),
         ("RETRY_DELAY_MAX", duration_text(limits::RETRY_DELAY_MAX)),
         ("TIMEOUT_MAX", duration_text(limits::TIMEOUT_MAX)),
     ];
