@@ -4,6 +4,7 @@
 //! acts for a shard carries the epoch of the caller's lease, and changes nothing if that isn't the newest.
 
 pub mod error;
+pub mod gate;
 pub mod inspect;
 pub mod keys;
 pub mod lease;
@@ -19,6 +20,7 @@ pub mod redis;
 pub mod conformance;
 
 pub use error::StoreError;
+pub use gate::GateStore;
 pub use inspect::Inspect;
 pub use lease::LeaseStore;
 pub use ledger::LedgerStore;
@@ -26,5 +28,5 @@ pub use node::NodeStore;
 pub use plan::PlanStore;
 
 /// Everything at once, for whoever assembles a node.
-pub trait Store: LeaseStore + NodeStore + PlanStore + LedgerStore + Inspect {}
-impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + Inspect> Store for T {}
+pub trait Store: LeaseStore + NodeStore + PlanStore + LedgerStore + GateStore + Inspect {}
+impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + GateStore + Inspect> Store for T {}

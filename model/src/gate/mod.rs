@@ -205,16 +205,22 @@ impl Gate {
         self.active.len()
     }
 
-    /// How many wait in each line.
+    /// How many wait in each line, and when the first of them was due.
     #[must_use]
-    pub fn waiting(&self) -> Vec<(Priority, Name, usize)> {
-        self.lines.iter().map(|((priority, name), line)| (*priority, name.clone(), line.len())).collect()
+    pub fn waiting(&self) -> Vec<(Priority, Name, u64, Timestamp)> {
+        let lines = self.lines.iter();
+        let first = |line: &BTreeMap<Place, Waiting>| line.keys().next().map(|(due_at, _)| *due_at);
+        lines
+            .map(|((priority, name), line)| {
+                (*priority, name.clone(), line.len() as u64, first(line).unwrap_or_default())
+            })
+            .collect()
     }
 
-    /// The due mark of the queue's rate, if it still matters.
+    /// The due mark of the queue's rate, if there is one.
     #[must_use]
-    pub fn mark_us(&self, now: Timestamp) -> Option<i64> {
-        self.marks.get(&None).copied().filter(|mark| *mark > rate::us(now))
+    pub fn mark_us(&self) -> Option<i64> {
+        self.marks.get(&None).copied()
     }
 
     /// Nothing here is worth keeping.

@@ -232,8 +232,8 @@ proptest! {
                 starts.push((now, run));
             }
             prop_assert!(gate.active() <= concurrency as usize);
-            let waiting: usize = gate.waiting().iter().map(|(.., count)| count).sum();
-            prop_assert_eq!(gate.active() + waiting + ended.len(), asked.len());
+            let waiting: u64 = gate.waiting().iter().map(|(_, _, count, _)| count).sum();
+            prop_assert_eq!(gate.active() + waiting as usize + ended.len(), asked.len());
             for run in &asked {
                 let places = [gate.is_active(run), gate.is_waiting(run), ended.contains(run)];
                 prop_assert_eq!(places.iter().filter(|is| **is).count(), 1);

@@ -3,6 +3,7 @@
 //! One state behind one lock, so every operation is atomic; time comes from an injected clock. The conformance suite
 //! runs on both. Keep this the plainer of the two: it is also the specification of what the scripts do.
 
+mod gate;
 mod inspect;
 mod lease;
 mod ledger;
@@ -12,8 +13,9 @@ mod plan;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use model::gate::Gate;
 use model::id::{Entry, Occurrence};
-use model::name::JobId;
+use model::name::{JobId, QueueId};
 use model::shard::ShardId;
 use model::spec::HistoryLimits;
 use model::time::Timestamp;
@@ -82,6 +84,7 @@ struct Shard {
     held: Sorted<Entry>,
     sent: Sorted<Occurrence>,
     runs: BTreeMap<Occurrence, StoredRun>,
+    gates: BTreeMap<QueueId, Gate>,
 }
 
 impl MemoryStore {

@@ -4,6 +4,7 @@
 //! the only place that knows Redis.
 
 mod error;
+mod gate;
 mod info;
 mod inspect;
 mod lease;

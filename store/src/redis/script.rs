@@ -72,6 +72,8 @@ scripts! {
     WORRY_LATER = "worry_later.lua" + [PRELUDE];
     RUNS = "runs.lua" + [PRELUDE];
     QUARANTINE = "quarantine.lua" + [PRELUDE];
+    GATE = "gate.lua" + [PRELUDE];
+    GATE_VIEW = "gate_view.lua" + [];
 }
 
 #[cfg(test)]
