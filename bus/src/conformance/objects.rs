@@ -66,3 +66,17 @@ pub async fn objects_are_listed_by_kind_and_namespace(world: &impl World) {
         assert!(listed.iter().all(|(key, stored)| stored.value == key.to_string()));
     }
 }
+
+pub async fn every_change_of_an_object_is_noticed(world: &impl World) {
+    let revision = async || world.bus().objects_revision().await.expect("revision");
+    let key = calendar("billing", "a");
+    let mut seen = vec![revision().await];
+    let first = put(world, &key, None).await;
+    seen.push(revision().await);
+    let second = put(world, &key, Some(first)).await;
+    seen.push(revision().await);
+    world.bus().delete_object(&key, second).await.expect("deleted");
+    seen.push(revision().await);
+    assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+    assert_eq!(revision().await, seen[3]);
+}

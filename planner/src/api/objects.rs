@@ -129,8 +129,12 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             }
             let value = encode_object(&admitted.object).to_string();
             match self.bus.put_object(key, expected, value.into()).await {
-                Ok(revision) if expected.is_some() => return Ok((revision, ApplyAction::Configured)),
-                Ok(revision) => return Ok((revision, ApplyAction::Created)),
+                Ok(revision) => {
+                    self.limit_consumer(key, admitted.queue()).await;
+                    let action =
+                        if expected.is_some() { ApplyAction::Configured } else { ApplyAction::Created };
+                    return Ok((revision, action));
+                }
                 Err(bus::BusError::Conflict) => present = self.bus.object(key).await?,
                 Err(problem) => return Err(problem.into()),
             }
@@ -187,6 +191,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             }
             match self.bus.delete_object(&key, present.revision).await {
                 Ok(revision) => {
+                    self.limit_consumer(&key, None).await;
                     return Ok(DeleteObjectReply {
                         kind: key.kind(),
                         name: key.name(),

@@ -136,6 +136,16 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         Err(ApiError::new(ErrorKind::Failed, format!("write {key}: others keep writing it")))
     }
 
+    /// Lets the queue's consumer have no more messages out than may be under way, so that the limit holds for ad-hoc work,
+    /// too. A failure is left to the dispatchers, which do the same now and then.
+    pub(super) async fn limit_consumer(&self, key: &ObjectKey, spec: Option<&QueueSpec>) {
+        let ObjectKey::Queue(queue) = key else { return };
+        let most = spec.and_then(|spec| spec.rules.concurrency);
+        if let Err(problem) = self.bus.limit_queue(queue, most).await {
+            tracing::warn!(%queue, %problem, "the queue's consumer isn't limited yet");
+        }
+    }
+
     /// Jobs that would be left without a permission if the queue's object went.
     pub(super) async fn guests(&self, queue: &QueueId) -> Result<Vec<String>, ApiError> {
         let jobs = self.jobs_using(queue).await?.into_iter();
