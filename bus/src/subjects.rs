@@ -31,7 +31,7 @@ pub const TERMINATED_ALL: &str = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.ECR
 
 /// Specs: the truth about jobs.
 pub const BUCKET_SPECS: &str = "ecron_specs";
-/// Objects beside jobs: calendars and namespaces.
+/// Objects beside jobs: calendars, namespaces and queues.
 pub const BUCKET_OBJECTS: &str = "ecron_objects";
 /// Dispatch checkpoints and the cluster's settings.
 pub const BUCKET_CHECKPOINTS: &str = "ecron_checkpoints";
@@ -173,6 +173,7 @@ pub fn object_key(key: &ObjectKey) -> String {
     match key {
         ObjectKey::Calendar(id) => format!("{kind}.{}.{}", id.namespace, id.name),
         ObjectKey::Namespace(name) => format!("{kind}.{name}"),
+        ObjectKey::Queue(id) => format!("{kind}.{}.{}", id.namespace, id.name),
     }
 }
 
@@ -180,11 +181,11 @@ pub fn object_key(key: &ObjectKey) -> String {
 #[must_use]
 pub fn object_keys(kind: ObjectKind, namespace: Option<&Name>) -> String {
     let word = kind.word();
-    match (kind, namespace) {
-        (ObjectKind::Calendar, Some(namespace)) => format!("{word}.{namespace}.*"),
-        (ObjectKind::Calendar, None) => format!("{word}.*.*"),
-        (ObjectKind::Namespace, Some(namespace)) => format!("{word}.{namespace}"),
-        (ObjectKind::Namespace, None) => format!("{word}.*"),
+    match (kind.is_in_namespace(), namespace) {
+        (true, Some(namespace)) => format!("{word}.{namespace}.*"),
+        (true, None) => format!("{word}.*.*"),
+        (false, Some(namespace)) => format!("{word}.{namespace}"),
+        (false, None) => format!("{word}.*"),
     }
 }
 
@@ -194,12 +195,11 @@ pub fn parse_object_key(key: &str) -> Option<ObjectKey> {
     let mut tokens = key.split('.');
     let kind = tokens.next()?;
     let namespace = Name::new(tokens.next()?).ok()?;
-    let object = if kind == ObjectKind::Calendar.word() {
-        ObjectKey::Calendar(CalendarId { namespace, name: Name::new(tokens.next()?).ok()? })
-    } else if kind == ObjectKind::Namespace.word() {
-        ObjectKey::Namespace(namespace)
-    } else {
-        return None;
+    let mut name = || Name::new(tokens.next()?).ok();
+    let object = match ObjectKind::ALL.into_iter().find(|known| known.word() == kind)? {
+        ObjectKind::Calendar => ObjectKey::Calendar(CalendarId { namespace, name: name()? }),
+        ObjectKind::Namespace => ObjectKey::Namespace(namespace),
+        ObjectKind::Queue => ObjectKey::Queue(QueueId { namespace, name: name()? }),
     };
     tokens.next().is_none().then_some(object)
 }
@@ -266,7 +266,7 @@ mod tests {
         for bad in ["7.a.b", "007.a.b", "07.a", "07.a.b.c", "xx.a.b", "07.A.b"] {
             assert_eq!(parse_spec_key(bad), None, "{bad}");
         }
-        for key in ["calendar.billing.de-holidays", "namespace.billing"] {
+        for key in ["calendar.billing.de-holidays", "namespace.billing", "queue.billing.reports"] {
             assert_eq!(parse_object_key(key).map(|object| object_key(&object)).as_deref(), Some(key));
         }
         for bad in ["calendar.a", "calendar.a.b.c", "namespace.a.b", "job.a.b", "namespace", "calendar.A.b"] {

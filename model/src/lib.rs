@@ -6,6 +6,7 @@ pub mod codes;
 pub mod declared;
 pub mod dispatch;
 pub mod first;
+pub mod gate;
 pub mod id;
 pub mod lifecycle;
 pub mod limits;

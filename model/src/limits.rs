@@ -49,6 +49,14 @@ pub const OVERLAP_WAITING_MAX: u32 = 1_000;
 pub const RATE_STARTS_MAX: u32 = 1_000_000;
 /// The longest period of a rate.
 pub const RATE_PERIOD_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Runs of one queue that may be under way at once, if it says how many: what its consumer allows without saying so.
+pub const QUEUE_CONCURRENCY_MAX: u32 = 100_000;
+/// The largest share of a namespace in a queue.
+pub const QUEUE_SHARE_MAX: u32 = 1_000;
+/// Namespaces that one queue may name.
+pub const QUEUE_NAMESPACES_MAX: usize = 1_000;
+/// Waiting runs of one line that are passed over in one look because their keys have no token.
+pub const GATE_SCAN_MAX: usize = 200;
 /// Finished runs that a job may keep, for each kind of end.
 pub const HISTORY_RUNS_MAX: u32 = 1_000;
 /// The longest minimum interval that a namespace may ask for.

@@ -2,22 +2,27 @@
 
 use std::fmt;
 
-use crate::name::{CalendarId, FullNameError, Name};
+use crate::name::{CalendarId, FullNameError, Name, QueueId};
 
 /// The kinds of object beside jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ObjectKind {
     Calendar,
     Namespace,
+    Queue,
 }
 
 impl ObjectKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Calendar, Self::Namespace, Self::Queue];
+
     /// As in `kind:` of a manifest.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Calendar => "Calendar",
             Self::Namespace => "Namespace",
+            Self::Queue => "Queue",
         }
     }
 
@@ -27,6 +32,16 @@ impl ObjectKind {
         match self {
             Self::Calendar => "calendar",
             Self::Namespace => "namespace",
+            Self::Queue => "queue",
+        }
+    }
+
+    /// Whether its objects are in a namespace (a namespace isn't).
+    #[must_use]
+    pub fn is_in_namespace(self) -> bool {
+        match self {
+            Self::Calendar | Self::Queue => true,
+            Self::Namespace => false,
         }
     }
 }
@@ -36,6 +51,7 @@ impl ObjectKind {
 pub enum ObjectKey {
     Calendar(CalendarId),
     Namespace(Name),
+    Queue(QueueId),
 }
 
 impl ObjectKey {
@@ -47,6 +63,7 @@ impl ObjectKey {
         match kind {
             ObjectKind::Calendar => text.parse().map(Self::Calendar),
             ObjectKind::Namespace => Name::new(text).map(Self::Namespace).map_err(FullNameError::Name),
+            ObjectKind::Queue => text.parse().map(Self::Queue),
         }
     }
 
@@ -55,6 +72,7 @@ impl ObjectKey {
         match self {
             Self::Calendar(_) => ObjectKind::Calendar,
             Self::Namespace(_) => ObjectKind::Namespace,
+            Self::Queue(_) => ObjectKind::Queue,
         }
     }
 
@@ -64,6 +82,7 @@ impl ObjectKey {
         match self {
             Self::Calendar(id) => &id.namespace,
             Self::Namespace(name) => name,
+            Self::Queue(id) => &id.namespace,
         }
     }
 
@@ -73,6 +92,7 @@ impl ObjectKey {
         match self {
             Self::Calendar(id) => id.to_string(),
             Self::Namespace(name) => name.to_string(),
+            Self::Queue(id) => id.to_string(),
         }
     }
 }

@@ -3,10 +3,11 @@
 //! `manifest` turns documents into these values and back; nothing here is optional in meaning, every default has
 //! been filled in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::codes::CodeRanges;
+use crate::gate::GateRules;
 use crate::misfire::CatchUp;
 use crate::name::{CalendarId, JobId, Name, QueueId};
 use crate::overlap::{self, Overlap};
@@ -65,6 +66,39 @@ impl JobSpec {
 pub struct CalendarSpec {
     pub id: CalendarId,
     pub calendar: NamedCalendar,
+}
+
+/// A queue that has rules of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSpec {
+    pub id: QueueId,
+    pub rules: GateRules,
+    pub from: Senders,
+}
+
+/// Whose jobs may use a queue, besides those of its own namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Senders {
+    Named(BTreeSet<Name>),
+    Any,
+}
+
+impl Default for Senders {
+    fn default() -> Self {
+        Self::Named(BTreeSet::new())
+    }
+}
+
+impl QueueSpec {
+    /// Whether jobs of a namespace may use it.
+    #[must_use]
+    pub fn accepts(&self, namespace: &Name) -> bool {
+        let is_named = match &self.from {
+            Senders::Any => true,
+            Senders::Named(names) => names.contains(namespace),
+        };
+        is_named || *namespace == self.id.namespace
+    }
 }
 
 /// What holds for all jobs of a namespace.

@@ -5,7 +5,7 @@
 
 use model::bucket::{HalfHour, Minute};
 use model::id::Occurrence;
-use model::name::JobId;
+use model::name::{JobId, QueueId};
 use model::shard::ShardId;
 
 use crate::lease::Role;
@@ -168,6 +168,47 @@ pub fn interruptions(shard: ShardId) -> String {
     format!("ecron:{{{shard}}}:interruptions")
 }
 
+/// set: the queues of this shard (by their names) whose gates hold anything.
+#[must_use]
+pub fn gates(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:gates")
+}
+
+/// The parts of a queue's gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GatePart {
+    /// zset: run id → since when it is under way, or was last seen so (ms).
+    Active,
+    /// zset, all scores 0: `<priority> <namespace>` of the lines where anybody waits.
+    Lines,
+    /// hash: id of a waiting run → `<priority>`, or `<priority> <rate key>`.
+    Runs,
+    /// hash: the passes of priorities and lines (see `gate.lua`), while anybody waits.
+    Passes,
+    /// zset: `=` (the queue) or `:<rate key>` → when the next start would be due if they came evenly (µs).
+    Marks,
+}
+
+/// Part of the gate of a queue.
+#[must_use]
+pub fn gate(shard: ShardId, queue: &QueueId, part: GatePart) -> String {
+    let word = match part {
+        GatePart::Active => "active",
+        GatePart::Lines => "lines",
+        GatePart::Runs => "runs",
+        GatePart::Passes => "passes",
+        GatePart::Marks => "marks",
+    };
+    format!("ecron:{{{shard}}}:gate:{queue}:{word}")
+}
+
+/// What the keys of a gate's lines begin with. Behind it: `<priority>:<namespace>`.
+/// zset: run id → due (ms). The runs that wait.
+#[must_use]
+pub fn gate_lines(shard: ShardId, queue: &QueueId) -> String {
+    format!("ecron:{{{shard}}}:gate:{queue}:waiting:")
+}
+
 /// zset: `<bucket> <member>` → when it was put here (ms). Members that nobody could read, for an operator to look at.
 #[must_use]
 pub fn quarantine(shard: ShardId) -> String {
@@ -183,6 +224,7 @@ mod tests {
         // Golden: another text here would orphan what is stored.
         let (shard, at) = (ShardId(7), "2026-11-22T06:45:17Z".parse().unwrap());
         let occurrence: Occurrence = "billing/nightly-report@2026-11-22T06:45:17Z".parse().unwrap();
+        let queue: QueueId = "billing/reports".parse().unwrap();
         let keys = [
             horizon(shard),
             half_hours(shard),
@@ -205,6 +247,13 @@ mod tests {
             owners(shard),
             interruptions(shard),
             quarantine(shard),
+            gates(shard),
+            gate(shard, &queue, GatePart::Active),
+            gate(shard, &queue, GatePart::Lines),
+            gate(shard, &queue, GatePart::Runs),
+            gate(shard, &queue, GatePart::Passes),
+            gate(shard, &queue, GatePart::Marks),
+            gate_lines(shard, &queue),
         ];
         let expected = [
             "horizon",
@@ -228,6 +277,13 @@ mod tests {
             "owners",
             "interruptions",
             "quarantine",
+            "gates",
+            "gate:billing/reports:active",
+            "gate:billing/reports:lines",
+            "gate:billing/reports:runs",
+            "gate:billing/reports:passes",
+            "gate:billing/reports:marks",
+            "gate:billing/reports:waiting:",
         ];
         assert_eq!(keys.to_vec(), expected.map(|key| format!("ecron:{{07}}:{key}")).to_vec());
         assert_eq!(terminated(17), "ecron:terminated:17");

@@ -5,6 +5,7 @@
 
 pub mod changes;
 pub mod error;
+pub mod gate;
 pub mod inspect;
 pub mod keys;
 pub mod lease;
@@ -22,6 +23,7 @@ pub mod conformance;
 
 pub use changes::ChangeStore;
 pub use error::StoreError;
+pub use gate::GateStore;
 pub use inspect::Inspect;
 pub use lease::LeaseStore;
 pub use ledger::LedgerStore;
@@ -31,7 +33,10 @@ pub use stats::StatsStore;
 
 /// Everything at once, for whoever assembles a node.
 pub trait Store:
-    LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + Inspect
+    LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + GateStore + Inspect
 {
 }
-impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + Inspect> Store for T {}
+impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + GateStore + Inspect>
+    Store for T
+{
+}

@@ -84,6 +84,7 @@ async fn redis_and_memory_agree() {
     let seeds = std::env::var("ECRON_TEST_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(25);
     for seed in 0..seeds {
         random::agree(&memory, &real, seed, 150).await;
+        store::conformance::gate::agree(&memory, &real, seed, 150).await;
     }
 }
 

@@ -118,6 +118,7 @@ macro_rules! bus_conformance {
             a_tally_is_there_at_the_next_delivery_and_for_no_other_message,
             an_unreadable_message_is_handed_out_as_such_and_stalls_nobody,
             a_submitted_message_is_an_order,
+            only_so_many_of_a_limited_queue_are_out,
             an_abandoned_fetch_loses_no_message,
             an_abandoned_fetch_does_not_keep_messages_from_others,
             deferred_work_waits_in_the_intake_until_acknowledged,
@@ -147,6 +148,7 @@ macro_rules! bus_conformance {
             an_object_is_written_only_at_the_expected_revision,
             a_deleted_object_can_be_created_again,
             objects_are_listed_by_kind_and_namespace,
+            every_change_of_an_object_is_noticed,
         );
         $crate::bus_conformance!(@tests $world, dead:
             a_letter_is_kept_as_it_was,

@@ -209,6 +209,26 @@ pub async fn a_submitted_message_is_an_order(world: &impl World) {
     assert_eq!(keyless.order().as_ref().expect("readable").run_id.to_string(), expected);
 }
 
+pub async fn only_so_many_of_a_limited_queue_are_out(world: &impl World) {
+    let queue = queue("reports");
+    world.bus().limit_queue(&queue, Some(2)).await.expect("limited");
+    world.bus().limit_queue(&queue, Some(2)).await.expect("limited again");
+    world.bus().ensure_queue(&queue).await.expect("keeps its limit");
+    let submit = QueueSubject::Submit.of(&queue);
+    world.publish_raw(&submit, Headers::new(), Bytes::new()).await;
+    publish(world.bus(), &queue, 3).await;
+    let mut out = vec![one(world.bus(), &queue).await, one(world.bus(), &queue).await];
+    none(world.bus(), &queue).await;
+    out.pop().expect("two").ack().await.expect("ack");
+    out.push(one(world.bus(), &queue).await);
+    none(world.bus(), &queue).await;
+    // One that waits for its retry is out, too.
+    out.pop().expect("two").nak(Duration::from_secs(60)).await.expect("nak");
+    none(world.bus(), &queue).await;
+    world.bus().limit_queue(&queue, None).await.expect("unlimited");
+    one(world.bus(), &queue).await;
+}
+
 pub async fn an_abandoned_fetch_loses_no_message(world: &impl World) {
     let queue = queue("reports");
     none(world.bus(), &queue).await;

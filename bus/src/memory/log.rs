@@ -64,6 +64,8 @@ struct Hand {
 #[derive(Default)]
 pub(super) struct Hands {
     open: BTreeMap<u64, Hand>,
+    /// How many may be delivered and not acknowledged.
+    pub(super) most_out: Option<usize>,
 }
 
 impl Hands {
@@ -73,7 +75,15 @@ impl Hands {
 
     /// Up to `limit` visible messages, hidden until `hidden_until`, with how often each was delivered.
     pub(super) fn take(&mut self, now: Timestamp, limit: usize, hidden_until: Timestamp) -> Vec<(u64, u32)> {
-        let visible = self.open.iter_mut().filter(|(_, hand)| hand.visible_at <= now).take(limit);
+        let out = self.open.values().filter(|hand| hand.delivered > 0).count();
+        let mut room = self.most_out.map_or(usize::MAX, |most| most.saturating_sub(out));
+        let visible = self.open.iter_mut().filter(|(_, hand)| hand.visible_at <= now);
+        let visible = visible.filter(move |(_, hand)| {
+            let fits = hand.delivered > 0 || room > 0;
+            room -= usize::from(fits && hand.delivered == 0);
+            fits
+        });
+        let visible = visible.take(limit);
         visible
             .map(|(sequence, hand)| {
                 hand.delivered += 1;

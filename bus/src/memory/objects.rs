@@ -38,6 +38,10 @@ impl ObjectStore for MemoryBus {
         }))
     }
 
+    async fn objects_revision(&self) -> Result<Revision, BusError> {
+        Ok(Revision(self.state()?.objects.last_revision()))
+    }
+
     async fn objects(
         &self,
         kind: ObjectKind,

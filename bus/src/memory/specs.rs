@@ -56,6 +56,10 @@ impl Bucket {
         self.last_revision
     }
 
+    pub(super) fn last_revision(&self) -> u64 {
+        self.last_revision
+    }
+
     pub(super) fn newest(&self, key: &str) -> Option<(u64, &Entry)> {
         let revision = *self.newest.get(key)?;
         Some((revision, self.by_revision.get(&revision)?))

@@ -55,6 +55,12 @@ impl RunStream for MemoryBus {
         self.state().map(drop)
     }
 
+    async fn limit_queue(&self, queue: &QueueId, most: Option<u32>) -> Result<(), BusError> {
+        self.state()?.queues.entry(queue.clone()).or_default().most_out = most.map(|most| most as usize);
+        self.wake();
+        Ok(())
+    }
+
     fn connected(&self) -> bool {
         self.lock().connected
     }

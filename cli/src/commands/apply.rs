@@ -47,7 +47,7 @@ fn jobs(reply: &ApplyReply) -> impl Iterator<Item = &AppliedJob> {
     reply.jobs.iter().chain(reply.objects.iter().flat_map(|object| &object.updated))
 }
 
-/// Every manifest of these files, checked, calendars and namespaces first; or every problem of every file.
+/// Every manifest of these files, checked, what jobs refer to first; or every problem of every file.
 pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<serde_json::Value>, Failure> {
     // Calendars that aren't here are the server's to judge.
     let Report { mut manifests, problems, .. } = check(&expand(files)?, OtherCalendars::Assumed)?;

@@ -76,6 +76,9 @@ fn the_limits_are_as_documented() {
         ("NAME_CHARS_MAX", limits::NAME_CHARS_MAX.to_string()),
         ("PAYLOAD_BYTES_MAX", limits::PAYLOAD_BYTES_MAX.to_string()),
         ("RATE_LIMITED_MAX", limits::RATE_LIMITED_MAX.to_string()),
+        ("QUEUE_CONCURRENCY_MAX", limits::QUEUE_CONCURRENCY_MAX.to_string()),
+        ("QUEUE_NAMESPACES_MAX", limits::QUEUE_NAMESPACES_MAX.to_string()),
+        ("QUEUE_SHARE_MAX", limits::QUEUE_SHARE_MAX.to_string()),
         ("RETRY_DELAY_MAX", duration_text(limits::RETRY_DELAY_MAX)),
         ("TIMEOUT_MAX", duration_text(limits::TIMEOUT_MAX)),
     ];

@@ -3,7 +3,7 @@
 use super::fields::Fields;
 use super::node::Node;
 use super::problem::Problems;
-use crate::name::{CalendarId, JobId, Name};
+use crate::name::{CalendarId, JobId, Name, QueueId};
 use crate::object::{ObjectKey, ObjectKind};
 
 /// Namespace and name of an object, from the opened `metadata`.
@@ -28,6 +28,7 @@ pub fn object_key(document: &Node) -> Option<ObjectKey> {
     match kind(document)? {
         ObjectKind::Calendar => Some(ObjectKey::Calendar(CalendarId { namespace, name })),
         ObjectKind::Namespace => Some(ObjectKey::Namespace(name)),
+        ObjectKind::Queue => Some(ObjectKey::Queue(QueueId { namespace, name })),
     }
 }
 
@@ -35,7 +36,7 @@ pub fn object_key(document: &Node) -> Option<ObjectKey> {
 #[must_use]
 pub fn kind(document: &Node) -> Option<ObjectKind> {
     let kind = document.get("kind")?.as_str()?;
-    [ObjectKind::Calendar, ObjectKind::Namespace].into_iter().find(|known| known.as_str() == kind)
+    ObjectKind::ALL.into_iter().find(|known| known.as_str() == kind)
 }
 
 fn names(document: &Node) -> Option<(Name, Name)> {

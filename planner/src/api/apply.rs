@@ -1,6 +1,6 @@
 //! `apply`: validate everything, then put each object into KV by compare-and-set. That ack is durable acceptance.
 //!
-//! Calendars and namespaces first, then jobs, then the jobs that were there already and name a changed calendar.
+//! Calendars, namespaces and queues first, then jobs, then the jobs that were there already and name a changed calendar.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,15 +11,16 @@ use model::declared::Declared;
 use model::id::Revision;
 use model::limits::MANIFEST_OBJECTS_MAX;
 use model::manifest::{self, Calendars, Node, Problem};
-use model::name::{CalendarId, JobId, Name};
+use model::name::{CalendarId, JobId, Name, QueueId};
 use model::object::ObjectKey;
 use model::quota;
-use model::spec::{Acceptance, JobSpec, NamespaceSpec};
+use model::spec::{Acceptance, JobSpec, NamespaceSpec, QueueSpec};
 use model::time::Timestamp;
 use store::Store;
 
 use super::Api;
 use super::objects::{AdmittedObject, applied_object, calendar_of, namespace_of, with_updated};
+use super::queues::refused_by_queue;
 use super::types::{
     ApiError, AppliedJob, AppliedObject, ApplyAction, ApplyReply, ApplyRequest, ErrorKind, InputProblem,
 };
@@ -49,6 +50,8 @@ struct Surroundings {
     found_namespaces: BTreeMap<Name, Option<Revision>>,
     /// Who asks.
     by: Option<String>,
+    /// Queues of other namespaces.
+    queues: BTreeMap<QueueId, QueueSpec>,
 }
 
 /// Everything in a request, admitted.
@@ -111,6 +114,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let updated = match key {
             ObjectKey::Calendar(calendar) => self.spread(calendar, now).await,
             ObjectKey::Namespace(name) => self.spread_pause(name, now).await,
+            ObjectKey::Queue(_) => return applied,
         };
         match updated {
             Ok(updated) => with_updated(applied, updated),
@@ -187,7 +191,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         Err(ApiError { kind: ErrorKind::Refused, message, problems })
     }
 
-    /// The calendars and namespaces that these jobs speak of: those of the input, else the stored ones.
+    /// The calendars, namespaces and queues that these jobs speak of: those of the input, else the stored ones.
     async fn surroundings(
         &self,
         nodes: &[Node],
@@ -219,6 +223,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             around.found_namespaces.remove(&spec.name);
             around.namespaces.insert(spec.name.clone(), spec.clone());
         }
+        around.queues = self.foreign_queues(nodes, objects.iter().filter_map(AdmittedObject::queue)).await?;
         Ok(around)
     }
 
@@ -240,6 +245,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             Ok(admitted) => admitted,
             Err(problems) => return Ok(Err(problems)),
         };
+        if let Some(problem) = refused_by_queue(&spec, &around.queues) {
+            return Ok(Err(vec![problem]));
+        }
         let namespace = around.namespaces.get(&spec.id.namespace);
         let namespace_paused = namespace.is_some_and(|namespace| namespace.paused);
         let acceptance = acceptance.in_namespace(namespace_paused, spec.suspend, now);

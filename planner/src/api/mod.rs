@@ -6,6 +6,7 @@ pub mod apply;
 mod calendars;
 mod objects;
 mod pause;
+mod queues;
 pub mod read;
 pub mod types;
 pub mod write;
@@ -53,9 +54,11 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "objects" => reply(self.objects(parsed(body)).await),
             "object" => reply(self.object(parsed(body)).await),
             "delete-object" => reply(self.delete_object(parsed(body)).await),
+            "pause-queue" => reply(self.set_queue_paused(parsed(body), true).await),
+            "resume-queue" => reply(self.set_queue_paused(parsed(body), false).await),
             other => reply::<()>(Err(ApiError::refused(format!(
                 "know the verb {other:?}; there are apply, get, list, runs, run, delete, pause, resume, trigger, objects, \
-                 object and delete-object"
+                 object, delete-object, pause-queue and resume-queue"
             )))),
         };
         Bytes::from(answer)

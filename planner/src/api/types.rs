@@ -96,7 +96,7 @@ pub struct ApplyRequest {
 #[serde(rename_all = "camelCase")]
 pub struct ApplyReply {
     pub jobs: Vec<AppliedJob>,
-    /// Calendars and namespaces.
+    /// Calendars, namespaces and queues.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<AppliedObject>,
 }
@@ -167,17 +167,8 @@ pub struct PauseRequest {
     pub by: Option<String>,
 }
 
-/// `pause-queue` and `resume-queue`: `billing/reports`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct QueuePauseRequest {
-    pub queue: String,
-    /// Who asks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
-}
-
-/// `object` and `delete-object`: a calendar (`billing/de-holidays`) or a namespace (`billing`).
+/// `object` and `delete-object`: a calendar (`billing/de-holidays`), a queue (`billing/reports`) or a namespace
+/// (`billing`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectRequest {
@@ -215,16 +206,37 @@ pub struct ObjectView {
     pub kind: ObjectKind,
     pub name: String,
     pub revision: u64,
-    /// In words: "3 entries", "minInterval 10s".
+    /// In words: "3 entries", "minInterval 10s", "concurrency 8, paused".
     pub summary: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<serde_json::Value>,
-    /// The jobs that name the calendar.
+    /// The jobs that name the calendar, or use the queue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<String>,
     /// How many more of them there are than are listed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub jobs_more: usize,
+}
+
+/// `pause-queue` and `resume-queue`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueueRequest {
+    /// `billing/reports`.
+    pub queue: String,
+    /// Who asks, for example `ann@desk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PauseQueueReply {
+    pub queue: String,
+    pub paused: bool,
+    pub revision: u64,
+    /// `false`: it was so already.
+    pub changed: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -9,6 +9,7 @@
 pub mod attempts;
 pub mod changes;
 pub mod dispatch;
+pub mod gate;
 pub mod history;
 pub mod leases;
 pub mod overlap;
@@ -151,6 +152,17 @@ macro_rules! conformance_tests {
                 the_log_of_a_job_is_bounded_and_outlives_it,
                 interruptions_are_noted_and_bounded,
             ];
+            gate: [
+                only_so_many_go_and_an_end_lets_the_next_go,
+                asking_the_gate_again_changes_nothing,
+                a_key_without_a_token_is_passed_over,
+                a_paused_gate_keeps_who_asks,
+                priorities_and_namespaces_take_turns,
+                who_ended_while_waiting_is_forgotten,
+                gates_are_listed_while_they_hold_anything,
+                active_runs_that_nobody_saw_are_found,
+                large_batches_pass_the_gate,
+            ];
         }
     };
     (@cases $fixture:expr; $($module:ident: [$($case:ident),* $(,)?];)*) => {
@@ -209,6 +221,7 @@ mod tests {
         let (one, two) = (memory().await, memory().await);
         for seed in 0..20 {
             random::agree(&one, &two, seed, 200).await;
+            crate::conformance::gate::agree(&one, &two, seed, 200).await;
         }
     }
 

@@ -4,6 +4,7 @@
 //! runs on both. Keep this the plainer of the two: it is also the specification of what the scripts do.
 
 mod changes;
+mod gate;
 mod inspect;
 mod lease;
 mod ledger;
@@ -15,9 +16,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::change::Change;
+use model::gate::Gate;
 use model::id::{Entry, Occurrence};
 use model::misfire::Interruption;
-use model::name::JobId;
+use model::name::{JobId, QueueId};
 use model::run::Generation;
 use model::shard::ShardId;
 use model::spec::HistoryLimits;
@@ -95,6 +97,7 @@ struct Shard {
     owners: BTreeMap<(Role, Epoch), String>,
     changes: BTreeMap<JobId, VecDeque<Change>>,
     interruptions: BTreeMap<(Timestamp, String), Interruption>,
+    gates: BTreeMap<QueueId, Gate>,
 }
 
 impl MemoryStore {

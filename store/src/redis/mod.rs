@@ -5,6 +5,7 @@
 
 mod changes;
 mod error;
+mod gate;
 mod info;
 mod inspect;
 mod lease;

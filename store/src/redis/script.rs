@@ -76,6 +76,8 @@ scripts! {
     REOPEN = "reopen.lua" + [PRELUDE, STATS];
     NOTE_INTERRUPTION = "note_interruption.lua" + [PRELUDE];
     QUARANTINE = "quarantine.lua" + [PRELUDE];
+    GATE = "gate.lua" + [PRELUDE];
+    GATE_VIEW = "gate_view.lua" + [];
 }
 
 #[cfg(test)]

@@ -74,7 +74,11 @@ fn the_document_itself() {
         (&|d| *d = Value::Null, "", "found nothing"),
         (&|d| d["apiVersion"] = json!("batch/v1"), "apiVersion", "must be ecron/v1, not \"batch/v1\""),
         (&|d| d["apiVersion"] = json!(1), "apiVersion", "expected text, found the integer 1"),
-        (&|d| d["kind"] = json!("CronJob"), "kind", "must be Job, Calendar or Namespace, not \"CronJob\""),
+        (
+            &|d| d["kind"] = json!("CronJob"),
+            "kind",
+            "must be Job, Calendar, Namespace or Queue, not \"CronJob\"",
+        ),
         (&|d| d["kind"] = json!("job"), "kind", "did you mean Job?"),
         (&|d| d["status"] = json!({}), "status", "unknown field"),
         (&|d| d["spec"] = json!("x"), "spec", "expected a map"),

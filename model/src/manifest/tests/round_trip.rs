@@ -9,14 +9,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::codes::{CodeRange, CodeRanges};
+use crate::gate::GateRules;
 use crate::manifest::{Calendars, decode_with, encode, encode_object, from_bytes, to_bytes};
 use crate::misfire::{CatchUp, CatchUpPolicy};
 use crate::name::{CalendarId, JobId, Name, QueueId};
 use crate::overlap::Overlap;
 use crate::priority::Priority;
+use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::schedule::{Dialect, Exclusion, Fold, Gap, NamedCalendar, ScheduleSpec};
-use crate::spec::{Acceptance, CalendarSpec, ExecSpec, HistoryLimits, HttpSpec, NamespaceSpec, Work};
+use crate::spec::{
+    Acceptance, CalendarSpec, ExecSpec, HistoryLimits, HttpSpec, NamespaceSpec, QueueSpec, Senders, Work,
+};
 
 fn name() -> impl Strategy<Value = Name> {
     "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?".prop_map(|text| Name::new(&text).unwrap())
@@ -228,6 +232,26 @@ proptest! {
                 .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
             prop_assert_eq!(read, object);
         }
+    }
+
+    #[test]
+    fn a_manifest_says_the_whole_queue(
+        namespace in name(), queue in name(), limits in (option::of(1u32..100_000), option::of(1u32..1_000), option::of(1u32..50)),
+        per in millis(1..=31_622_400_000), paused: bool, shares in btree_map(name(), 1u32..1_000, 0..4),
+        from in option::of(proptest::collection::btree_set(name(), 0..4)),
+    ) {
+        let (concurrency, rate, key_rate) = limits;
+        let of = |limit: u32| Rate { limit, per, burst: limit.min(7) };
+        let object = Object::Queue(QueueSpec {
+            id: QueueId { namespace, name: queue },
+            rules: GateRules {
+                concurrency, rate: rate.map(of), key_rate: key_rate.map(of), paused, shares,
+            },
+            from: from.map_or(Senders::Any, Senders::Named),
+        });
+        let read = decode(&Node::from_json(encode_object(&object)), now())
+            .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
+        prop_assert_eq!(read, object);
     }
 
     #[test]
