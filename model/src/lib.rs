@@ -14,6 +14,7 @@ pub mod object;
 pub mod overlap;
 pub mod plan;
 pub mod priority;
+pub mod progress;
 pub mod quota;
 pub mod rate;
 pub mod retry;

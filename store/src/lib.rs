@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod keys;
 pub mod lease;
 pub mod ledger;
+pub mod live;
 pub mod memory;
 pub mod node;
 pub mod ownership;
@@ -22,9 +23,10 @@ pub use error::StoreError;
 pub use inspect::Inspect;
 pub use lease::LeaseStore;
 pub use ledger::LedgerStore;
+pub use live::LiveStore;
 pub use node::NodeStore;
 pub use plan::PlanStore;
 
 /// Everything at once, for whoever assembles a node.
-pub trait Store: LeaseStore + NodeStore + PlanStore + LedgerStore + Inspect {}
-impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + Inspect> Store for T {}
+pub trait Store: LeaseStore + NodeStore + PlanStore + LedgerStore + LiveStore + Inspect {}
+impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + LiveStore + Inspect> Store for T {}

@@ -85,7 +85,7 @@ mod tests {
         assert_eq!(request.describe(), "cancelled by ann@host: wrong month");
         assert_eq!(decode_cancel(&request.queue, json.as_bytes()), Some(request.clone()));
         let bare = CancelRequest { by: None, reason: None, ..request.clone() };
-        assert_eq!((bare.describe().as_str(), encode_cancel(&bare).len()), ("cancelled", 75));
+        assert_eq!((bare.describe().as_str(), encode_cancel(&bare).len()), ("cancelled", 76));
         for bad in ["", "{}", "null", &json.replace("\"v\":1", "\"v\":2"), &json.replace('@', "-")] {
             assert_eq!(decode_cancel(&request.queue, bad.as_bytes()), None, "{bad}");
         }

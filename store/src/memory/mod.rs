@@ -6,6 +6,7 @@
 mod inspect;
 mod lease;
 mod ledger;
+mod live;
 mod overlap;
 mod plan;
 
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use model::id::{Entry, Occurrence};
 use model::name::JobId;
+use model::progress::Progress;
 use model::shard::ShardId;
 use model::spec::HistoryLimits;
 use model::time::Timestamp;
@@ -82,6 +84,7 @@ struct Shard {
     held: Sorted<Entry>,
     sent: Sorted<Occurrence>,
     runs: BTreeMap<Occurrence, StoredRun>,
+    live: BTreeMap<Occurrence, Progress>,
 }
 
 impl MemoryStore {

@@ -9,6 +9,7 @@ mod inspect;
 mod lease;
 mod ledger;
 mod link;
+mod live;
 mod node;
 mod plan;
 mod quarantine;

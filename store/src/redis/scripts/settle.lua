@@ -14,7 +14,7 @@ for n = 1, tonumber(ARGV[2]) do
   local first, last = position + 7, position + 6 + 2 * tonumber(ARGV[position + 6])
   position = last + 1
   local run, job = prefix .. 'run:' .. id, string.match(id, '^(.-)@')
-  local standing = redis.call('HMGET', run, 'state', 'generation', 'attempt', 'revision')
+  local standing = redis.call('HMGET', run, 'state', 'generation', 'attempt', 'revision', 'live')
   local state, known = standing[1], tonumber(standing[2] or 0) or 0
   local reported = tonumber(generation)
   local accepted = not state or reported > known or ((state == 'dispatched' or state == 'waiting') and reported == known)
@@ -42,8 +42,8 @@ for n = 1, tonumber(ARGV[2]) do
       redis.call('SREM', prefix .. 'admitted', id)
     end
     if record[3] then limited[job] = n end
-    if state and (state ~= 'dispatched' or standing[3]) then
-      redis.call('HDEL', run, 'error', 'output', 'skip_reason')
+    if state and (state ~= 'dispatched' or standing[3] or standing[5]) then
+      redis.call('HDEL', run, 'error', 'output', 'skip_reason', 'live')
       local old = KIND[state]
       if old and old ~= kind then redis.call('ZREM', prefix .. 'history:' .. job .. ':' .. old, id) end
     end
