@@ -73,6 +73,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ecron get jobs                     # of every namespace\n  ecron get jobs -n billing -l team=finance\n  ecron get job billing/nightly-report -o yaml\n  ecron get runs billing/nightly-report\n  ecron get run billing/nightly-report@2026-11-22T01:30:00Z -o json\n  ecron get calendars\n  ecron get calendar billing/de-holidays -o yaml\n  ecron get queue billing/reports"
     )]
     Get(GetArgs),
+    /// Show what a run's attempts said, line by line
+    #[command(
+        after_help = "Examples:\n  ecron logs billing/nightly-report@2026-11-22T01:30:00Z\n  ecron logs billing/reports~order-17 -f     # until the run ends"
+    )]
+    Logs(LogsArgs),
     /// Show everything about a job
     #[command(after_help = "Example:\n  ecron describe billing/nightly-report")]
     Describe(OneJobArgs),
@@ -213,6 +218,21 @@ pub(crate) struct GetArgs {
     /// Runs to show, newest first
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) limit: u16,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The run's id
+    pub(crate) run: String,
+    /// Go on until the run has ended
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Put the time and the attempt before each line
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// `json`: an object a line
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }

@@ -18,6 +18,7 @@ pub mod overlap;
 pub mod pause;
 pub mod plan;
 pub mod priority;
+pub mod progress;
 pub mod quota;
 pub mod rate;
 pub mod retry;

@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod keys;
 pub mod lease;
 pub mod ledger;
+pub mod live;
 pub mod memory;
 pub mod node;
 pub mod ownership;
@@ -27,16 +28,26 @@ pub use gate::GateStore;
 pub use inspect::Inspect;
 pub use lease::LeaseStore;
 pub use ledger::LedgerStore;
+pub use live::LiveStore;
 pub use node::NodeStore;
 pub use plan::PlanStore;
 pub use stats::StatsStore;
 
 /// Everything at once, for whoever assembles a node.
 pub trait Store:
-    LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + GateStore + Inspect
+    LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + GateStore + LiveStore + Inspect
 {
 }
-impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + GateStore + Inspect>
-    Store for T
+impl<
+    T: LeaseStore
+        + NodeStore
+        + PlanStore
+        + LedgerStore
+        + ChangeStore
+        + StatsStore
+        + GateStore
+        + LiveStore
+        + Inspect,
+> Store for T
 {
 }

@@ -12,9 +12,11 @@ use super::pull::Puller;
 use super::streams::{ConsumerSpec, existing_stream};
 use super::{NatsBus, PUBLISH_TIMEOUT, lock};
 use crate::error::BusError;
-use crate::events::{AttemptReport, Event, EventDelivery, EventProgress, EventReader, EventWriter};
-use crate::subjects::{CONSUMER_SETTLE, EVENTS_ALL, STREAM_EVENTS, attempt_event};
-use crate::wire::event::{decode_event, encode_report, report_id};
+use crate::events::{
+    AttemptReport, Event, EventDelivery, EventProgress, EventReader, EventWriter, ProgressNote,
+};
+use crate::subjects::{CONSUMER_SETTLE, EVENTS_ALL, STREAM_EVENTS, attempt_event, progress_event};
+use crate::wire::event::{decode_event, encode_progress, encode_report, report_id};
 use crate::wire::headers::{Headers, MESSAGE_ID};
 
 /// An event in a settler's hands.
@@ -47,6 +49,10 @@ impl EventWriter for NatsBus {
             payload: encode_report(report),
         };
         self.link().store_only(message, PUBLISH_TIMEOUT).await.map(drop)
+    }
+
+    async fn note_progress(&self, note: &ProgressNote) -> Result<(), BusError> {
+        self.link().publish(progress_event(&note.queue), encode_progress(note)).await
     }
 }
 

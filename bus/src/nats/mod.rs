@@ -15,6 +15,7 @@ mod events;
 mod header_block;
 mod intake;
 mod link;
+mod logs;
 mod message;
 mod objects;
 mod pull;

@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use model::id::{Revision, RunId};
-use model::limits::{ERROR_BYTES_MAX, OUTPUT_BYTES_MAX};
+use model::limits::{ERROR_BYTES_MAX, OUTPUT_BYTES_MAX, PROGRESS_BYTES_MAX};
 use model::name::QueueId;
+use model::progress::{Fraction, Progress};
 use model::run::{AttemptEnd, Generation, Outcome, RunState};
 use model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::audit::decode_audit;
-use crate::events::{AttemptReport, Event};
+use crate::events::{AttemptReport, Event, ProgressNote};
 use crate::subjects::{AUDIT_EVENT, STREAM_RUNS, queue_of_consumer};
 
 const VERSION: u32 = 1;
@@ -37,6 +38,24 @@ struct AttemptV1 {
     executor: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     output: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ProgressV1 {
+    v: u32,
+    run_id: String,
+    queue: String,
+    generation: u32,
+    attempt: u32,
+    started_at: String,
+    at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fraction: Option<Fraction>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(default)]
+    executor: String,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +111,26 @@ pub fn encode_report(report: &AttemptReport) -> Bytes {
     serde_json::to_vec(&form).unwrap_or_default().into()
 }
 
+/// A note of progress as JSON. Its message is cut to its limit.
+#[must_use]
+pub fn encode_progress(note: &ProgressNote) -> Bytes {
+    let Progress { generation, attempt, started_at, at, fraction, message, executor } = &note.progress;
+    let form = ProgressV1 {
+        v: VERSION,
+        run_id: note.run_id.to_string(),
+        queue: note.queue.to_string(),
+        generation: generation.0,
+        attempt: *attempt,
+        started_at: started_at.to_string(),
+        at: at.to_string(),
+        fraction: *fraction,
+        message: message.as_deref().map(|text| bounded(text, PROGRESS_BYTES_MAX).into()),
+        executor: executor.clone(),
+    };
+    // Numbers and texts only: it can't fail; and if it did, the reader would count it as undecodable.
+    serde_json::to_vec(&form).unwrap_or_default().into()
+}
+
 /// An event as the stream holds it.
 #[must_use]
 pub fn decode_event(subject: &str, payload: &[u8]) -> Event {
@@ -101,6 +140,8 @@ pub fn decode_event(subject: &str, payload: &[u8]) -> Event {
         decode_report(payload).map(Event::Attempt)
     } else if subject == AUDIT_EVENT {
         decode_audit(payload).map(Event::Audit)
+    } else if subject.starts_with("ecron.event.progress.") {
+        decode_progress(payload).map(Event::Progress)
     } else {
         Err("unknown kind of event".into())
     };
@@ -122,14 +163,40 @@ fn decode_terminated(payload: &[u8]) -> Result<Event, String> {
     })
 }
 
-fn decode_report(payload: &[u8]) -> Result<AttemptReport, String> {
+fn check_version(payload: &[u8]) -> Result<(), String> {
     let version: Version = serde_json::from_slice(payload).map_err(|e| e.to_string())?;
-    if version.v != VERSION {
-        return Err(format!("version {}; this version of ecron reads only {VERSION}", version.v));
+    if version.v == VERSION {
+        Ok(())
+    } else {
+        Err(format!("version {}; this version of ecron reads only {VERSION}", version.v))
     }
+}
+
+fn instant(field: &str, text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|e| format!("{field}: failed to {e}"))
+}
+
+fn decode_progress(payload: &[u8]) -> Result<ProgressNote, String> {
+    check_version(payload)?;
+    let form: ProgressV1 = serde_json::from_slice(payload).map_err(|e| e.to_string())?;
+    Ok(ProgressNote {
+        run_id: form.run_id.parse::<RunId>().map_err(|e| format!("runId: failed to {e}"))?,
+        queue: form.queue.parse::<QueueId>().map_err(|e| format!("queue: {e}"))?,
+        progress: Progress {
+            generation: Generation(form.generation),
+            attempt: form.attempt,
+            started_at: instant("startedAt", &form.started_at)?,
+            at: instant("at", &form.at)?,
+            fraction: form.fraction,
+            message: form.message.map(|text| bounded(&text, PROGRESS_BYTES_MAX).into()),
+            executor: form.executor,
+        },
+    })
+}
+
+fn decode_report(payload: &[u8]) -> Result<AttemptReport, String> {
+    check_version(payload)?;
     let form: AttemptV1 = serde_json::from_slice(payload).map_err(|e| e.to_string())?;
-    let instant =
-        |field: &str, text: &str| text.parse::<Timestamp>().map_err(|e| format!("{field}: failed to {e}"));
     let state = |word: String| match RunState::from_word(&word) {
         Some(end) if end.is_end() => Ok(end),
         Some(_) | None => Err(format!("endsRun: {word:?} is no end of a run")),
@@ -190,6 +257,29 @@ mod tests {
         assert_eq!(encode_report(&report()), json);
         assert_eq!(decode_event(SUBJECT, json.as_bytes()), Event::Attempt(report()));
         assert_eq!(report_id(&report()), "billing/nightly-report@2026-11-22T06:45:00Z/1/3");
+    }
+
+    #[test]
+    fn the_json_of_a_note_of_progress_never_changes() {
+        let note = ProgressNote {
+            run_id: "billing/nightly-report@2026-11-22T06:45:00Z".parse().unwrap(),
+            queue: "billing/reports".parse().unwrap(),
+            progress: Progress {
+                generation: Generation(0),
+                attempt: 1,
+                started_at: "2026-11-22T06:45:00.250Z".parse().unwrap(),
+                at: "2026-11-22T06:45:09Z".parse().unwrap(),
+                fraction: Some(Fraction::from(0.4)),
+                message: Some("rows 4000/10000".into()),
+                executor: "host-1".into(),
+            },
+        };
+        let json = r#"{"v":1,"runId":"billing/nightly-report@2026-11-22T06:45:00Z","queue":"billing/reports","generation":0,"attempt":1,"startedAt":"2026-11-22T06:45:00.250Z","at":"2026-11-22T06:45:09Z","fraction":0.4,"message":"rows 4000/10000","executor":"host-1"}"#;
+        assert_eq!(encode_progress(&note), json);
+        assert_eq!(
+            decode_event("ecron.event.progress.billing.reports", json.as_bytes()),
+            Event::Progress(note)
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `ecron describe`: a job with its status, its spec and its last runs, for people.
 
-use planner::api::types::{JobRequest, JobView, RunView, RunsReply, RunsRequest};
+use planner::api::types::{JobRequest, JobView, RunView, RunningView, RunsReply, RunsRequest};
 
 use crate::args::{OneJobArgs, Servers};
 use crate::commands::job_name;
@@ -73,6 +73,7 @@ pub(crate) fn print_run(run: &RunView) -> Result<(), Failure> {
         ("Run", Some(run.run.clone())),
         ("State", Some(run.state.clone())),
         ("Reason", run.reason.clone()),
+        ("Running", run.running.as_ref().map(running)),
         ("Due", Some(run.due_at.clone())),
         ("Published", run.published_at.clone()),
         ("Started", run.started_at.clone()),
@@ -97,6 +98,15 @@ pub(crate) fn print_run(run: &RunView) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// `attempt 2 since 06:45:00Z on host-1; 40 % rows 4000/10000 (as of …)`.
+fn running(running: &RunningView) -> String {
+    let RunningView { attempt, since, executor, at, fraction, message } = running;
+    let fraction = fraction.map(|fraction| fraction.to_string());
+    let said: Vec<&str> = [fraction.as_deref(), message.as_deref()].into_iter().flatten().collect();
+    let said = if said.is_empty() { String::new() } else { format!("; {} (at {at})", said.join(" ")) };
+    format!("since {since}, attempt {attempt} on {executor}{said}")
 }
 
 /// How long the newest attempt took; empty if it didn't end.

@@ -8,6 +8,7 @@ pub(crate) mod describe;
 pub(crate) mod get;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod logs;
 pub(crate) mod next;
 pub(crate) mod objects;
 pub(crate) mod pause;
@@ -31,6 +32,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Executor(args) => roles::executor(&servers, &args).await,
         Command::Apply(args) => apply::run(&servers, &args).await,
         Command::Get(args) => get::run(&servers, &args).await,
+        Command::Logs(args) => logs::run(&servers, &args).await,
         Command::Describe(args) => describe::run(&servers, &args).await,
         Command::Delete(args) => delete::run(&servers, &args).await,
         Command::Pause(args) => pause::run(&servers, &args, pause::Turn::Pause).await,

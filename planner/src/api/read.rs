@@ -6,6 +6,7 @@ use model::declared::Declared;
 use model::id::Occurrence;
 use model::manifest::{self, encode};
 use model::name::{JobId, Name};
+use model::progress::Progress;
 use model::time::Timestamp;
 use store::ledger::RunRecord;
 use store::plan::JobRecord;
@@ -13,8 +14,8 @@ use store::{Store, StoreError};
 
 use super::Api;
 use super::types::{
-    ApiError, JobRequest, JobStatus, JobView, ListReply, ListRequest, RunRequest, RunView, RunsReply,
-    RunsRequest,
+    ApiError, JobRequest, JobStatus, JobView, ListReply, ListRequest, RunRequest, RunView, RunningView,
+    RunsReply, RunsRequest,
 };
 use super::write::job_id;
 use crate::install::declared;
@@ -116,8 +117,12 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let text = request?.run;
         let occurrence: Occurrence =
             text.parse().map_err(|problem| ApiError::refused(format!("{problem}")))?;
-        match self.store.run(self.shards.shard_of(&occurrence.job), &occurrence).await? {
-            Some(record) => Ok(run_view(&record)),
+        let shard = self.shards.shard_of(&occurrence.job);
+        match self.store.run(shard, &occurrence).await? {
+            Some(record) => {
+                let running = self.store.latest_progress(shard, &occurrence).await?;
+                Ok(RunView { running: running.map(running_view), ..run_view(&record) })
+            }
             None => Err(ApiError::not_found(&format!("a record of run {text}"))),
         }
     }
@@ -186,5 +191,17 @@ pub fn run_view(record: &RunRecord) -> RunView {
         reason: record.skip_reason.clone(),
         executor: record.executor.clone(),
         output: record.output.clone(),
+        running: None,
+    }
+}
+
+fn running_view(progress: Progress) -> RunningView {
+    RunningView {
+        attempt: progress.attempt,
+        since: progress.started_at.to_string(),
+        executor: progress.executor,
+        at: progress.at.to_string(),
+        fraction: progress.fraction,
+        message: progress.message,
     }
 }

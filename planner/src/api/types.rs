@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::object::ObjectKind;
+use model::progress::Fraction;
 use serde::{Deserialize, Serialize};
 
 /// The version of the API's bodies.
@@ -360,6 +361,25 @@ pub struct RunView {
     pub executor: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
+    /// The attempt that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<RunningView>,
+}
+
+/// An attempt that is under way: what it said of itself last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunningView {
+    pub attempt: u32,
+    pub since: String,
+    pub executor: String,
+    /// When it was heard of last.
+    pub at: String,
+    /// How far it has come, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<Fraction>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// `delete`: a job goes, with its history.

@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod gate;
 pub mod history;
 pub mod leases;
+pub mod live;
 pub mod overlap;
 pub mod plan;
 pub mod random;
@@ -125,6 +126,11 @@ macro_rules! conformance_tests {
                 only_the_newest_attempt_is_noted,
                 attempts_of_ended_runs_are_not_noted,
                 terms_are_remembered,
+            ];
+            live: [
+                the_newest_note_of_an_attempt_under_way_is_shown,
+                the_end_of_an_attempt_ends_its_notes,
+                nothing_is_noted_of_a_run_without_a_record,
             ];
             history: [
                 a_settlement_is_recorded_once,

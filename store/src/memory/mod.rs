@@ -8,6 +8,7 @@ mod gate;
 mod inspect;
 mod lease;
 mod ledger;
+mod live;
 mod overlap;
 mod plan;
 mod stats;
@@ -20,6 +21,7 @@ use model::gate::Gate;
 use model::id::{Entry, Occurrence};
 use model::misfire::Interruption;
 use model::name::{JobId, QueueId};
+use model::progress::Progress;
 use model::run::Generation;
 use model::shard::ShardId;
 use model::spec::HistoryLimits;
@@ -98,6 +100,7 @@ struct Shard {
     changes: BTreeMap<JobId, VecDeque<Change>>,
     interruptions: BTreeMap<(Timestamp, String), Interruption>,
     gates: BTreeMap<QueueId, Gate>,
+    live: BTreeMap<Occurrence, Progress>,
 }
 
 impl MemoryStore {

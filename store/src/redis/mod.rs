@@ -11,6 +11,7 @@ mod inspect;
 mod lease;
 mod ledger;
 mod link;
+mod live;
 mod node;
 mod plan;
 mod quarantine;
