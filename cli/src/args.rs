@@ -76,6 +76,7 @@ pub(crate) enum Command {
     /// Show everything about a job
     #[command(after_help = "Example:\n  ecron describe billing/nightly-report")]
     Describe(OneJobArgs),
+    Explain(crate::commands::explain::ExplainArgs),
     /// Delete jobs, calendars, namespaces or queues
     #[command(
         after_help = "Examples:\n  ecron delete billing/nightly-report\n  ecron delete -f examples/heartbeat.yaml\n  ecron delete calendar billing/de-holidays"
@@ -117,7 +118,9 @@ pub(crate) enum Command {
     Bench(crate::commands::bench::BenchArgs),
     /// Print a shell's completions
     #[command(after_help = "Example:\n  ecron completions bash > /etc/bash_completion.d/ecron")]
-    Completions { shell: clap_complete::Shell },
+    Completions {
+        shell: clap_complete::Shell,
+    },
     /// Print the versions of ecron and of its time zone database
     #[command(after_help = "Example:\n  ecron version")]
     Version,

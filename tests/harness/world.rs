@@ -150,6 +150,12 @@ impl World {
         Ok(())
     }
 
+    /// Asks the API, as a command does; answers with the whole envelope.
+    pub async fn ask(&self, verb: &str, request: serde_json::Value) -> Result<serde_json::Value> {
+        let api = Api::new(Arc::clone(&self.store), Arc::clone(&self.bus), self.clock.clone(), shards());
+        Ok(serde_json::from_slice(&api.answer(verb, request.to_string().as_bytes()).await)?)
+    }
+
     /// The process dies as it stands; its leases run out by themselves.
     pub fn crash(&mut self) {
         self.process = None;

@@ -5,6 +5,7 @@ pub(crate) mod bench;
 pub(crate) mod dead;
 pub(crate) mod delete;
 pub(crate) mod describe;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod import;
 pub(crate) mod inspect;
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Apply(args) => apply::run(&servers, &args).await,
         Command::Get(args) => get::run(&servers, &args).await,
         Command::Describe(args) => describe::run(&servers, &args).await,
+        Command::Explain(args) => Box::pin(explain::run(&servers, &args)).await,
         Command::Delete(args) => delete::run(&servers, &args).await,
         Command::Pause(args) => pause::run(&servers, &args, pause::Turn::Pause).await,
         Command::Resume(args) => pause::run(&servers, &args, pause::Turn::Resume).await,

@@ -4,6 +4,7 @@
 
 pub mod apply;
 mod calendars;
+pub mod explain;
 mod objects;
 mod pause;
 mod queues;
@@ -47,6 +48,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "list" => reply(self.list(parsed(body)).await),
             "runs" => reply(self.runs(parsed(body)).await),
             "run" => reply(self.run(parsed(body)).await),
+            "explain" => reply(self.explain(parsed(body)).await),
             "delete" => reply(self.delete(parsed(body)).await),
             "pause" => reply(self.pause(parsed(body)).await),
             "resume" => reply(self.resume(parsed(body)).await),
@@ -57,8 +59,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "pause-queue" => reply(self.set_queue_paused(parsed(body), true).await),
             "resume-queue" => reply(self.set_queue_paused(parsed(body), false).await),
             other => reply::<()>(Err(ApiError::refused(format!(
-                "know the verb {other:?}; there are apply, get, list, runs, run, delete, pause, resume, trigger, objects, \
-                 object, delete-object, pause-queue and resume-queue"
+                "know the verb {other:?}; there are apply, get, list, runs, run, explain, delete, pause, resume, trigger, \
+                 objects, object, delete-object, pause-queue and resume-queue"
             )))),
         };
         Bytes::from(answer)

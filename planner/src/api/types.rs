@@ -362,6 +362,50 @@ pub struct RunView {
     pub output: Option<String>,
 }
 
+/// `explain`: why an occurrence did, will or did not run. Without an instant: the last one and the next.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExplainRequest {
+    pub job: String,
+    /// RFC 3339, or a civil time in the job's zone: `2026-03-29 02:30`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainReply {
+    pub job: String,
+    pub explanations: Vec<ExplanationView>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplanationView {
+    pub at: String,
+    /// The same in the job's zone.
+    pub local: String,
+    /// `ran`, `failed`, `under-way`, `will-run`, `will-not-run`, `did-not-run` or `unknown`.
+    pub fate: String,
+    /// For programs: `suspended`, `nobody-pulls`, …
+    pub code: String,
+    /// For people: one sentence.
+    pub cause: String,
+    /// Every step on the way, in order; nothing comes after one that was refused.
+    pub steps: Vec<StepView>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepView {
+    pub step: String,
+    /// `done`, `missing`, `refused` or `open`.
+    pub status: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
 /// `delete`: a job goes, with its history.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

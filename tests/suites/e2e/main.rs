@@ -7,6 +7,7 @@ mod bare_clients;
 mod calendars;
 mod catch_up;
 mod executor_loss;
+mod explain;
 mod first_runs;
 mod jobs;
 mod retries;
