@@ -13,6 +13,7 @@ pub(crate) mod next;
 pub(crate) mod objects;
 pub(crate) mod pause;
 pub(crate) mod roles;
+pub(crate) mod runs;
 pub(crate) mod trigger;
 pub(crate) mod validate;
 

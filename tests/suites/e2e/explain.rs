@@ -199,7 +199,7 @@ async fn without_planner_or_dispatcher_explain_says_that_none_is_running() -> an
     let dispatcher = ground.role("dispatcher", &["dispatcher"]).await?;
     let next =
         |ms: i64| Timestamp::from_ms((harness::witness::now_ms() + ms).div_euclid(2_000) * 2_000).to_string();
-    expect(&cli, "why/tick", &next(20_000), "due-later", &["it is in the minute tier"]).await?;
+    expect(&cli, "why/tick", &next(40_000), "due-later", &["it is in the minute tier"]).await?;
     drop(dispatcher);
     expect(&cli, "why/tick", &next(6_000), "no-dispatcher", &["no dispatcher is running now"]).await?;
     drop(planner);
