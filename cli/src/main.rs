@@ -26,9 +26,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => {
-            // Nothing can be done about a closed terminal.
-            let _closed = problem.print();
-            return ExitCode::from(if problem.use_stderr() { 2 } else { 0 });
+            return refuse(&problem);
         }
     };
     output::trace(&cli.log, cli.log_json);
@@ -46,4 +44,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Says what is wrong with the arguments, or prints the help that was asked for.
+fn refuse(problem: &clap::Error) -> ExitCode {
+    if !problem.use_stderr() {
+        // Nothing can be done about a closed terminal.
+        let _closed = problem.print();
+        return ExitCode::SUCCESS;
+    }
+    // The usage line repeats what was given, and counts what came from the environment: where the servers are is noise.
+    let mut text = problem.render().to_string();
+    for given in [" --redis-url <URL>", " --nats-url <URL>", " --log <FILTER>", " --log-json"] {
+        text = text.replace(given, "");
+    }
+    eprint!("{text}");
+    ExitCode::from(2)
 }

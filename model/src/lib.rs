@@ -5,6 +5,7 @@ pub mod change;
 pub mod codes;
 pub mod declared;
 pub mod dispatch;
+pub mod explain;
 pub mod first;
 pub mod gate;
 pub mod id;

@@ -5,6 +5,7 @@ pub(crate) mod bench;
 pub(crate) mod dead;
 pub(crate) mod delete;
 pub(crate) mod describe;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod import;
 pub(crate) mod inspect;
@@ -13,6 +14,7 @@ pub(crate) mod next;
 pub(crate) mod objects;
 pub(crate) mod pause;
 pub(crate) mod roles;
+pub(crate) mod runs;
 pub(crate) mod trigger;
 pub(crate) mod validate;
 
@@ -34,6 +36,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Get(args) => get::run(&servers, &args).await,
         Command::Logs(args) => logs::run(&servers, &args).await,
         Command::Describe(args) => describe::run(&servers, &args).await,
+        Command::Explain(args) => Box::pin(explain::run(&servers, &args)).await,
         Command::Delete(args) => delete::run(&servers, &args).await,
         Command::Pause(args) => pause::run(&servers, &args, pause::Turn::Pause).await,
         Command::Resume(args) => pause::run(&servers, &args, pause::Turn::Resume).await,

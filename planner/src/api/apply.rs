@@ -75,8 +75,13 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let nodes: Vec<Node> = request.manifests.into_iter().map(Node::from_json).collect();
         let now = self.clock.now();
         let mut input = self.admit_all(&nodes, now).await?;
-        input.around.by = request.by;
-        if request.dry_run { Ok(input.as_valid()) } else { self.carry_out(input, now).await }
+        input.around.by.clone_from(&request.by);
+        if request.dry_run {
+            return Ok(input.as_valid());
+        }
+        let reply = self.carry_out(input, now).await?;
+        self.audit_applied(request.by.as_deref(), &reply).await;
+        Ok(reply)
     }
 
     async fn carry_out(&self, input: Input<'_>, now: Timestamp) -> Result<ApplyReply, ApiError> {

@@ -13,6 +13,7 @@ use store::plan::JobRecord;
 use store::{Store, StoreError};
 
 use super::Api;
+use super::stats::{attempt_view, stats_view};
 use super::types::{
     ApiError, JobRequest, JobStatus, JobView, ListReply, ListRequest, RunRequest, RunView, RunningView,
     RunsReply, RunsRequest,
@@ -37,6 +38,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let (record, last, broken) = self.standing(&job).await?;
         let mut view = self.view(&job, &stored, record.as_ref(), last.as_ref());
         view.status.condition = view.status.condition.or(broken);
+        view.status.stats = Some(stats_view(&self.store.stats(shard, &job).await?));
         Ok(view)
     }
 
@@ -120,8 +122,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let shard = self.shards.shard_of(&occurrence.job);
         match self.store.run(shard, &occurrence).await? {
             Some(record) => {
-                let running = self.store.latest_progress(shard, &occurrence).await?;
-                Ok(RunView { running: running.map(running_view), ..run_view(&record) })
+                let running = self.store.latest_progress(shard, &occurrence).await?.map(running_view);
+                let attempts = self.attempts(shard, &record).await?;
+                let attempt_log = attempts.iter().map(attempt_view).collect();
+                Ok(RunView { running, attempt_log, ..run_view(&record) })
             }
             None => Err(ApiError::not_found(&format!("a record of run {text}"))),
         }
@@ -192,6 +196,7 @@ pub fn run_view(record: &RunRecord) -> RunView {
         executor: record.executor.clone(),
         output: record.output.clone(),
         running: None,
+        attempt_log: vec![],
     }
 }
 

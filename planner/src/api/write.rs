@@ -23,7 +23,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 return Err(ApiError::not_found(&format!("the job {job}")));
             };
             match self.bus.delete_by(shard, &job, present.revision, by.as_deref()).await {
-                Ok(revision) => return Ok(DeleteReply { job: job.to_string(), revision: revision.0 }),
+                Ok(revision) => {
+                    self.audit(by.as_deref(), "delete", format!("job {job}"), None, None).await;
+                    return Ok(DeleteReply { job: job.to_string(), revision: revision.0 });
+                }
                 Err(bus::BusError::Conflict) => {}
                 Err(problem) => return Err(problem.into()),
             }
@@ -45,7 +48,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             // The run is planned; without the nudge the dispatcher finds it at its next poll.
             tracing::debug!(%problem, %job, "the nudge for a triggered run was lost");
         }
-        Ok(TriggerReply { run: model::id::Occurrence { job, due_at }.to_string() })
+        let run = model::id::Occurrence { job, due_at }.to_string();
+        self.audit(None, "trigger", format!("run {run}"), None, None).await;
+        Ok(TriggerReply { run })
     }
 }
 

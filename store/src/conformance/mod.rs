@@ -152,6 +152,7 @@ macro_rules! conformance_tests {
                 a_dead_letter_is_reopened_once,
                 a_reopened_run_ends_in_its_new_generation,
                 an_epoch_is_told_as_its_node,
+                an_entry_is_found_by_its_revision,
             ];
             changes: [
                 a_change_is_noted_with_its_install,
