@@ -65,7 +65,7 @@ struct Floor {
 
 impl NatsBus {
     fn settler(&self) -> Puller {
-        let new = || Puller::spawn(&self.shared.access, ConsumerSpec::shared(STREAM_EVENTS, CONSUMER_SETTLE));
+        let new = || Puller::spawn(&self.shared.access, ConsumerSpec::shared(STREAM_EVENTS, CONSUMER_SETTLE), Duration::ZERO);
         lock(&self.shared.settler).get_or_insert_with(new).clone()
     }
 }

@@ -5,11 +5,13 @@
 //! has a deadline and one mapping of errors; `pull` owns pull consumers, `reader` their connections, `sweep` removes
 //! what killed one.
 
+mod acks;
 mod api;
 mod cancel;
 mod checkpoints;
 mod connect;
 mod dead;
+mod desk;
 mod events;
 mod header_block;
 mod intake;
