@@ -21,6 +21,7 @@ mod objects;
 mod pull;
 mod queue;
 mod reader;
+mod reports;
 mod runs;
 mod specs;
 mod streams;
@@ -39,6 +40,7 @@ use crate::error::BusError;
 use link::Link;
 use pull::Puller;
 use reader::Access;
+use reports::Reporter;
 
 pub use cancel::NatsCancelNotice;
 pub use dead::LETTERS_PAGE_MAX;
@@ -107,6 +109,7 @@ struct Shared {
     options: Arc<NatsOptions>,
     /// One puller a consumer, made when it is first read.
     queues: Mutex<HashMap<QueueId, Puller>>,
+    reporter: Mutex<Option<Reporter>>,
     settler: Mutex<Option<Puller>>,
     intake: Mutex<Option<Puller>>,
     /// When each queue's consumer was last seen.
@@ -131,6 +134,7 @@ impl NatsBus {
                 access: Access { trusted, url: url.into(), options: options.clone() },
                 options,
                 queues: Mutex::default(),
+                reporter: Mutex::default(),
                 settler: Mutex::default(),
                 intake: Mutex::default(),
                 ensured: Mutex::default(),
