@@ -77,7 +77,8 @@ pub trait EventWriter: Send + Sync + 'static {
 pub trait EventReader: Send + Sync + 'static {
     type Delivery: EventDelivery;
 
-    /// Up to `limit` events of the settlers' shared consumer; waits up to `wait` for the first.
+    /// Events of the settlers' shared consumer; waits up to `wait` for the first. About `limit`: those that were
+    /// reported together come together. Each is acknowledged by itself, and comes again if it or one of those isn't.
     fn fetch_events(
         &self,
         limit: usize,

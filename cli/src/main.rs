@@ -18,6 +18,11 @@ use clap::Parser;
 
 use crate::args::Cli;
 
+/// A run is some hundreds of small allocations on many threads: with the C library's allocator they are a quarter of its
+/// CPU time (`docs/performance.md`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Before anything else: the re-executed helper that becomes a child process must not start a runtime.
     if let Some(code) = executor::child::run_if_asked() {

@@ -27,7 +27,7 @@ use crate::queue::{Delivery, QueueReader};
 use crate::runs::{Published, RunStream, StreamExtent};
 use crate::subjects::{QueueSubject, STREAM_RUNS, attempt_event, dead, log, progress_event, queue_consumer};
 use crate::wire::dead::{decode_letter, encode_letter, letter_id, queue_of, redrive_order};
-use crate::wire::event::{decode_event, encode_progress, encode_report, report_id};
+use crate::wire::event::{decode_events, encode_progress, encode_report, report_id};
 use crate::wire::headers::{Headers, MESSAGE_ID};
 use crate::wire::log::{decode_log, encode_log, log_id};
 use crate::wire::message_id;
@@ -307,10 +307,9 @@ impl EventReader for MemoryBus {
         let look = |state: &mut super::State, now: Timestamp| {
             let taken = state.event_hands.take(now, limit, after(now, ack_wait));
             let messages = &state.events.messages;
-            let found = taken.into_iter().filter_map(|(sequence, _)| {
-                messages
-                    .get(&sequence)
-                    .map(|stored| (sequence, decode_event(&stored.subject, &stored.payload)))
+            let found = taken.into_iter().flat_map(|(sequence, _)| {
+                let events = messages.get(&sequence).map(|m| decode_events(&m.subject, &m.payload));
+                events.into_iter().flatten().map(move |event| (sequence, event))
             });
             (found.collect::<Vec<_>>(), state.event_hands.next_visible())
         };
@@ -328,7 +327,8 @@ impl EventReader for MemoryBus {
 
     async fn watch_events(&self) -> Result<BoxStream<'static, Event>, BusError> {
         let received = self.shared.events.subscribe();
-        Ok(received_stream(received).map(|(subject, payload)| decode_event(&subject, &payload)).boxed())
+        let events = |(subject, payload): (String, Bytes)| stream::iter(decode_events(&subject, &payload));
+        Ok(received_stream(received).flat_map(events).boxed())
     }
 }
 
