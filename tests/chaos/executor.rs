@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bus::cancel::CancelListener;
 use bus::dead::{DeadLetter, Redriven, StoredDeadLetter};
 use bus::events::AttemptReport;
 use bus::nats::{NatsBus, NatsDelivery, NatsOptions};
 use bus::queue::Delivery;
 use bus::{BusError, DeadLetters, EventWriter, QueueReader};
 use executor_sdk::{Context, Executor, HandlerError};
+use futures_util::stream::BoxStream;
 use harness::witness::now_ms;
 use model::name::QueueId;
 
@@ -124,11 +126,19 @@ impl DeadLetters for Witnessed {
         self.bus.letter(number).await
     }
 
-    async fn redrive(&self, number: u64) -> Result<Redriven, BusError> {
-        self.bus.redrive(number).await
+    async fn resend(&self, stored: &StoredDeadLetter) -> Result<Redriven, BusError> {
+        self.bus.resend(stored).await
     }
 
     async fn purge(&self, number: u64) -> Result<bool, BusError> {
         self.bus.purge(number).await
+    }
+}
+
+impl CancelListener for Witnessed {
+    type Notice = <NatsBus as CancelListener>::Notice;
+
+    async fn cancels(&self, queue: &QueueId) -> Result<BoxStream<'static, Self::Notice>, BusError> {
+        self.bus.cancels(queue).await
     }
 }
