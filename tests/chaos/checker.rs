@@ -83,6 +83,8 @@ struct Run {
 
 struct Check<'a> {
     evidence: &'a Evidence,
+    /// Runs that had to be.
+    must: BTreeSet<String>,
     runs: BTreeMap<&'a str, Run>,
     verdict: Verdict,
 }
@@ -90,7 +92,8 @@ struct Check<'a> {
 /// Judges.
 #[must_use]
 pub(crate) fn check(evidence: &Evidence) -> Verdict {
-    let mut check = Check { evidence, runs: collect(evidence), verdict: Verdict::default() };
+    let mut check =
+        Check { evidence, must: BTreeSet::new(), runs: collect(evidence), verdict: Verdict::default() };
     check.faults();
     check.occurrences();
     check.messages();
@@ -239,6 +242,7 @@ impl<'a> Check<'a> {
                 self.tell(sort, index + 1, what);
             }
         }
+        self.must = must;
     }
 
     /// Ad-hoc work by its token, and when each job was triggered. Triggered runs whose ids are known join `must`.
@@ -379,7 +383,8 @@ impl<'a> Check<'a> {
         let healed_ms = self.evidence.faults.iter().map(|fault| fault.until_ms).max().unwrap_or(i64::MIN);
         let mut lateness: Vec<i64> = Vec::new();
         let mut slowest = None;
-        for (id, run) in self.runs.iter().filter(|(_, run)| run.due_ms <= self.evidence.until_ms) {
+        // What only may run was perhaps paused, and is caught up later: no measure of recovery.
+        for (id, run) in self.runs.iter().filter(|(id, _)| self.must.contains(**id)) {
             let Some((first_ms, _)) = run.begins.first() else { continue };
             lateness.push(first_ms - run.due_ms);
             if first_ms - run.due_ms > LATE_MS && *first_ms > healed_ms && healed_ms > i64::MIN {

@@ -90,14 +90,26 @@ impl Timeline {
             let settled = |step: &Step| step.certain_ms.is_some_and(|at| at + ACTIVATE_MS <= due_ms);
             asked[index + 1..].iter().any(settled)
         };
-        let may = asked.iter().enumerate().any(|(index, step)| runs(step) && !gone(index));
+        // What a pause missed is caught up when it ends, if the job says so.
+        let resumed = later.iter().any(runs);
+        let paused = |step: &Step| {
+            step.declared.as_ref().is_some_and(|spec| spec.suspended && is_instant(spec, due_ms))
+        };
+        let may = asked
+            .iter()
+            .enumerate()
+            .any(|(index, step)| (runs(step) || (resumed && paused(step))) && !gone(index));
         if may { Call::May } else { Call::Never }
     }
 }
 
 fn names(declared: &Declared, due_ms: i64) -> bool {
+    !declared.suspended && is_instant(declared, due_ms)
+}
+
+fn is_instant(declared: &Declared, due_ms: i64) -> bool {
     let by_interval = declared.every_ms.is_some_and(|every_ms| due_ms.rem_euclid(every_ms) == 0);
-    !declared.suspended && (by_interval || declared.at_ms.contains(&due_ms))
+    by_interval || declared.at_ms.contains(&due_ms)
 }
 
 #[cfg(test)]
@@ -144,6 +156,26 @@ mod tests {
             ("maybe deleted", vec![created(Done), apply(9_000, 10_000, None, Unknown)], 60_000, May),
             ("the deletion failed", vec![created(Done), apply(9_000, 10_000, None, Failed)], 60_000, Must),
             ("suspended", vec![created(Done), apply(9_000, 10_000, suspended(), Done)], 60_000, Never),
+            (
+                "suspended, and resumed later",
+                vec![
+                    created(Done),
+                    apply(9_000, 10_000, suspended(), Done),
+                    apply(70_000, 70_100, two(), Done),
+                ],
+                60_000,
+                May,
+            ),
+            (
+                "suspended, and resumed with another schedule",
+                vec![
+                    created(Done),
+                    apply(9_000, 10_000, suspended(), Done),
+                    apply(70_000, 70_100, six(), Done),
+                ],
+                62_000,
+                Never,
+            ),
             ("edited, named by both", vec![created(Done), apply(9_000, 13_000, six(), Done)], 12_000, Must),
             (
                 "edited, named by the old one",
