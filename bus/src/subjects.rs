@@ -3,7 +3,7 @@
 //! Names of namespaces and queues have the alphabet of a DNS label (`model::name`), so they are put into subjects and
 //! consumer names as they are, and `_` separates without ambiguity.
 
-use model::name::{CalendarId, JobId, Name, QueueId};
+use model::name::{BackfillId, CalendarId, JobId, Name, QueueId};
 use model::object::{ObjectKey, ObjectKind};
 use model::shard::ShardId;
 
@@ -155,6 +155,7 @@ pub fn object_key(key: &ObjectKey) -> String {
     let kind = key.kind().word();
     match key {
         ObjectKey::Calendar(id) => format!("{kind}.{}.{}", id.namespace, id.name),
+        ObjectKey::Backfill(id) => format!("{kind}.{}.{}", id.namespace, id.name),
         ObjectKey::Namespace(name) => format!("{kind}.{name}"),
     }
 }
@@ -164,8 +165,8 @@ pub fn object_key(key: &ObjectKey) -> String {
 pub fn object_keys(kind: ObjectKind, namespace: Option<&Name>) -> String {
     let word = kind.word();
     match (kind, namespace) {
-        (ObjectKind::Calendar, Some(namespace)) => format!("{word}.{namespace}.*"),
-        (ObjectKind::Calendar, None) => format!("{word}.*.*"),
+        (ObjectKind::Calendar | ObjectKind::Backfill, Some(namespace)) => format!("{word}.{namespace}.*"),
+        (ObjectKind::Calendar | ObjectKind::Backfill, None) => format!("{word}.*.*"),
         (ObjectKind::Namespace, Some(namespace)) => format!("{word}.{namespace}"),
         (ObjectKind::Namespace, None) => format!("{word}.*"),
     }
@@ -179,6 +180,8 @@ pub fn parse_object_key(key: &str) -> Option<ObjectKey> {
     let namespace = Name::new(tokens.next()?).ok()?;
     let object = if kind == ObjectKind::Calendar.word() {
         ObjectKey::Calendar(CalendarId { namespace, name: Name::new(tokens.next()?).ok()? })
+    } else if kind == ObjectKind::Backfill.word() {
+        ObjectKey::Backfill(BackfillId { namespace, name: Name::new(tokens.next()?).ok()? })
     } else if kind == ObjectKind::Namespace.word() {
         ObjectKey::Namespace(namespace)
     } else {

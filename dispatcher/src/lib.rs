@@ -1,6 +1,7 @@
 //! The dispatcher: due occurrences → runs, and reported outcomes → settlements.
 //!
 //! - `shard`: one pass over one shard: take → decide → publish → confirm;
+//! - `asked`: what a triggered or backfilled run brings along;
 //! - `order`: a job's spec into the message of one run;
 //! - `barrier`: outcomes first, whenever it is unknown what was published;
 //! - `settle`: events into run records and history;
@@ -10,6 +11,7 @@
 //!
 //! A dispatcher never computes when a job is due; it only asks whether a schedule still names an instant.
 
+mod asked;
 pub mod barrier;
 pub mod checkpoint;
 pub mod jobs;

@@ -17,10 +17,12 @@ use model::name::JobId;
 use model::run::Generation;
 use model::time::Timestamp;
 use store::StoreError;
+use store::control::ControlStore;
 use store::ledger::{LedgerStore, Sent, Skip, TakenEntry};
 use store::ownership::Lease;
 use store::plan::PlanStore;
 
+use crate::asked::Asked;
 use crate::barrier::Barrier;
 use crate::jobs::{Jobs, KnownJob};
 use crate::order::publication;
@@ -77,11 +79,13 @@ pub struct ShardDispatch<S, B> {
     pub(crate) last_problem: Option<String>,
     /// Entries due up to here may have been published by somebody who couldn't tell us.
     unresolved: bool,
+    /// What the runs that are being published bring along.
+    asked: Asked,
 }
 
 impl<S, B> ShardDispatch<S, B>
 where
-    S: PlanStore + LedgerStore,
+    S: PlanStore + LedgerStore + ControlStore,
     B: RunStream + EventReader,
 {
     #[must_use]
@@ -106,6 +110,7 @@ where
             recovered_until: None,
             last_problem: None,
             unresolved: true,
+            asked: Asked::default(),
         }
     }
 
@@ -258,6 +263,7 @@ where
         if !drops.is_empty() {
             self.store.drop_entries(shard, self.lease.epoch, &drops).await?;
         }
+        self.asked = Asked::of_entries(&*self.store, shard, &publish, now).await?;
         self.publish(publish, report).await
     }
 
@@ -292,7 +298,9 @@ where
         let publications: Vec<Publication> = batch
             .iter()
             .map(|(entry, job)| {
-                publication(entry.occurrence.clone(), job, &self.message_id_key, Generation(0), 0, now)
+                let run = &entry.occurrence;
+                self.asked
+                    .apply(run, publication(run.clone(), job, &self.message_id_key, Generation(0), 0, now))
             })
             .collect();
         let answers = self.bus.publish(publications).await;

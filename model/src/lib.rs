@@ -1,5 +1,6 @@
 //! ecron's words and rules. No async, no IO, no clock, no randomness: every decision is a function over data.
 
+pub mod backfill;
 pub mod bucket;
 pub mod declared;
 pub mod dispatch;
@@ -13,6 +14,7 @@ pub mod object;
 pub mod overlap;
 pub mod pause;
 pub mod plan;
+pub mod preview;
 pub mod priority;
 pub mod quota;
 pub mod rate;
@@ -20,5 +22,6 @@ pub mod retry;
 pub mod run;
 pub mod schedule;
 pub mod shard;
+pub mod simulate;
 pub mod spec;
 pub mod time;

@@ -57,3 +57,11 @@ pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 pub const DEFER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Shards a cluster may have.
 pub const SHARDS_MAX: u16 = 1024;
+/// How long a trigger's idempotency key is remembered.
+pub const TRIGGER_KEY_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Runs of one backfill that may be under way at once.
+pub const BACKFILL_ACTIVE_MAX: u32 = 100;
+/// Occurrences in the range of one backfill.
+pub const BACKFILL_RUNS_MAX: u32 = 100_000;
+/// How long a backfill that has ended is kept.
+pub const BACKFILL_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);

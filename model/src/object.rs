@@ -2,13 +2,15 @@
 
 use std::fmt;
 
-use crate::name::{CalendarId, FullNameError, Name};
+use crate::name::{BackfillId, CalendarId, FullNameError, Name};
 
 /// The kinds of object beside jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ObjectKind {
     Calendar,
     Namespace,
+    /// Made by a request of its own, not by a manifest.
+    Backfill,
 }
 
 impl ObjectKind {
@@ -18,6 +20,7 @@ impl ObjectKind {
         match self {
             Self::Calendar => "Calendar",
             Self::Namespace => "Namespace",
+            Self::Backfill => "Backfill",
         }
     }
 
@@ -27,6 +30,7 @@ impl ObjectKind {
         match self {
             Self::Calendar => "calendar",
             Self::Namespace => "namespace",
+            Self::Backfill => "backfill",
         }
     }
 }
@@ -36,6 +40,7 @@ impl ObjectKind {
 pub enum ObjectKey {
     Calendar(CalendarId),
     Namespace(Name),
+    Backfill(BackfillId),
 }
 
 impl ObjectKey {
@@ -46,6 +51,7 @@ impl ObjectKey {
     pub fn parse(kind: ObjectKind, text: &str) -> Result<Self, FullNameError> {
         match kind {
             ObjectKind::Calendar => text.parse().map(Self::Calendar),
+            ObjectKind::Backfill => text.parse().map(Self::Backfill),
             ObjectKind::Namespace => Name::new(text).map(Self::Namespace).map_err(FullNameError::Name),
         }
     }
@@ -55,6 +61,7 @@ impl ObjectKey {
         match self {
             Self::Calendar(_) => ObjectKind::Calendar,
             Self::Namespace(_) => ObjectKind::Namespace,
+            Self::Backfill(_) => ObjectKind::Backfill,
         }
     }
 
@@ -63,6 +70,7 @@ impl ObjectKey {
     pub fn namespace(&self) -> &Name {
         match self {
             Self::Calendar(id) => &id.namespace,
+            Self::Backfill(id) => &id.namespace,
             Self::Namespace(name) => name,
         }
     }
@@ -72,6 +80,7 @@ impl ObjectKey {
     pub fn name(&self) -> String {
         match self {
             Self::Calendar(id) => id.to_string(),
+            Self::Backfill(id) => id.to_string(),
             Self::Namespace(name) => name.to_string(),
         }
     }

@@ -124,6 +124,24 @@ pub fn history(shard: ShardId, job: &JobId, kind: History) -> String {
     format!("ecron:{{{shard}}}:history:{job}:{}", kind.as_str())
 }
 
+/// string with a time to live: the due instant (ms) of the run that was triggered first with this key.
+#[must_use]
+pub fn trigger(shard: ShardId, job: &JobId, key: &str) -> String {
+    format!("ecron:{{{shard}}}:trigger:{job}~{key}")
+}
+
+/// hash: run id → message body, of triggered runs that have one of their own and haven't ended.
+#[must_use]
+pub fn overrides(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:overrides")
+}
+
+/// hash: run id → `<backfill>`, and behind it how the run ended (`succeeded`, `failed`, `skipped`) until it is counted.
+#[must_use]
+pub fn backfill_runs(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:backfill-runs")
+}
+
 /// zset: `<bucket> <member>` → when it was put here (ms). Members that nobody could read, for an operator to look at.
 #[must_use]
 pub fn quarantine(shard: ShardId) -> String {
@@ -154,6 +172,9 @@ mod tests {
             run(shard, &occurrence),
             history(shard, &occurrence.job, History::Failed),
             quarantine(shard),
+            trigger(shard, &occurrence.job, "order-17"),
+            overrides(shard),
+            backfill_runs(shard),
         ];
         let expected = [
             "horizon",
@@ -170,6 +191,9 @@ mod tests {
             "run:billing/nightly-report@2026-11-22T06:45:17Z",
             "history:billing/nightly-report:failed",
             "quarantine",
+            "trigger:billing/nightly-report~order-17",
+            "overrides",
+            "backfill-runs",
         ];
         assert_eq!(keys.to_vec(), expected.map(|key| format!("ecron:{{07}}:{key}")).to_vec());
         assert_eq!(terminated(17), "ecron:terminated:17");

@@ -3,6 +3,7 @@
 //! Small traits by need; `redis` and `memory` implement all of them and pass one conformance suite. Every write that
 //! acts for a shard carries the epoch of the caller's lease, and changes nothing if that isn't the newest.
 
+pub mod control;
 pub mod error;
 pub mod inspect;
 pub mod keys;
@@ -18,6 +19,7 @@ pub mod redis;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use control::ControlStore;
 pub use error::StoreError;
 pub use inspect::Inspect;
 pub use lease::LeaseStore;
@@ -26,5 +28,5 @@ pub use node::NodeStore;
 pub use plan::PlanStore;
 
 /// Everything at once, for whoever assembles a node.
-pub trait Store: LeaseStore + NodeStore + PlanStore + LedgerStore + Inspect {}
-impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + Inspect> Store for T {}
+pub trait Store: LeaseStore + NodeStore + PlanStore + LedgerStore + ControlStore + Inspect {}
+impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + ControlStore + Inspect> Store for T {}

@@ -25,6 +25,7 @@ use model::shard::{ShardCount, ShardId};
 use model::spec::JobSpec;
 use model::time::Timestamp;
 use planner::api::Api;
+use planner::backfill::BackfillError;
 use planner::feed::Feed;
 use planner::pass::{DeclaredCache, plan_shard};
 use store::StoreError;
@@ -63,6 +64,8 @@ pub struct World {
     settler: Settler<MemoryStore, MemoryBus>,
     /// When each run was started by an executor.
     pub started: BTreeMap<RunId, Vec<Timestamp>>,
+    /// What each run was given, the last time.
+    pub payloads: BTreeMap<RunId, Vec<u8>>,
 }
 
 fn shards() -> ShardCount {
@@ -79,7 +82,16 @@ impl World {
         let store = Arc::new(MemoryStore::new(reading()));
         let bus = Arc::new(MemoryBus::new(reading(), Duration::from_secs(30)));
         let settler = Settler::new(Arc::clone(&store), Arc::clone(&bus), clock.clone(), shards());
-        Ok(Self { clock, store, bus, process: None, processes_begun: 0, settler, started: BTreeMap::new() })
+        Ok(Self {
+            clock,
+            store,
+            bus,
+            process: None,
+            processes_begun: 0,
+            settler,
+            started: BTreeMap::new(),
+            payloads: BTreeMap::new(),
+        })
     }
 
     /// Declares a job as the API does; answers with when its schedule begins to count.
@@ -168,6 +180,8 @@ impl World {
         for lease in process.leases.values() {
             plan_shard(&*self.store, lease.shard, lease.epoch, &process.cache, now).await?;
         }
+        let leases: Vec<Lease> = process.leases.values().cloned().collect();
+        planner::backfill::pass(&*self.store, &*self.bus, &leases, shards(), now).await?;
         self.settler.run_once(Duration::ZERO).await?;
         for shard in process.shards.values_mut() {
             while shard.run_once(now).await?.more {}
@@ -221,7 +235,9 @@ impl World {
         for delivery in self.bus.fetch(&queue, BATCH, Duration::ZERO).await? {
             let order = delivery.order().clone()?;
             ensure!(order.due_at <= now, "{} was started at {now}, before it was due", order.run_id);
+            ensure!(order.start_by.is_none_or(|start_by| now <= start_by), "{} came too late", order.run_id);
             self.started.entry(order.run_id.clone()).or_default().push(now);
+            self.payloads.insert(order.run_id.clone(), delivery.payload().to_vec());
             let end = AttemptEnd {
                 attempt: 1,
                 outcome: Outcome::Succeeded,
@@ -271,4 +287,5 @@ fn is_passing(problem: &anyhow::Error) -> bool {
             problem.downcast_ref::<PassError>(),
             Some(PassError::Store(StoreError::Fenced | StoreError::Failed(_)) | PassError::OutcomesBehind)
         )
+        || matches!(problem.downcast_ref(), Some(BackfillError::Store(StoreError::Fenced)))
 }

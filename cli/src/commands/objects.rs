@@ -32,13 +32,14 @@ pub(crate) fn kind(word: &str) -> Option<ObjectKind> {
     match word {
         "calendar" | "calendars" => Some(ObjectKind::Calendar),
         "namespace" | "namespaces" => Some(ObjectKind::Namespace),
+        "backfill" | "backfills" => Some(ObjectKind::Backfill),
         _ => None,
     }
 }
 
 /// The full name of an object from `NAME` or `NS/NAME`.
 pub(crate) fn named(kind: ObjectKind, name: &str, namespace: &str) -> Result<ObjectKey, Failure> {
-    let is_bare = kind == ObjectKind::Calendar && !name.contains('/');
+    let is_bare = kind != ObjectKind::Namespace && !name.contains('/');
     let full = if is_bare { format!("{namespace}/{name}") } else { name.to_owned() };
     ObjectKey::parse(kind, &full)
         .map_err(|problem| Failure::input(format!("failed to read {} {full:?}: {problem}", kind.word())))

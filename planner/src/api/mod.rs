@@ -3,9 +3,11 @@
 //! `types` are the forms that cross NATS (see docs/protocol.md); one file per group of verbs decides and carries out.
 
 pub mod apply;
+mod backfill;
 mod calendars;
 mod objects;
 mod pause;
+mod preview;
 pub mod read;
 pub mod types;
 pub mod write;
@@ -49,13 +51,17 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "delete" => reply(self.delete(parsed(body)).await),
             "pause" => reply(self.pause(parsed(body)).await),
             "resume" => reply(self.resume(parsed(body)).await),
+            "catch-up" => reply(self.catch_up(parsed(body)).await),
+            "backfill" => reply(self.backfill(parsed(body)).await),
+            "backfills" => reply(self.backfills(parsed(body)).await),
+            "cancel-backfill" => reply(self.cancel_backfill(parsed(body)).await),
             "trigger" => reply(self.trigger(parsed(body)).await),
             "objects" => reply(self.objects(parsed(body)).await),
             "object" => reply(self.object(parsed(body)).await),
             "delete-object" => reply(self.delete_object(parsed(body)).await),
             other => reply::<()>(Err(ApiError::refused(format!(
-                "know the verb {other:?}; there are apply, get, list, runs, run, delete, pause, resume, trigger, objects, \
-                 object and delete-object"
+                "know the verb {other:?}; there are apply, get, list, runs, run, delete, pause, resume, catch-up, trigger, backfill, backfills, \
+                 cancel-backfill, objects, object and delete-object"
             )))),
         };
         Bytes::from(answer)

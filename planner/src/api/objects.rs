@@ -18,6 +18,7 @@ use super::types::{
     ApiError, AppliedJob, AppliedObject, ApplyAction, DeleteObjectReply, ErrorKind, ObjectRequest,
     ObjectView, ObjectsReply, ObjectsRequest,
 };
+use crate::backfill;
 use crate::service::PlannerBus;
 
 /// Objects in a page of `objects`, at most and unless asked for fewer.
@@ -238,6 +239,11 @@ fn read(stored: &StoredObject) -> Option<Object> {
 }
 
 fn view(key: &ObjectKey, stored: &StoredObject) -> ObjectView {
+    if let ObjectKey::Backfill(id) = key {
+        let summary = backfill::from_bytes(id, &stored.value)
+            .map_or_else(|| "unreadable".into(), |one| backfill::summary(&one));
+        return ObjectView { summary, ..plain_view(key, stored) };
+    }
     let summary = match read(stored) {
         Some(Object::Calendar(spec)) if spec.calendar.exclude.len() == 1 => "1 entry".into(),
         Some(Object::Calendar(spec)) => format!("{} entries", spec.calendar.exclude.len()),
@@ -250,11 +256,15 @@ fn view(key: &ObjectKey, stored: &StoredObject) -> ObjectView {
         }
         Some(Object::Job(_)) | None => "unreadable: apply it again".into(),
     };
+    ObjectView { summary, ..plain_view(key, stored) }
+}
+
+fn plain_view(key: &ObjectKey, stored: &StoredObject) -> ObjectView {
     ObjectView {
         kind: key.kind(),
         name: key.name(),
         revision: stored.revision.0,
-        summary,
+        summary: String::new(),
         manifest: None,
         jobs: vec![],
         jobs_more: 0,

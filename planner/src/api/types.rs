@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use model::object::ObjectKind;
 use serde::{Deserialize, Serialize};
 
+mod operate;
+
+pub use operate::*;
+
 /// The version of the API's bodies.
 pub const API_VERSION: u32 = 1;
 
@@ -144,34 +148,11 @@ pub enum ApplyAction {
     Failed,
 }
 
-/// `get`, `delete`, `trigger`: one job by its full name.
+/// `get`, `delete`: one job by its full name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobRequest {
     pub job: String,
-}
-
-/// `pause` and `resume`: a job (`billing/nightly-report`) or a namespace (`billing`).
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PauseRequest {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Who asks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
-}
-
-/// `pause-queue` and `resume-queue`: `billing/reports`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct QueuePauseRequest {
-    pub queue: String,
-    /// Who asks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
 }
 
 /// `object` and `delete-object`: a calendar (`billing/de-holidays`) or a namespace (`billing`).
@@ -348,10 +329,4 @@ pub struct RunView {
 pub struct DeleteReply {
     pub job: String,
     pub revision: u64,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TriggerReply {
-    /// The run that was started.
-    pub run: String,
 }

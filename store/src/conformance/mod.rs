@@ -7,6 +7,7 @@
 #![allow(clippy::missing_panics_doc, missing_docs, reason = "the names of the cases say what they require")]
 
 pub mod attempts;
+pub mod control;
 pub mod dispatch;
 pub mod history;
 pub mod leases;
@@ -103,6 +104,13 @@ macro_rules! conformance_tests {
                 only_the_newest_attempt_is_noted,
                 attempts_of_ended_runs_are_not_noted,
                 terms_are_remembered,
+            ];
+            control: [
+                a_trigger_takes_the_next_free_millisecond,
+                a_key_names_one_run_of_a_job,
+                a_payload_is_kept_until_its_run_ends,
+                a_backfill_starts_what_has_no_run_yet,
+                the_end_of_a_backfills_run_is_kept_until_it_is_counted,
             ];
             history: [
                 a_settlement_is_recorded_once,

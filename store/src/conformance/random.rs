@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use model::bucket::{Placed, Tier};
-use model::id::{Entry, Revision};
+use model::id::{Entry, Key, Revision};
 use model::run::{Generation, Outcome, RunState, SkipReason};
 use model::shard::ShardId;
 use model::spec::HistoryLimits;
@@ -14,11 +14,12 @@ use model::time::Timestamp;
 
 use super::Fixture;
 use super::world::{TTL, at, attempt, entry, install, job, occurrence, record, settlement};
+use crate::control::{BackfillRun, Trigger};
 use crate::error::StoreError;
 use crate::lease::{Epoch, LeaseReply, Role};
 use crate::ledger::{RunRecord, Sent, Skip, TakenEntry};
 use crate::plan::{Advance, Cursor, Waiting};
-use crate::{Inspect, LeaseStore, LedgerStore, PlanStore};
+use crate::{ControlStore, Inspect, LeaseStore, LedgerStore, PlanStore};
 
 const JOBS: [&str; 3] = ["a/a", "a/a-b", "b/c"];
 const SHARD: ShardId = ShardId(3);
@@ -106,6 +107,19 @@ enum Op {
         job: &'static str,
         due_at: Timestamp,
     },
+    Trigger {
+        job: &'static str,
+        due_at: Timestamp,
+        /// 0: none.
+        key: u64,
+        payload: bool,
+    },
+    Backfill {
+        job: &'static str,
+        dues: Vec<Timestamp>,
+    },
+    /// Forgets the backfills' runs that have ended.
+    CountBackfilled,
     Take {
         until: Timestamp,
         limit: usize,
@@ -186,7 +200,15 @@ impl Op {
                 minutes: (0..4).map(|_| random.instants(5)).collect(),
                 skipped: random.instants(2),
             },
-            34..40 => Self::Insert { job: name, due_at: random.instant() },
+            34..35 => Self::Insert { job: name, due_at: random.instant() },
+            35..37 => Self::Trigger {
+                job: name,
+                due_at: random.instant(),
+                key: random.below(3),
+                payload: random.chance(50),
+            },
+            37..39 => Self::Backfill { job: name, dues: random.instants(6) },
+            39..40 => Self::CountBackfilled,
             40..65 => Self::Take {
                 until: random.instant(),
                 limit: usize::try_from(random.below(12) + 1).unwrap(),
@@ -297,6 +319,26 @@ impl<F: Fixture> Side<'_, F> {
             Op::Insert { job: name, due_at } => {
                 format!("{:?}", store.insert(SHARD, &job(name), *due_at).await)
             }
+            Op::Trigger { job: name, due_at, key, payload } => {
+                let key = (*key > 0).then(|| Key::new(&format!("key-{key}")).unwrap());
+                let payload = payload.then(|| format!("\"{due_at}\""));
+                let trigger = Trigger { job: job(name), due_at: *due_at, key, payload };
+                let triggered = store.trigger(SHARD, &trigger).await;
+                let due_at = triggered.clone().ok().flatten().map_or(*due_at, |triggered| triggered.due_at);
+                let asked = store.asked_for(SHARD, &[occurrence(name, due_at)]).await;
+                format!("{triggered:?}{asked:?}")
+            }
+            Op::Backfill { job: name, dues } => {
+                let backfill = "a/backfill".parse().unwrap();
+                let started =
+                    store.start_backfilled(SHARD, self.planner(), &backfill, &job(name), dues).await;
+                format!("{started:?}{:?}", self.backfilled().await)
+            }
+            Op::CountBackfilled => {
+                let ended = self.backfilled().await.into_iter().filter(|run| run.end.is_some());
+                let ended: Vec<_> = ended.map(|run| run.occurrence).collect();
+                format!("{:?}", store.forget_backfill_runs(SHARD, self.planner(), &ended).await)
+            }
             Op::Take { until, limit, actions, worry_ms, reason } => {
                 let taken = store.take(SHARD, self.dispatcher(), *until, *limit).await;
                 let taken = taken.map(|mut taken| {
@@ -374,6 +416,12 @@ impl<F: Fixture> Side<'_, F> {
         Ok(())
     }
 
+    async fn backfilled(&self) -> Vec<BackfillRun> {
+        let mut runs = self.fixture.store().backfill_runs(SHARD).await.unwrap();
+        runs.sort_by(|a, b| a.occurrence.cmp(&b.occurrence));
+        runs
+    }
+
     /// Everything that can be seen of the shard.
     async fn look(&self) -> String {
         let store = self.fixture.store();
@@ -385,7 +433,7 @@ impl<F: Fixture> Side<'_, F> {
             let runs: Vec<_> = runs.into_iter().map(|run| RunRecord { epoch: None, ..run }).collect();
             let _ = write!(all, "{runs:#?}");
         }
-        let _ = write!(all, "{:#?}", Inspect::sent(store, SHARD, 500).await);
+        let _ = write!(all, "{:#?}{:#?}", Inspect::sent(store, SHARD, 500).await, self.backfilled().await);
         all
     }
 }

@@ -3,6 +3,7 @@
 //! One state behind one lock, so every operation is atomic; time comes from an injected clock. The conformance suite
 //! runs on both. Keep this the plainer of the two: it is also the specification of what the scripts do.
 
+mod control;
 mod inspect;
 mod lease;
 mod ledger;
@@ -77,6 +78,7 @@ struct Shard {
     minutes: Sorted<Entry>,
     sent: Sorted<Occurrence>,
     runs: BTreeMap<Occurrence, StoredRun>,
+    asked: control::Asked,
 }
 
 impl MemoryStore {

@@ -259,6 +259,7 @@ impl Shard {
             ended_at: Some(at),
         };
         self.runs.insert(occurrence.clone(), StoredRun { record, republished: 0 });
+        self.note_end(occurrence, History::Skipped);
         self.trim(&occurrence.job, History::Skipped);
     }
 }
