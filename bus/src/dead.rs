@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use bytes::Bytes;
+use model::id::{Revision, RunId};
+use model::run::Generation;
 use model::time::Timestamp;
 
 use crate::error::BusError;
@@ -21,6 +23,8 @@ pub enum DeadReason {
     MalformedHeaders,
     /// A bare client ended it by `term`.
     Terminated,
+    /// The whole run was to have ended by an instant that came first.
+    DeadlineExceeded,
 }
 
 /// A message on its way into the dead-letter stream: the original, and what happened to it.
@@ -50,7 +54,7 @@ pub struct StoredDeadLetter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Redriven {
     /// Published again under the next generation (or, ad hoc, as a new message), and no longer a dead letter.
-    Sent { run_id: String, sequence: u64 },
+    Sent { run_id: RunId, revision: Revision, generation: Generation, sequence: u64 },
     /// No letter with that number.
     NotFound,
     /// It can't run as it is: its headers can't be read.
@@ -70,9 +74,21 @@ pub trait DeadLetters: Send + Sync + 'static {
 
     fn letter(&self, number: u64) -> impl Future<Output = Result<Option<StoredDeadLetter>, BusError>> + Send;
 
-    /// Sends a letter's message to its queue again with all attempts before it, then removes the letter. A crash in
-    /// between leaves the letter; doing it again publishes nothing twice (message id by letter number).
-    fn redrive(&self, number: u64) -> impl Future<Output = Result<Redriven, BusError>> + Send;
+    /// Sends a letter's message to its queue again, as the run's next generation; the letter stays. Doing it again
+    /// publishes nothing twice (message id by letter number).
+    fn resend(&self, stored: &StoredDeadLetter) -> impl Future<Output = Result<Redriven, BusError>> + Send;
+
+    /// `resend`, then the letter is removed. A crash in between leaves the letter.
+    fn redrive(&self, number: u64) -> impl Future<Output = Result<Redriven, BusError>> + Send {
+        async move {
+            let Some(stored) = self.letter(number).await? else { return Ok(Redriven::NotFound) };
+            let redriven = self.resend(&stored).await?;
+            if matches!(redriven, Redriven::Sent { .. }) {
+                self.purge(number).await?;
+            }
+            Ok(redriven)
+        }
+    }
 
     /// Removes a letter; `false` if there is none.
     fn purge(&self, number: u64) -> impl Future<Output = Result<bool, BusError>> + Send;

@@ -7,6 +7,7 @@ use model::id::{Revision, RunId};
 use model::name::QueueId;
 use model::run::{AttemptEnd, Generation, RunState};
 
+use crate::audit::AuditRecord;
 use crate::error::BusError;
 
 /// The end of an attempt.
@@ -32,6 +33,8 @@ pub struct AttemptReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Attempt(AttemptReport),
+    /// Somebody had something done. Nothing to settle.
+    Audit(AuditRecord),
     /// The server's advisory: an executor ended a message of the run stream for good by `term`. From the SDK it
     /// follows a report; from a bare client it is all we hear.
     Terminated {

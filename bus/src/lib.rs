@@ -5,6 +5,9 @@
 //! forms that cross NATS, `subjects` every name.
 
 pub mod api;
+pub mod audit;
+pub mod backlog;
+pub mod cancel;
 pub mod checkpoints;
 pub mod dead;
 pub mod error;
@@ -25,6 +28,9 @@ pub mod wire;
 pub mod conformance;
 
 pub use api::{ApiClient, ApiServer};
+pub use audit::AuditLog;
+pub use backlog::QueueBacklog;
+pub use cancel::{CancelListener, CancelSignal};
 pub use checkpoints::Checkpoints;
 pub use dead::DeadLetters;
 pub use error::BusError;

@@ -1,6 +1,7 @@
-//! Objects beside jobs (calendars, namespaces), revisioned, in the KV bucket `ecron_objects`.
+//! Objects beside jobs (calendars, namespaces, queues), revisioned, in the KV bucket `ecron_objects`.
 //!
-//! Only the API reads them: a job is stored with what its calendars said, so that nobody else needs to watch them.
+//! A job is stored with what its calendars said, so that nobody needs to watch those; dispatchers look for changes of
+//! queues.
 
 use std::future::Future;
 
@@ -37,6 +38,9 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// The newest revision of an object, if it isn't deleted.
     fn object(&self, key: &ObjectKey) -> impl Future<Output = Result<Option<StoredObject>, BusError>> + Send;
+
+    /// The newest revision that any object was written (or deleted) at: as long as it stays, nothing has changed.
+    fn objects_revision(&self) -> impl Future<Output = Result<Revision, BusError>> + Send;
 
     /// Every object of a kind that isn't deleted, optionally of one namespace, in order of name.
     fn objects(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::name::QueueId;
+use model::retry::Tally;
 
 use crate::error::BusError;
 use crate::order::{Order, OrderProblem};
@@ -39,6 +40,12 @@ pub trait Delivery: Send + Sync + 'static {
     fn nak(&self, delay: Duration) -> impl Future<Output = Result<(), BusError>> + Send;
     /// Never deliver again (after it was parked in the dead-letter stream).
     fn term(&self, reason: &str) -> impl Future<Output = Result<(), BusError>> + Send;
+    /// What was noted of this message's earlier deliveries; none of it if nothing was, or its order can't be read. It
+    /// needn't be asked for at the first delivery.
+    fn tally(&self) -> impl Future<Output = Result<Tally, BusError>> + Send;
+    /// Notes, for the next delivery of this message, what became of those so far; `Ok` once it is stored. To be done
+    /// before `nak`; without it an attempt counts as lost.
+    fn note_tally(&self, tally: Tally) -> impl Future<Output = Result<(), BusError>> + Send;
     /// Still at it: restarts the ack wait.
     fn in_progress(&self) -> impl Future<Output = Result<(), BusError>> + Send;
 }

@@ -47,6 +47,14 @@ pub trait RunStream: Send + Sync + 'static {
     /// Creates the queue's durable consumer if it isn't there, so that any client may pull from it.
     fn ensure_queue(&self, queue: &QueueId) -> impl Future<Output = Result<(), BusError>> + Send;
 
+    /// Lets at most so many messages of a queue be out at once, in whose hands ever: delivered and neither acknowledged nor
+    /// ended, those that wait for a retry too. `None`: as many as any queue's. Creates the consumer if it isn't there.
+    fn limit_queue(
+        &self,
+        queue: &QueueId,
+        most: Option<u32>,
+    ) -> impl Future<Output = Result<(), BusError>> + Send;
+
     /// Whether the server is reachable at this moment.
     fn connected(&self) -> bool;
 }

@@ -18,6 +18,8 @@ pub struct StoredSpec {
     pub value: Bytes,
     /// When this revision was written, by the server's clock.
     pub written_at: Timestamp,
+    /// Who asked for it, if they said so.
+    pub by: Option<String>,
 }
 
 /// What a reader of changes gets, in order of revision.
@@ -33,6 +35,7 @@ pub enum SpecChange {
         job: JobId,
         shard: ShardId,
         revision: Revision,
+        by: Option<String>,
     },
     /// A key that isn't ours to understand.
     Foreign {
@@ -57,6 +60,18 @@ pub trait SpecStore: Send + Sync + 'static {
         job: &JobId,
         expected: Option<Revision>,
         value: Bytes,
+    ) -> impl Future<Output = Result<Revision, BusError>> + Send {
+        self.put_by(shard, job, expected, value, None)
+    }
+
+    /// `put`, with who asked for it.
+    fn put_by(
+        &self,
+        shard: ShardId,
+        job: &JobId,
+        expected: Option<Revision>,
+        value: Bytes,
+        by: Option<&str>,
     ) -> impl Future<Output = Result<Revision, BusError>> + Send;
 
     /// Leaves a delete marker if the newest revision is `expected`; answers with the marker's revision.
@@ -65,6 +80,17 @@ pub trait SpecStore: Send + Sync + 'static {
         shard: ShardId,
         job: &JobId,
         expected: Revision,
+    ) -> impl Future<Output = Result<Revision, BusError>> + Send {
+        self.delete_by(shard, job, expected, None)
+    }
+
+    /// `delete`, with who asked for it.
+    fn delete_by(
+        &self,
+        shard: ShardId,
+        job: &JobId,
+        expected: Revision,
+        by: Option<&str>,
     ) -> impl Future<Output = Result<Revision, BusError>> + Send;
 
     /// The newest revision of a spec, if it isn't deleted.

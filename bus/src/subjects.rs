@@ -13,6 +13,8 @@ pub const STREAM_RUNS: &str = "ECRON_RUNS";
 pub const STREAM_INTAKE: &str = "ECRON_INTAKE";
 /// Reports of attempts, and the server's advisories about terminated run messages.
 pub const STREAM_EVENTS: &str = "ECRON_EVENTS";
+/// What became of the earlier deliveries of messages that will be delivered again.
+pub const STREAM_TALLIES: &str = "ECRON_TALLIES";
 /// Dead letters, kept until redriven or purged.
 pub const STREAM_DEAD: &str = "ECRON_DEAD";
 
@@ -21,12 +23,15 @@ pub const SUBMITS_ALL: &str = "ecron.submit.*.*";
 pub const DEFERS_ALL: &str = "ecron.defer.>";
 pub const EVENTS_ALL: &str = "ecron.event.>";
 pub const DEAD_ALL: &str = "ecron.dead.>";
+pub const TALLIES_ALL: &str = "ecron.tally.>";
+/// Who asked for what: in the event stream.
+pub const AUDIT_EVENT: &str = "ecron.event.audit";
 /// What the server says when a client ends a run message for good.
 pub const TERMINATED_ALL: &str = "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.ECRON_RUNS.>";
 
 /// Specs: the truth about jobs.
 pub const BUCKET_SPECS: &str = "ecron_specs";
-/// Objects beside jobs: calendars and namespaces.
+/// Objects beside jobs: calendars, namespaces and queues.
 pub const BUCKET_OBJECTS: &str = "ecron_objects";
 /// Dispatch checkpoints and the cluster's settings.
 pub const BUCKET_CHECKPOINTS: &str = "ecron_checkpoints";
@@ -104,6 +109,18 @@ pub fn attempt_event(queue: &QueueId) -> String {
     format!("ecron.event.attempt.{}.{}", queue.namespace, queue.name)
 }
 
+/// Where executors of a queue are told to end a run.
+#[must_use]
+pub fn cancel(queue: &QueueId) -> String {
+    format!("ecron.cancel.{}.{}", queue.namespace, queue.name)
+}
+
+/// The tally of a message of a queue, by its sequence in `STREAM_RUNS`.
+#[must_use]
+pub fn tally(queue: &QueueId, sequence: u64) -> String {
+    format!("ecron.tally.{}.{}.{sequence}", queue.namespace, queue.name)
+}
+
 /// Where dead letters of a queue are kept. A letter whose queue can't be read is kept under `-`.
 #[must_use]
 pub fn dead(queue: Option<&QueueId>) -> String {
@@ -157,6 +174,7 @@ pub fn object_key(key: &ObjectKey) -> String {
         ObjectKey::Calendar(id) => format!("{kind}.{}.{}", id.namespace, id.name),
         ObjectKey::Backfill(id) => format!("{kind}.{}.{}", id.namespace, id.name),
         ObjectKey::Namespace(name) => format!("{kind}.{name}"),
+        ObjectKey::Queue(id) => format!("{kind}.{}.{}", id.namespace, id.name),
     }
 }
 
@@ -164,11 +182,11 @@ pub fn object_key(key: &ObjectKey) -> String {
 #[must_use]
 pub fn object_keys(kind: ObjectKind, namespace: Option<&Name>) -> String {
     let word = kind.word();
-    match (kind, namespace) {
-        (ObjectKind::Calendar | ObjectKind::Backfill, Some(namespace)) => format!("{word}.{namespace}.*"),
-        (ObjectKind::Calendar | ObjectKind::Backfill, None) => format!("{word}.*.*"),
-        (ObjectKind::Namespace, Some(namespace)) => format!("{word}.{namespace}"),
-        (ObjectKind::Namespace, None) => format!("{word}.*"),
+    match (kind.is_in_namespace(), namespace) {
+        (true, Some(namespace)) => format!("{word}.{namespace}.*"),
+        (true, None) => format!("{word}.*.*"),
+        (false, Some(namespace)) => format!("{word}.{namespace}"),
+        (false, None) => format!("{word}.*"),
     }
 }
 
@@ -178,14 +196,12 @@ pub fn parse_object_key(key: &str) -> Option<ObjectKey> {
     let mut tokens = key.split('.');
     let kind = tokens.next()?;
     let namespace = Name::new(tokens.next()?).ok()?;
-    let object = if kind == ObjectKind::Calendar.word() {
-        ObjectKey::Calendar(CalendarId { namespace, name: Name::new(tokens.next()?).ok()? })
-    } else if kind == ObjectKind::Backfill.word() {
-        ObjectKey::Backfill(BackfillId { namespace, name: Name::new(tokens.next()?).ok()? })
-    } else if kind == ObjectKind::Namespace.word() {
-        ObjectKey::Namespace(namespace)
-    } else {
-        return None;
+    let mut name = || Name::new(tokens.next()?).ok();
+    let object = match ObjectKind::ALL.into_iter().find(|known| known.word() == kind)? {
+        ObjectKind::Calendar => ObjectKey::Calendar(CalendarId { namespace, name: name()? }),
+        ObjectKind::Backfill => ObjectKey::Backfill(BackfillId { namespace, name: name()? }),
+        ObjectKind::Namespace => ObjectKey::Namespace(namespace),
+        ObjectKind::Queue => ObjectKey::Queue(QueueId { namespace, name: name()? }),
     };
     tokens.next().is_none().then_some(object)
 }
@@ -227,6 +243,8 @@ mod tests {
         assert_eq!(queue_consumer(&queue), "billing_reports");
         assert_eq!(attempt_event(&queue), "ecron.event.attempt.billing.reports");
         assert_eq!(dead(Some(&queue)), "ecron.dead.billing.reports");
+        assert_eq!(cancel(&queue), "ecron.cancel.billing.reports");
+        assert_eq!(tally(&queue, 17), "ecron.tally.billing.reports.17");
         assert_eq!(api("apply"), "ecron.api.v1.apply");
         assert_eq!(nudge(ShardId(7)), "ecron.nudge.07");
         let job: JobId = "billing/nightly-report".parse().unwrap();
@@ -250,7 +268,7 @@ mod tests {
         for bad in ["7.a.b", "007.a.b", "07.a", "07.a.b.c", "xx.a.b", "07.A.b"] {
             assert_eq!(parse_spec_key(bad), None, "{bad}");
         }
-        for key in ["calendar.billing.de-holidays", "namespace.billing"] {
+        for key in ["calendar.billing.de-holidays", "namespace.billing", "queue.billing.reports"] {
             assert_eq!(parse_object_key(key).map(|object| object_key(&object)).as_deref(), Some(key));
         }
         for bad in ["calendar.a", "calendar.a.b.c", "namespace.a.b", "job.a.b", "namespace", "calendar.A.b"] {

@@ -63,20 +63,20 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ecron executor --allow-exec                         # every queue that has exec or http jobs\n  ecron executor --queue billing/http --concurrency 4\n\nNeeds NATS only."
     )]
     Executor(ExecutorArgs),
-    /// Declare jobs, calendars and namespaces
+    /// Declare jobs, calendars, namespaces and queues
     #[command(
         after_help = "Examples:\n  ecron apply -f examples/heartbeat.yaml --wait\n  ecron apply -f jobs/ -f extra.yaml\n  generate | ecron apply -f -"
     )]
     Apply(ApplyArgs),
-    /// List jobs, runs, calendars, namespaces or backfills
+    /// List jobs, runs, calendars, namespaces, queues or backfills
     #[command(
-        after_help = "Examples:\n  ecron get jobs                     # of every namespace\n  ecron get jobs -n billing -l team=finance\n  ecron get job billing/nightly-report -o yaml\n  ecron get runs billing/nightly-report\n  ecron get run billing/nightly-report@2026-11-22T01:30:00Z -o json\n  ecron get calendars\n  ecron get calendar billing/de-holidays -o yaml\n  ecron get backfills -w"
+        after_help = "Examples:\n  ecron get jobs                     # of every namespace\n  ecron get jobs -n billing -l team=finance\n  ecron get job billing/nightly-report -o yaml\n  ecron get runs billing/nightly-report\n  ecron get run billing/nightly-report@2026-11-22T01:30:00Z -o json\n  ecron get calendars\n  ecron get calendar billing/de-holidays -o yaml\n  ecron get queue billing/reports\n  ecron get backfills -w"
     )]
     Get(GetArgs),
     /// Show everything about a job
     #[command(after_help = "Example:\n  ecron describe billing/nightly-report")]
     Describe(OneJobArgs),
-    /// Delete jobs, calendars or namespaces
+    /// Delete jobs, calendars, namespaces or queues
     #[command(
         after_help = "Examples:\n  ecron delete billing/nightly-report\n  ecron delete -f examples/heartbeat.yaml\n  ecron delete calendar billing/de-holidays"
     )]
@@ -219,10 +219,10 @@ pub(crate) struct ApplyArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GetArgs {
-    /// jobs, job, runs, run, calendars, calendar, namespaces, namespace, backfills or backfill
+    /// jobs, job, runs, run, calendars, calendar, namespaces, namespace, queues, queue, backfills or backfill
     #[arg(value_enum)]
     pub(crate) kind: Kind,
-    /// A job, calendar or backfill (NAME or NS/NAME), a namespace, or a run id
+    /// A job, calendar, queue or backfill (NAME or NS/NAME), a namespace, or a run id
     pub(crate) name: Option<String>,
     /// Only this namespace; also the namespace of a bare NAME
     #[arg(short, long)]
@@ -252,6 +252,8 @@ pub(crate) enum Kind {
     Namespace,
     Backfills,
     Backfill,
+    Queues,
+    Queue,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -268,7 +270,7 @@ pub(crate) struct OneJobArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DeleteArgs {
-    /// Jobs: NAME or NS/NAME (the word `job` may stand before them); or `calendar NAME…`, `namespace NAME…`
+    /// Jobs: NAME or NS/NAME (the word `job` may stand before them); or `calendar NAME…`, `queue NAME…`, `namespace NAME…`
     #[arg(value_name = "JOB", required_unless_present = "files")]
     pub(crate) jobs: Vec<String>,
     /// Delete what these manifests declare

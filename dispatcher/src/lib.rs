@@ -1,6 +1,7 @@
 //! The dispatcher: due occurrences → runs, and reported outcomes → settlements.
 //!
 //! - `shard`: one pass over one shard: take → decide → publish → confirm;
+//! - `admit`: what becomes of the entries of a pass, by the rules of `model`;
 //! - `asked`: what a triggered or backfilled run brings along;
 //! - `order`: a job's spec into the message of one run;
 //! - `barrier`: outcomes first, whenever it is unknown what was published;
@@ -11,6 +12,7 @@
 //!
 //! A dispatcher never computes when a job is due; it only asks whether a schedule still names an instant.
 
+mod admit;
 mod asked;
 pub mod barrier;
 pub mod checkpoint;

@@ -12,13 +12,13 @@ use ambient::Clock;
 use bus::dead::{DeadLetter, DeadReason};
 use bus::subjects::QueueSubject;
 use bus::wire::{encode_publication, message_id};
-use bus::{BusError, DeadLetters, EventReader, RunStream, SpecStore};
+use bus::{BusError, DeadLetters, EventReader, Nudge, RunStream, SpecStore};
 use model::id::{Entry, RunId};
 use model::run::{AttemptEnd, Outcome, RunState};
 use model::time::Timestamp;
 use store::StoreError;
 use store::control::ControlStore;
-use store::ledger::{LedgerStore, Sent, SentRun, Settlement};
+use store::ledger::{LedgerStore, Sent, SentRun, Settled, Settlement};
 use store::ownership::Lease;
 use store::plan::PlanStore;
 
@@ -60,7 +60,7 @@ pub struct Reconciler<S, B> {
 impl<S, B> Reconciler<S, B>
 where
     S: PlanStore + LedgerStore + ControlStore,
-    B: RunStream + EventReader + DeadLetters + SpecStore,
+    B: RunStream + EventReader + DeadLetters + SpecStore + Nudge,
 {
     /// One pass over one shard; answers with how many runs it changed.
     pub async fn run_once(&self, lease: &Lease, now: Timestamp) -> Result<usize, PassError> {
@@ -226,7 +226,9 @@ where
         };
         // Before the end is recorded: afterwards nobody would look at this run again.
         one_off::forget(&*self.bus, lease.shard, &run.occurrence).await?;
-        self.store.settle(lease.shard, &settlement).await?;
+        if self.store.settle(lease.shard, &settlement).await? == Settled::RecordedAndReleased {
+            self.bus.nudge(lease.shard).await?;
+        }
         Ok(true)
     }
 }

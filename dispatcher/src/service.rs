@@ -26,6 +26,9 @@ use crate::shard::{POLL_INTERVAL, PassError, ShardDispatch, ShardReport, TAKE_AH
 /// The wait before a pass is tried again after a server failed or something stayed unpublished.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
+/// The wait before a pass after one whose entries changed under it: long enough not to spin.
+const LOOK_AGAIN_DELAY: Duration = Duration::from_millis(2);
+
 /// Who this dispatcher is.
 #[derive(Clone, Debug)]
 pub struct DispatcherConfig {
@@ -279,6 +282,9 @@ fn next_pass_at(report: &ShardReport, now: Timestamp) -> Timestamp {
     }
     if report.more {
         return now;
+    }
+    if report.undecided > 0 {
+        return now.plus(LOOK_AGAIN_DELAY);
     }
     let poll_at = now.plus(POLL_INTERVAL);
     let ahead_ms = model::time::duration_ms(TAKE_AHEAD);

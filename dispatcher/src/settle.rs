@@ -7,7 +7,7 @@ use std::time::Duration;
 use ambient::{Clock, Shutdown};
 use bus::events::{AttemptReport, Event, EventDelivery, EventReader};
 use bus::queue::REPORTED_TERM_PREFIX;
-use bus::{BusError, SpecStore};
+use bus::{BusError, Nudge, SpecStore};
 use model::id::{Occurrence, RunId};
 use model::run::RunState;
 use model::shard::{ShardCount, ShardId};
@@ -57,7 +57,7 @@ pub struct Settler<S, B> {
 impl<S, B> Settler<S, B>
 where
     S: PlanStore + LedgerStore,
-    B: EventReader + SpecStore,
+    B: EventReader + SpecStore + Nudge,
 {
     #[must_use]
     pub fn new(store: Arc<S>, bus: Arc<B>, clock: Clock, shards: ShardCount) -> Self {
@@ -95,7 +95,7 @@ where
         let mut report = SettleReport::default();
         let settlings = ends.into_iter().map(|(shard, ends)| self.settle(shard, ends));
         for (index, settled) in futures_util::future::join_all(settlings).await.into_iter().flatten() {
-            report.settled += usize::from(matches!(settled, Ok(Settled::Recorded)));
+            report.settled += usize::from(matches!(settled, Ok(ended) if ended != Settled::AlreadyEnded));
             outcomes[index] = settled.map(|_| ());
         }
         let mut first_problem = None;
@@ -122,7 +122,7 @@ where
         ends: Vec<(usize, Settlement)>,
     ) -> Vec<(usize, Result<Settled, SettleError>)> {
         let (indices, ends): (Vec<usize>, Vec<Settlement>) = ends.into_iter().unzip();
-        let settled = match self.store.settle_all(shard, &ends).await {
+        let settled: Vec<_> = match self.store.settle_all(shard, &ends).await {
             Ok(settled) => settled.into_iter().map(Ok).collect(),
             Err(_) => {
                 let mut one_by_one = Vec::with_capacity(ends.len());
@@ -132,6 +132,14 @@ where
                 one_by_one
             }
         };
+        let released =
+            |settled: &Result<Settled, SettleError>| matches!(settled, Ok(Settled::RecordedAndReleased));
+        if settled.iter().any(released)
+            && let Err(problem) = self.bus.nudge(shard).await
+        {
+            // Without it, those that were let go wait for the dispatcher's next poll.
+            tracing::debug!(%problem, %shard, "a nudge was lost");
+        }
         let mut outcomes = Vec::with_capacity(ends.len());
         for ((index, end), settled) in indices.into_iter().zip(&ends).zip(settled) {
             let forgotten = match settled {
@@ -162,6 +170,7 @@ where
             Event::Terminated { sequence, reason, .. } => {
                 self.store.note_terminated(*sequence, reason, self.clock.now()).await?;
             }
+            Event::Audit(_) => {}
             Event::Undecodable { problem } => {
                 tracing::warn!(problem, "an event can't be read; it stays in the event stream");
             }
@@ -177,7 +186,7 @@ fn ended(event: &Event) -> Option<(&Occurrence, &AttemptReport, RunState)> {
             RunId::Occurrence(occurrence) => Some((occurrence, report, report.ends_run?)),
             RunId::AdHoc { .. } => None,
         },
-        Event::Terminated { .. } | Event::Undecodable { .. } => None,
+        Event::Audit(_) | Event::Terminated { .. } | Event::Undecodable { .. } => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! One pass over one shard: take → decide → publish → confirm.
+//! One pass over one shard: take → decide → (claim →) publish → confirm.
 //!
 //! Nothing leaves the minute tier before its fate is certain, so a crash after any step is repaired by taking again:
 //! the same ids are published and JetStream drops the copies.
@@ -10,18 +10,19 @@ use ambient::Clock;
 use bus::order::Publication;
 use bus::runs::PUBLISH_BATCH_MAX;
 use bus::{BusError, EventReader, RunStream};
-use model::dispatch::{JobNow, Verdict, decide, skip_missed};
+use model::dispatch::skip_missed;
 use model::id::{Entry, Revision};
 use model::misfire::Interruption;
 use model::name::JobId;
 use model::run::Generation;
 use model::time::Timestamp;
-use store::StoreError;
 use store::control::ControlStore;
-use store::ledger::{LedgerStore, Sent, Skip, TakenEntry};
+use store::ledger::{Claim, LedgerStore, Sent, Skip, TakenEntry};
 use store::ownership::Lease;
 use store::plan::PlanStore;
+use store::{ChangeStore, StoreError};
 
+use crate::admit::decide_all;
 use crate::asked::Asked;
 use crate::barrier::Barrier;
 use crate::jobs::{Jobs, KnownJob};
@@ -39,6 +40,10 @@ pub const WORRY_AFTER: Duration = Duration::from_secs(15);
 pub struct ShardReport {
     pub published: usize,
     pub skipped: usize,
+    /// Runs that wait for an earlier one of their job.
+    pub parked: usize,
+    /// Their state changed while they were decided about: look again at once.
+    pub undecided: usize,
     /// Publishes that must be tried again: refused, failed or unknown.
     pub unpublished: usize,
     /// More is due already.
@@ -85,7 +90,7 @@ pub struct ShardDispatch<S, B> {
 
 impl<S, B> ShardDispatch<S, B>
 where
-    S: PlanStore + LedgerStore + ControlStore,
+    S: PlanStore + LedgerStore + ChangeStore + ControlStore,
     B: RunStream + EventReader,
 {
     #[must_use]
@@ -139,7 +144,7 @@ where
         if !taken.entries.is_empty() {
             self.dispatch(taken.entries, taken.taken_before, now, &mut report).await?;
         }
-        if report.unpublished == 0 {
+        if report.unpublished == 0 && report.undecided == 0 {
             // Others may be due at the very instant of the last one taken.
             let through = if report.more { taken.taken_until.plus_ms(-1) } else { taken.taken_until };
             report.dispatched_until = Some(through);
@@ -178,6 +183,7 @@ where
         for batch in skips.chunks(PUBLISH_BATCH_MAX) {
             self.store.skip(shard, self.lease.epoch, batch).await?;
         }
+        self.store.note_interruption(shard, self.lease.epoch, interruption).await?;
         self.recovered_until = Some(interruption.until);
         Ok(true)
     }
@@ -237,34 +243,49 @@ where
             .map(|taken| (taken.entry.occurrence.job.clone(), taken.job_revision.unwrap_or_default()))
             .collect();
         let known = self.jobs.at(&*self.store, shard, &wanted).await?;
-        let mut publish: Vec<(Entry, Arc<KnownJob>)> = Vec::new();
-        let mut skips = Vec::new();
-        let mut drops = Vec::new();
-        for (taken, job) in entries.into_iter().zip(known) {
-            if job.is_none() && taken.job_revision.is_some() {
-                // It changed between the two reads (or can't be read): the next pass sees it as it is.
-                report.unpublished += 1;
-                continue;
-            }
-            match verdict(&taken.entry, job.as_deref(), taken_before, now) {
-                Verdict::Publish { .. } => {
-                    if let Some(job) = job {
-                        publish.push((taken.entry, job));
-                    }
-                }
-                Verdict::Skip(reason) => skips.push(Skip { entry: taken.entry, reason, at: now }),
-                Verdict::Drop => drops.push(taken.entry),
-            }
+        let decided = decide_all(entries.into_iter().zip(known), taken_before, now);
+        report.unpublished += decided.changed;
+        report.skipped += decided.skips.len();
+        report.undecided += decided.made_room;
+        if !decided.skips.is_empty() {
+            self.store.skip(shard, self.lease.epoch, &decided.skips).await?;
         }
-        report.skipped += skips.len();
-        if !skips.is_empty() {
-            self.store.skip(shard, self.lease.epoch, &skips).await?;
+        if !decided.drops.is_empty() {
+            self.store.drop_entries(shard, self.lease.epoch, &decided.drops).await?;
         }
-        if !drops.is_empty() {
-            self.store.drop_entries(shard, self.lease.epoch, &drops).await?;
+        if !decided.parks.is_empty() {
+            let parked = self.store.park(shard, self.lease.epoch, &decided.parks).await?;
+            report.parked += parked.iter().filter(|parked| **parked).count();
+            report.undecided += parked.iter().filter(|parked| !**parked).count();
         }
+        let mut publish = decided.publish;
+        publish.extend(self.claim(decided.claims, report).await?);
+        publish.sort_by_key(|(entry, _)| entry.occurrence.due_at);
         self.asked = Asked::of_entries(&*self.store, shard, &publish, now).await?;
         self.publish(publish, report).await
+    }
+
+    /// Claims runs; answers with those that may be published.
+    async fn claim(
+        &self,
+        claims: Vec<(Claim, Arc<KnownJob>)>,
+        report: &mut ShardReport,
+    ) -> Result<Vec<(Entry, Arc<KnownJob>)>, PassError> {
+        if claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (claims, jobs): (Vec<Claim>, Vec<Arc<KnownJob>>) = claims.into_iter().unzip();
+        let claimed = self.store.claim(self.lease.shard, self.lease.epoch, &claims).await?;
+        let mut publish = Vec::with_capacity(claims.len());
+        for ((claim, job), claimed) in claims.into_iter().zip(jobs).zip(claimed) {
+            if claimed {
+                let entry = Entry { occurrence: claim.entry.occurrence, revision: claim.revision };
+                publish.push((entry, job));
+            } else {
+                report.undecided += 1;
+            }
+        }
+        Ok(publish)
     }
 
     /// Publishes each entry at its due instant and confirms what arrived.
@@ -329,16 +350,4 @@ where
         }
         Ok(())
     }
-}
-
-fn verdict(entry: &Entry, job: Option<&KnownJob>, taken_before: Timestamp, now: Timestamp) -> Verdict {
-    let names = |due_at: Timestamp| job.is_some_and(|job| job.schedule.names(due_at));
-    let job_now = job.map(|job| JobNow {
-        revision: job.revision,
-        // What was due before the pause is no business of it.
-        suspended: job.paused_since.is_some_and(|since| entry.occurrence.due_at > since),
-        starting_deadline: job.spec.starting_deadline,
-        names: &names,
-    });
-    decide(entry.occurrence.due_at, entry.revision, job_now, taken_before, now)
 }

@@ -3,11 +3,13 @@
 //! ```text
 //! received ─┬─ quarantining ──────────────── park, term
 //!           ├─ poisoned ──────────────────── park, report, term
-//!           ├─ too late ──────────────────── report, ack
+//!           ├─ too late, cancelled ───────── report, ack
+//!           ├─ overdue ───────────────────── park, report, term
 //!           └─ running ─┬─ succeeding ────── report, ack
-//!                       ├─ retrying ──────── report, nak with delay
+//!                       ├─ cancelling ────── report, ack
+//!                       ├─ retrying ──────── report, note, nak with delay
 //!                       ├─ giving up ─────── park, report, term
-//!                       └─ handing back ──── report if it's quick, nak
+//!                       └─ handing back ──── report and note if it's quick, nak
 //! ```
 //! Each answer is stored before the next is sent, and the message is ended last: a crash anywhere brings it back. An
 //! acknowledgement without an outcome can therefore only come from a client that isn't ours.
@@ -23,16 +25,18 @@ use bus::order::{Order, OrderProblem};
 use bus::queue::{Delivery, REPORTED_TERM_PREFIX};
 use bus::subjects::{QueueSubject, STREAM_RUNS, parse_queue_subject};
 use model::limits::{ERROR_BYTES_MAX, HEADER_BYTES_MAX, OUTPUT_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use model::retry::Tally;
 use model::run::{AttemptEnd, Outcome, RunState, SkipReason};
 use model::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Unanswered, insist};
 use crate::context::Context;
-use crate::decide::{Sequel, Step, Verdict, examine, follow};
+use crate::decide::{Sequel, Step, Verdict, examine, follow, time_allowed};
 use crate::excerpt::clip;
 use crate::executor::Bus;
 use crate::handler::Handler;
+use crate::hands::{Grip, Hands, Held};
 use crate::heartbeat::while_beating;
 use crate::running;
 
@@ -44,6 +48,7 @@ pub(crate) struct Host<B> {
     pub(crate) name: String,
     /// Fires when the time to drain is over.
     pub(crate) drained: CancellationToken,
+    pub(crate) hands: Hands,
 }
 
 /// How a delivery left our hands.
@@ -57,6 +62,7 @@ pub(crate) enum Ending {
         reason: DeadReason,
     },
     Skipped,
+    Cancelled,
     HandedBack,
     /// The bus didn't take our answer: it will be delivered again.
     Unanswered,
@@ -75,6 +81,8 @@ struct Numbered<'a> {
     order: &'a Order,
     attempt: u32,
     started_at: Timestamp,
+    /// What became of the deliveries before this one.
+    tally: Tally,
 }
 
 impl<B: Bus> Attempt<B> {
@@ -86,16 +94,25 @@ impl<B: Bus> Attempt<B> {
     }
 
     async fn received(&self) -> Result<Ending, Unanswered> {
+        // In our hands from here to the last answer, for whoever wants to cancel it.
+        let hands = &self.host.hands;
+        let held =
+            self.delivery.order().as_ref().ok().map(|order| hands.take(&order.run_id, order.generation));
+        let grip = held.as_ref().map(Held::grip).cloned().unwrap_or_default();
+        let tally = self.tally().await?;
         let started_at = self.host.clock.now();
-        match examine(self.delivery.order(), self.delivery.delivered(), started_at) {
+        let numbered = |order, attempt| Numbered { order, attempt, started_at, tally };
+        match examine(self.delivery.order(), self.delivery.delivered(), tally, started_at) {
             Verdict::Quarantine { problem } => self.quarantining(problem).await,
-            Verdict::Poison { order, attempt } => {
-                self.poisoned(Numbered { order, attempt, started_at }).await
+            Verdict::Poison { order, attempt } => self.poisoned(numbered(order, attempt)).await,
+            Verdict::TooLate { order, attempt } => self.too_late(numbered(order, attempt)).await,
+            Verdict::Overdue { order, attempt, deadline } => {
+                self.overdue(numbered(order, attempt), deadline).await
             }
-            Verdict::TooLate { order, attempt } => {
-                self.too_late(Numbered { order, attempt, started_at }).await
+            Verdict::Start { order, attempt } if grip.cancelled().is_cancelled() => {
+                self.cancelled(numbered(order, attempt), &grip).await
             }
-            Verdict::Start { order, attempt } => self.running(Numbered { order, attempt, started_at }).await,
+            Verdict::Start { order, attempt } => self.running(numbered(order, attempt), &grip).await,
         }
     }
 
@@ -111,11 +128,22 @@ impl<B: Bus> Attempt<B> {
 
     async fn poisoned(&self, numbered: Numbered<'_>) -> Result<Ending, Unanswered> {
         let (reason, made) = (DeadReason::Poison, numbered.attempt.saturating_sub(1));
-        let error = format!("{made} attempts were made, and too many of them ended with their executor");
+        let lost = numbered.tally.lost(self.delivery.delivered());
+        let error = format!("{made} attempts were made, and {lost} of them ended with their executor");
         self.park(self.letter(numbered.order.run_id.to_string(), reason, error.clone(), made)).await?;
         let report = self.report_of(numbered, Outcome::Lost, Some(RunState::DeadLettered));
         self.report(AttemptReport { end: AttemptEnd { error: Some(error), ..report.end }, ..report }).await?;
         self.term("poison").await?;
+        Ok(Ending::DeadLettered { reason })
+    }
+
+    async fn overdue(&self, numbered: Numbered<'_>, deadline: Timestamp) -> Result<Ending, Unanswered> {
+        let (reason, made) = (DeadReason::DeadlineExceeded, numbered.attempt.saturating_sub(1));
+        let error = format!("the run's deadline, {deadline}, had passed before attempt {}", numbered.attempt);
+        self.park(self.letter(numbered.order.run_id.to_string(), reason, error.clone(), made)).await?;
+        let report = self.report_of(numbered, Outcome::TimedOut, Some(RunState::DeadLettered));
+        self.report(AttemptReport { end: AttemptEnd { error: Some(error), ..report.end }, ..report }).await?;
+        self.term("deadline exceeded").await?;
         Ok(Ending::DeadLettered { reason })
     }
 
@@ -127,17 +155,43 @@ impl<B: Bus> Attempt<B> {
         Ok(Ending::Skipped)
     }
 
-    async fn running(&self, numbered: Numbered<'_>) -> Result<Ending, Unanswered> {
-        let Numbered { order, attempt, started_at } = numbered;
+    /// Cancelled before it was started.
+    async fn cancelled(&self, numbered: Numbered<'_>, grip: &Grip) -> Result<Ending, Unanswered> {
+        let report = self.report_of(numbered, Outcome::Cancelled, Some(RunState::Cancelled));
+        let error = grip.request().map(|request| clip(&request.describe(), ERROR_BYTES_MAX));
+        self.cancelling(AttemptReport { end: AttemptEnd { error, ..report.end }, ..report }).await
+    }
+
+    async fn cancelling(&self, report: AttemptReport) -> Result<Ending, Unanswered> {
+        self.report(report).await?;
+        self.ack().await?;
+        Ok(Ending::Cancelled)
+    }
+
+    async fn running(&self, numbered: Numbered<'_>, grip: &Grip) -> Result<Ending, Unanswered> {
+        let Numbered { order, attempt, started_at, tally } = numbered;
         let Host { clock, drained, .. } = &*self.host;
         let ctx = Context::new(order.clone(), attempt, started_at, clock.clone());
         tracing::debug!(run = %order.run_id, attempt, lateness = ?ctx.lateness(), "starting an attempt");
         let handler = Arc::clone(&self.handler);
         let payload = self.delivery.payload().clone();
-        let end = running::run(handler, &ctx, payload, order.timeout, clock, drained).await;
-        let Sequel { outcome, error, output, step } = follow(order, attempt, end);
+        let end = running::run(
+            handler,
+            &ctx,
+            payload,
+            time_allowed(order, started_at),
+            clock,
+            grip.cancelled(),
+            drained,
+        )
+        .await;
+        let Sequel { outcome, error, output, step } = follow(order, tally, end, clock.now());
         tracing::debug!(run = %order.run_id, attempt, outcome = outcome.as_str(), error, "ended an attempt");
 
+        let error = match grip.request().filter(|_| step == Step::Cancel) {
+            Some(request) => Some(request.describe()),
+            None => error,
+        };
         let error = error.map(|error| clip(&error, ERROR_BYTES_MAX));
         let report = self.report_of(numbered, outcome, step.ends_run());
         let report = AttemptReport {
@@ -147,12 +201,13 @@ impl<B: Bus> Attempt<B> {
         };
         match step {
             Step::Succeed => self.succeeding(report).await,
-            Step::Retry { delay } => self.retrying(report, delay).await,
+            Step::Retry { delay, tally } => self.retrying(report, delay, tally).await,
             Step::GiveUp { reason } => {
                 let error = error.unwrap_or_default();
                 self.giving_up(report, self.letter(order.run_id.to_string(), reason, error, attempt)).await
             }
-            Step::HandBack => self.handing_back(report).await,
+            Step::Cancel => self.cancelling(report).await,
+            Step::HandBack { tally } => self.handing_back(report, tally).await,
         }
     }
 
@@ -162,8 +217,14 @@ impl<B: Bus> Attempt<B> {
         Ok(Ending::Succeeded)
     }
 
-    async fn retrying(&self, report: AttemptReport, delay: Duration) -> Result<Ending, Unanswered> {
+    async fn retrying(
+        &self,
+        report: AttemptReport,
+        delay: Duration,
+        tally: Tally,
+    ) -> Result<Ending, Unanswered> {
         self.report(report).await?;
+        self.note(tally).await?;
         self.nak(delay).await?;
         Ok(Ending::Retried { delay })
     }
@@ -177,10 +238,14 @@ impl<B: Bus> Attempt<B> {
         Ok(Ending::DeadLettered { reason })
     }
 
-    /// The run goes on elsewhere, so this report only explains: one try, then the message.
-    async fn handing_back(&self, report: AttemptReport) -> Result<Ending, Unanswered> {
+    /// The run goes on elsewhere, so this report only explains: one try, then the message. Unnoted, the attempt
+    /// counts as lost.
+    async fn handing_back(&self, report: AttemptReport, tally: Tally) -> Result<Ending, Unanswered> {
         if let Err(error) = self.host.bus.report(&report).await {
             tracing::debug!(run = %report.run_id, %error, "failed to report an interrupted attempt");
+        }
+        if let Err(error) = self.delivery.note_tally(tally).await {
+            tracing::debug!(run = %report.run_id, %error, "failed to note an interrupted attempt");
         }
         self.nak(Duration::ZERO).await?;
         Ok(Ending::HandedBack)
@@ -193,7 +258,7 @@ impl<B: Bus> Attempt<B> {
         outcome: Outcome,
         ends_run: Option<RunState>,
     ) -> AttemptReport {
-        let Numbered { order, attempt, started_at } = numbered;
+        let Numbered { order, attempt, started_at, .. } = numbered;
         // The wall may have been stepped back meanwhile; nobody should have to cope with an end before the start.
         let ended_at = self.host.clock.now().max(started_at);
         AttemptReport {
@@ -220,6 +285,37 @@ impl<B: Bus> Attempt<B> {
             died_at: self.host.clock.now(),
             original_headers: self.delivery.raw_headers().clone(),
             payload: self.delivery.payload().clone(),
+        }
+    }
+
+    /// What became of the earlier deliveries, if there were any.
+    async fn tally(&self) -> Result<Tally, Unanswered> {
+        if self.delivery.delivered() <= 1 {
+            return Ok(Tally::default());
+        }
+        let Host { clock, drained, .. } = &*self.host;
+        insist("read what was noted of a message", &self.label(), clock, drained, async || {
+            self.allowed(self.delivery.tally().await)
+        })
+        .await
+    }
+
+    async fn note(&self, tally: Tally) -> Result<(), Unanswered> {
+        let Host { clock, drained, .. } = &*self.host;
+        insist("note an attempt", &self.label(), clock, drained, async || {
+            self.allowed(self.delivery.note_tally(tally).await)
+        })
+        .await
+    }
+
+    /// An executor that isn't allowed to use tallies does without: its attempts count as lost ones.
+    fn allowed<T: Default>(&self, result: Result<T, BusError>) -> Result<T, BusError> {
+        match result {
+            Err(BusError::Refused(problem)) => {
+                tracing::warn!(run = self.label(), problem, "tallies can't be used");
+                Ok(T::default())
+            }
+            other => other,
         }
     }
 

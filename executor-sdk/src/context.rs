@@ -11,6 +11,8 @@ use model::name::QueueId;
 use model::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::decide::time_allowed;
+
 /// The run in a handler's hands. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Context(Arc<Inner>);
@@ -52,22 +54,23 @@ impl Context {
         between(self.0.order.due_at, self.0.started_at)
     }
 
-    /// This attempt's number, from 1. It counts attempts that were lost with their executor, too.
+    /// This attempt's number, from 1. It counts attempts that were lost with their executor, turned away by a rate
+    /// limit or handed back, too.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.0.attempt
     }
 
-    /// The attempt whose failure makes the run a dead letter.
+    /// The failure that makes the run a dead letter.
     #[must_use]
     pub fn attempts_max(&self) -> u32 {
         self.0.order.retry.attempts
     }
 
-    /// When this attempt is cancelled for having taken too long.
+    /// When this attempt is cancelled for having taken too long, by its own timeout or by the run's deadline.
     #[must_use]
     pub fn deadline(&self) -> Timestamp {
-        self.0.started_at.plus(self.0.order.timeout)
+        self.0.started_at.plus(time_allowed(&self.0.order, self.0.started_at))
     }
 
     /// The time until the deadline.
@@ -88,7 +91,7 @@ impl Context {
         self.0.order.kind
     }
 
-    /// Fires when the attempt should end now: its deadline has come, or the executor has to stop. A handler that goes
+    /// Fires when the attempt should end now: its deadline has come, its run was cancelled, or the executor has to stop. A handler that goes
     /// on is aborted at its next `await` after [`CANCEL_GRACE`](crate::CANCEL_GRACE).
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {

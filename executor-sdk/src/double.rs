@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use ambient::Clock;
 use bus::BusError;
+use bus::cancel::{CancelListener, CancelNotice, CancelRequest};
 use bus::dead::{DeadLetter, Redriven, StoredDeadLetter};
 use bus::events::AttemptReport;
 use bus::order::{Order, OrderProblem, WorkKind};
 use bus::queue::Delivery;
 use bus::{DeadLetters, EventWriter, QueueReader};
 use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt as _};
 use model::name::QueueId;
-use model::retry::RetryPolicy;
+use model::retry::{RetryPolicy, Tally};
 use model::time::Timestamp;
 use tokio::sync::watch;
 
@@ -27,6 +29,7 @@ pub(crate) enum Call {
     Park(Box<DeadLetter>),
     Ack(u64),
     Nak(u64, Duration),
+    Note(u64, Tally),
     Term(u64),
     InProgress(u64),
     Fetch(usize),
@@ -39,6 +42,8 @@ pub(crate) enum Kind {
     Park,
     Ack,
     Nak,
+    Note,
+    Tally,
     Term,
     InProgress,
     Fetch,
@@ -65,6 +70,7 @@ pub(crate) struct Message {
     pub(crate) subject: String,
     pub(crate) sequence: u64,
     pub(crate) delivered: u32,
+    pub(crate) tally: Tally,
 }
 
 pub(crate) struct Delivered {
@@ -98,6 +104,7 @@ pub(crate) fn message(order: Order) -> Message {
         subject: "ecron.run.billing.reports".into(),
         sequence: 1,
         delivered: 1,
+        tally: Tally::default(),
     }
 }
 
@@ -146,6 +153,10 @@ impl Double {
 
     fn said(&self, kind: Kind, call: Call) -> Result<(), BusError> {
         self.0.calls.send_modify(|calls| calls.push(call));
+        self.fault(kind)
+    }
+
+    fn fault(&self, kind: Kind) -> Result<(), BusError> {
         let mut faults = lock(&self.0.faults);
         match faults.iter().position(|(of, _)| *of == kind) {
             Some(at) => Err(faults.remove(at).1),
@@ -201,6 +212,12 @@ impl Delivery for Delivered {
     async fn term(&self, _reason: &str) -> Result<(), BusError> {
         self.bus.said(Kind::Term, Call::Term(self.sequence()))
     }
+    async fn tally(&self) -> Result<Tally, BusError> {
+        self.bus.fault(Kind::Tally).map(|()| self.message.tally)
+    }
+    async fn note_tally(&self, tally: Tally) -> Result<(), BusError> {
+        self.bus.said(Kind::Note, Call::Note(self.sequence(), tally))
+    }
     async fn in_progress(&self) -> Result<(), BusError> {
         self.bus.said(Kind::InProgress, Call::InProgress(self.sequence()))
     }
@@ -225,6 +242,27 @@ impl QueueReader for Double {
     }
 }
 
+/// What nobody says here.
+#[derive(Debug)]
+pub(crate) enum Silence {}
+
+impl CancelNotice for Silence {
+    fn request(&self) -> &CancelRequest {
+        match *self {}
+    }
+    async fn in_hand(&self) -> Result<(), BusError> {
+        match *self {}
+    }
+}
+
+impl CancelListener for Double {
+    type Notice = Silence;
+
+    async fn cancels(&self, _: &QueueId) -> Result<BoxStream<'static, Silence>, BusError> {
+        Ok(futures_util::stream::pending().boxed())
+    }
+}
+
 impl EventWriter for Double {
     async fn report(&self, report: &AttemptReport) -> Result<(), BusError> {
         self.said(Kind::Report, Call::Report(Box::new(report.clone())))
@@ -241,7 +279,7 @@ impl DeadLetters for Double {
     async fn letter(&self, _: u64) -> Result<Option<StoredDeadLetter>, BusError> {
         Ok(None)
     }
-    async fn redrive(&self, _: u64) -> Result<Redriven, BusError> {
+    async fn resend(&self, _: &StoredDeadLetter) -> Result<Redriven, BusError> {
         Ok(Redriven::NotFound)
     }
     async fn purge(&self, _: u64) -> Result<bool, BusError> {

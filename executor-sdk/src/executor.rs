@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
 use bus::nats::{NatsBus, NatsOptions};
-use bus::{BusError, DeadLetters, EventWriter, QueueReader};
+use bus::{BusError, CancelListener, DeadLetters, EventWriter, QueueReader};
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 use model::name::{FullNameError, QueueId};
@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::attempt::Host;
 use crate::context::Context;
 use crate::handler::{AnyWork, Handler, HandlerError, Output, Raw, Typed};
+use crate::hands::Hands;
 use crate::pull::Puller;
 
 /// Attempts of one queue that run at the same time, unless said otherwise.
@@ -29,8 +30,8 @@ pub const CONCURRENCY_DEFAULT: usize = 8;
 pub const CONCURRENCY_MAX: usize = 10_000;
 
 /// All that an executor needs of the bus.
-pub trait Bus: QueueReader + EventWriter + DeadLetters {}
-impl<T: QueueReader + EventWriter + DeadLetters> Bus for T {}
+pub trait Bus: QueueReader + EventWriter + DeadLetters + CancelListener {}
+impl<T: QueueReader + EventWriter + DeadLetters + CancelListener> Bus for T {}
 
 /// Why an executor didn't run.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +143,9 @@ impl<B: Bus> Executor<B> {
             None => shutdown,
         };
         let drained = CancellationToken::new();
+        let hands = Hands::new(&self.clock, self.bus.ack_wait());
         let host = Arc::new(Host {
+            hands,
             bus: self.bus,
             clock: self.clock.clone(),
             name: self.name.unwrap_or_else(default_name),
@@ -205,6 +208,10 @@ impl<B: Bus> Crew<B> {
 
     fn pull(&self, queue: QueueId, concurrency: usize, handler: Arc<dyn Handler>) {
         tracing::info!(%queue, concurrency, executor = self.host.name, "serving a queue");
+        let (host, listening, stop) = (Arc::clone(&self.host), queue.clone(), self.shutdown.clone());
+        self.pulling.spawn(async move {
+            host.hands.listen(&*host.bus, &listening, &host.clock, &stop).await;
+        });
         let puller = Puller::new(Arc::clone(&self.host), queue, handler, concurrency, self.attempts.clone());
         self.pulling.spawn(puller.run(self.shutdown.clone()));
     }

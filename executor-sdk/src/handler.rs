@@ -50,7 +50,7 @@ pub struct HandlerError {
 pub(crate) enum FailureKind {
     /// Another attempt as the policy says.
     Retryable,
-    /// Another attempt if the policy grants one, but after this delay.
+    /// Another attempt after this delay, which the policy doesn't count.
     RetryAfter(Duration),
     /// No other attempt.
     Permanent,
@@ -66,7 +66,8 @@ impl HandlerError {
         Self::of(FailureKind::Permanent, error)
     }
 
-    /// Try again after this delay instead of the policy's, if the policy grants another attempt.
+    /// A rate limit turned it away: try again after this delay (at most `RETRY_DELAY_MAX`), without counting this attempt
+    /// towards the policy's. After `RATE_LIMITED_MAX` such attempts they do count.
     pub fn retry_after(delay: Duration, error: impl Into<AnyError>) -> Self {
         Self::of(FailureKind::RetryAfter(delay), error)
     }

@@ -32,6 +32,7 @@ mod decide;
 mod excerpt;
 mod executor;
 mod handler;
+mod hands;
 mod heartbeat;
 mod pull;
 mod running;

@@ -1,6 +1,6 @@
 //! The handler at work: in a task of its own, with a deadline, and with an end whatever it does.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,10 @@ pub(crate) enum HandlerEnd {
     TimedOut {
         output: Option<String>,
     },
+    /// The run was cancelled before the handler was done.
+    Cancelled {
+        output: Option<String>,
+    },
     /// The executor stopped before the handler was done.
     Interrupted {
         output: Option<String>,
@@ -37,16 +41,19 @@ type Returned = Result<Result<Output, HandlerError>, JoinError>;
 /// Why a handler is told to stop.
 enum Cause {
     Deadline,
+    Cancelled,
     Drained,
 }
 
-/// Runs a handler until it ends, its timeout is over, or `drained` fires; then cancels, and in the end aborts it.
+/// Runs a handler until it ends, its timeout is over, or `cancelled` or `drained` fires; then cancels, and in the end
+/// aborts it.
 pub(crate) async fn run(
     handler: Arc<dyn Handler>,
     ctx: &Context,
     payload: Bytes,
     timeout: Duration,
     clock: &Clock,
+    cancelled: &CancellationToken,
     drained: &CancellationToken,
 ) -> HandlerEnd {
     let deadline = clock.sleep(timeout);
@@ -55,15 +62,14 @@ pub(crate) async fn run(
         // The call itself is inside the task, so that a panic in it is caught as well.
         tokio::spawn(async move { handler.handle(ctx, payload).await })
     };
-    let cause = match ended(&mut task, deadline, drained.cancelled()).await {
+    let cause = match ended(&mut task, deadline, cancelled.cancelled(), drained.cancelled()).await {
         Ended::Handler(returned) => return by_itself(returned),
-        Ended::Deadline => Cause::Deadline,
-        Ended::Drained => Cause::Drained,
+        Ended::Told(cause) => cause,
     };
     ctx.cancellation().cancel();
     match stopping(&mut task, ctx, clock).await {
         // `Ok` is the handler's word that the run is carried out. After the deadline it comes too late.
-        Some(Ok(Ok(output))) if matches!(cause, Cause::Drained) => HandlerEnd::Returned(Ok(output)),
+        Some(Ok(Ok(output))) if !matches!(cause, Cause::Deadline) => HandlerEnd::Returned(Ok(output)),
         returned => cut_off(cause, returned),
     }
 }
@@ -74,11 +80,11 @@ async fn stopping(
     ctx: &Context,
     clock: &Clock,
 ) -> Option<Returned> {
-    if let Ended::Handler(returned) = ended(task, clock.sleep(CANCEL_GRACE), std::future::pending()).await {
+    if let Ended::Handler(returned) = ended(task, clock.sleep(CANCEL_GRACE), pending(), pending()).await {
         return Some(returned);
     }
     task.abort();
-    if !matches!(ended(task, clock.sleep(ABORT_WAIT), std::future::pending()).await, Ended::Handler(_)) {
+    if !matches!(ended(task, clock.sleep(ABORT_WAIT), pending(), pending()).await, Ended::Handler(_)) {
         tracing::error!(run_id = %ctx.run_id(), "a cancelled handler blocks its thread and can't be aborted");
     }
     None
@@ -86,20 +92,21 @@ async fn stopping(
 
 enum Ended {
     Handler(Returned),
-    Deadline,
-    Drained,
+    Told(Cause),
 }
 
 async fn ended(
     task: &mut JoinHandle<Result<Output, HandlerError>>,
     deadline: impl Future<Output = ()>,
+    cancelled: impl Future<Output = ()>,
     drained: impl Future<Output = ()>,
 ) -> Ended {
     tokio::select! {
         biased;
         returned = task => Ended::Handler(returned),
-        () = deadline => Ended::Deadline,
-        () = drained => Ended::Drained,
+        () = cancelled => Ended::Told(Cause::Cancelled),
+        () = deadline => Ended::Told(Cause::Deadline),
+        () = drained => Ended::Told(Cause::Drained),
     }
 }
 
@@ -119,6 +126,7 @@ fn cut_off(cause: Cause, returned: Option<Returned>) -> HandlerEnd {
     };
     match cause {
         Cause::Deadline => HandlerEnd::TimedOut { output },
+        Cause::Cancelled => HandlerEnd::Cancelled { output },
         Cause::Drained => HandlerEnd::Interrupted { output },
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
+use bus::cancel::{CancelRequest, CancelSignal as _};
 use bus::events::{AttemptReport, Event, EventDelivery as _, EventReader as _};
 use bus::memory::MemoryBus;
 use bus::order::{Order, Publication, WorkKind};
@@ -15,6 +16,7 @@ use bus::{DeadLetters as _, QueueReader as _, RunStream as _};
 use bytes::Bytes;
 use ecron_executor_sdk::{Context, Executor, HandlerError, RunError};
 use model::id::Revision;
+use model::limits::LOST_ATTEMPTS_MAX;
 use model::name::QueueId;
 use model::retry::RetryPolicy;
 use model::run::{Generation, Outcome, RunState};
@@ -219,6 +221,58 @@ async fn a_run_whose_executor_was_lost_is_finished_by_another() {
 }
 
 #[tokio::test]
+async fn lost_attempts_and_rate_limits_leave_the_policy_its_own_attempts() {
+    let world = World::new(Duration::from_millis(50));
+    world.publish(order(2)).await;
+    for _ in 0..LOST_ATTEMPTS_MAX {
+        // Takes it and is never heard of again.
+        assert_eq!(world.bus.fetch(&queue(), 1, Duration::from_secs(5)).await.unwrap().len(), 1);
+    }
+    let executor = world.executor().queue("billing/reports").unwrap();
+    let executor = executor.handle_bytes(async |ctx: Context, _| match ctx.attempt() {
+        // After five lost ones: turned away twice, a failure, turned away once more, the last failure.
+        6 | 7 | 9 => Err::<(), _>(HandlerError::retry_after(Duration::from_millis(5), "busy")),
+        _ => Err(HandlerError::from("no stock")),
+    });
+    let executor = tokio::spawn(executor.run());
+    let reports = world.reports().await;
+    let attempts: Vec<u32> = reports.iter().map(|report| report.end.attempt).collect();
+    assert_eq!(attempts, [6, 7, 8, 9, 10]);
+    assert_eq!(reports[4].ends_run, Some(RunState::DeadLettered));
+    world.all_answered(executor).await;
+}
+
+#[tokio::test]
+async fn a_cancelled_run_ends_where_it_is_carried_out() {
+    let world = World::new(Duration::from_secs(30));
+    let signal = Arc::new(Notify::new());
+    let begun = Arc::clone(&signal);
+    let executor = world.executor().queue("billing/reports").unwrap().handle_bytes(move |ctx: Context, _| {
+        begun.notify_one();
+        async move {
+            ctx.cancelled().await;
+            Err::<(), _>("interrupted")
+        }
+    });
+    let request = CancelRequest {
+        queue: queue(),
+        run_id: order(3).run_id,
+        generation: Generation(0),
+        by: None,
+        reason: Some("wrong month".into()),
+    };
+    assert_eq!(world.bus.cancel(&request, Duration::from_millis(10)).await, Ok(false), "nobody is there");
+    let executor = tokio::spawn(executor.run());
+    world.publish(order(3)).await;
+    signal.notified().await;
+    assert_eq!(world.bus.cancel(&request, Duration::from_secs(30)).await, Ok(true));
+    let end = world.reports().await.pop().unwrap();
+    assert_eq!((end.end.outcome, end.ends_run), (Outcome::Cancelled, Some(RunState::Cancelled)));
+    assert_eq!(end.end.error.as_deref(), Some("cancelled: wrong month"));
+    world.all_answered(executor).await;
+}
+
+#[tokio::test]
 async fn a_stopping_executor_hands_its_run_to_another_without_waiting_for_the_ack_wait() {
     let world = World::new(Duration::from_secs(3600));
     let (started, stop_slow) = (Arc::new(Notify::new()), Shutdown::new());
@@ -280,7 +334,7 @@ async fn world_reports(world: &World) -> Option<Vec<AttemptReport>> {
     let deliveries = world.bus.fetch_events(100, Duration::from_secs(5)).await.ok()?;
     let reports = deliveries.iter().filter_map(|delivery| match delivery.event() {
         Event::Attempt(report) => Some(report.clone()),
-        Event::Terminated { .. } | Event::Undecodable { .. } => None,
+        Event::Audit(_) | Event::Terminated { .. } | Event::Undecodable { .. } => None,
     });
     let reports: Vec<AttemptReport> = reports.collect();
     (!reports.is_empty()).then_some(reports)

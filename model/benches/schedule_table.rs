@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeZone, Utc};
 use croner::parser::{CronParser, Seconds};
 use ecron_model::schedule::{
-    Dialect, Identity, Schedule, ScheduleProblem, ScheduleSpec, no_calendars, parse_expression,
+    Dialect, Gap, Identity, Schedule, ScheduleProblem, ScheduleSpec, no_calendars, parse_expression,
 };
 use ecron_model::time::Timestamp;
 
@@ -43,6 +43,12 @@ const WORST: [(&str, &str); 10] = [
     ("seconds of one minute a year", "*/7 59 23 29 2 *"),
 ];
 
+/// As `WORST`, with `gap: skip`, and remembered after the first question: in Berlin no such time exists after 1980.
+const SKIPPED: [(&str, &str); 2] = [
+    ("the last time was in 1980", "30 2 * 3 7L"),
+    ("the last time was in 1975", "0 30 2 ? 3 7L 1975,2027-2199"),
+];
+
 const IMPOSSIBLE: [(&str, &str); 6] = [
     ("31 February", "0 0 31 2 *"),
     ("31st of short months", "0 0 31 2,4,6,9,11 *"),
@@ -54,6 +60,9 @@ const IMPOSSIBLE: [(&str, &str); 6] = [
     ("29 February of odd years", "0 0 0 29 2 ? 1971-2199/2"),
     ("30 days before a short month's end", "0 0 L-30 4,6,9,11 *"),
 ];
+
+/// As `IMPOSSIBLE`, with `gap: skip`: only a search through all the years' gaps shows it.
+const LEAPT_OVER: (&str, &str) = ("always in a gap", "0 30 2 ? 3 7L 2027-2199");
 
 struct Bench {
     per_round: Duration,
@@ -98,7 +107,12 @@ fn undisturbed(mut times: Vec<f64>) -> f64 {
 }
 
 fn compile(expression: &str, zone: &str) -> Result<Schedule, Vec<ScheduleProblem>> {
+    compile_with(expression, zone, None)
+}
+
+fn compile_with(expression: &str, zone: &str, gap: Option<Gap>) -> Result<Schedule, Vec<ScheduleProblem>> {
     let spec = ScheduleSpec {
+        gap,
         cron: vec![expression.to_owned()],
         dialect: Some(Dialect::Ecron),
         time_zone: Some(zone.to_owned()),
@@ -156,8 +170,11 @@ fn parsing(bench: &Bench) {
 
 fn extremes(bench: &Bench) {
     println!("\n| expression | what | time |\n|---|---|---|");
-    for (what, expression) in WORST {
-        let schedule = accepted(expression, "Europe/Berlin");
+    let worst = WORST.into_iter().map(|(what, expression)| (what, expression, None));
+    let skipped = SKIPPED.into_iter().map(|(what, expression)| (what, expression, Some(Gap::Skip)));
+    for (what, expression, gap) in worst.chain(skipped) {
+        let schedule = compile_with(expression, "Europe/Berlin", gap)
+            .unwrap_or_else(|problems| panic!("{expression}: {problems:?}"));
         // From the start of the calendar, from now, and from just behind an occurrence: the longest counts.
         let starts = [Timestamp::from_ms(0), FROM, schedule.next_after(FROM).unwrap_or(FROM)];
         let next = starts.map(|from| bench.one(|| _ = black_box(schedule.next_after(black_box(from)))));
@@ -166,9 +183,11 @@ fn extremes(bench: &Bench) {
         let longest = next.into_iter().chain(previous).fold(0.0, f64::max);
         println!("| `{expression}` | next or previous: {what} | {:.1} µs |", longest / 1e3);
     }
-    for (what, expression) in IMPOSSIBLE {
-        assert!(compile(expression, "Europe/Berlin").is_err(), "{expression} is accepted");
-        let ns = bench.one(|| _ = black_box(compile(black_box(expression), "Europe/Berlin")));
+    let impossible = IMPOSSIBLE.into_iter().map(|(what, expression)| (what, expression, None));
+    let leapt_over = std::iter::once((LEAPT_OVER.0, LEAPT_OVER.1, Some(Gap::Skip)));
+    for (what, expression, gap) in impossible.chain(leapt_over) {
+        assert!(compile_with(expression, "Europe/Berlin", gap).is_err(), "{expression} is accepted");
+        let ns = bench.one(|| _ = black_box(compile_with(black_box(expression), "Europe/Berlin", gap)));
         println!("| `{expression}` | refused: {what} | {:.1} µs |", ns / 1e3);
     }
 }

@@ -14,6 +14,8 @@ pub struct JobNow<'a> {
     pub revision: Revision,
     pub suspended: bool,
     pub starting_deadline: Option<std::time::Duration>,
+    /// Whether only so many of its runs may be under way (`overlap::Rule`): then each is claimed before it is published.
+    pub limited: bool,
     /// Whether the present schedule names an instant.
     pub names: &'a dyn Fn(Timestamp) -> bool,
 }
@@ -24,10 +26,42 @@ impl std::fmt::Debug for JobNow<'_> {
     }
 }
 
+/// A due entry of the minute tier, and what is known of its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    pub at: Timestamp,
+    pub revision: Revision,
+    pub admission: Admission,
+}
+
+/// How far a due entry's run has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Admission {
+    /// It has no record: nobody has decided about it, or its record isn't written yet.
+    #[default]
+    Fresh,
+    /// It waited (for an earlier run, or for a place in its queue) and may go now. It was never published.
+    Released {
+        /// Somebody asked for it, besides the schedule.
+        triggered: bool,
+    },
+    /// It was admitted and may have been published.
+    Claimed {
+        /// Somebody asked for it, besides the schedule.
+        triggered: bool,
+    },
+}
+
+impl Admission {
+    fn is_triggered(self) -> bool {
+        matches!(self, Self::Released { triggered: true } | Self::Claimed { triggered: true })
+    }
+}
+
 /// What to do with a due entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Publish it, under this revision (the entry's own, or the newer one that still names it).
+    /// Publish it, under this revision (the entry's own, or the newer one that still names it), once `overlap` admits it.
     Publish { revision: Revision },
     /// Record it as skipped.
     Skip(SkipReason),
@@ -39,33 +73,35 @@ pub enum Verdict {
 ///
 /// `taken_before` is how far the shard had been taken earlier. An entry due after it was never published; one due
 /// before it may have been, by us or an owner before us, so it must be published again (the copies are dropped by
-/// its message id) rather than skipped.
+/// its message id) rather than skipped. Of a limited job we know more: what isn't claimed wasn't published.
 #[must_use]
-pub fn decide(
-    due_at: Timestamp,
-    revision: Revision,
-    job: Option<JobNow<'_>>,
-    taken_before: Timestamp,
-    now: Timestamp,
-) -> Verdict {
+pub fn decide(due: Due, job: Option<JobNow<'_>>, taken_before: Timestamp, now: Timestamp) -> Verdict {
     let Some(job) = job else { return Verdict::Skip(SkipReason::Deleted) };
-    let maybe_published = due_at <= taken_before;
-    if revision != job.revision && !(job.names)(due_at) {
+    let stale = due.revision != job.revision;
+    let named = (job.names)(due.at);
+    let maybe_published = match due.admission {
+        // A stale entry may be of a revision that wasn't limited.
+        Admission::Fresh => due.at <= taken_before && (stale || !job.limited),
+        Admission::Released { .. } => false,
+        Admission::Claimed { .. } => true,
+    };
+    if stale && !named && !due.admission.is_triggered() {
         return Verdict::Skip(SkipReason::Superseded);
     }
-    if revision != job.revision && !maybe_published {
+    if stale && !maybe_published && due.admission == Admission::Fresh {
         // The install that made it stale has put the same instant in under the new revision.
         return Verdict::Drop;
     }
-    // Besides the schedule's own occurrences there are triggered ones: asked for by somebody, whatever the schedule's
-    // state. And what may have been published already isn't skipped any more.
-    if maybe_published || !(job.names)(due_at) {
+    // What may have been published already isn't skipped any more. And besides the schedule's own occurrences there are
+    // triggered ones: asked for by somebody, whatever the schedule's state.
+    let waited = matches!(due.admission, Admission::Released { .. });
+    if maybe_published || (!named && !waited) {
         return Verdict::Publish { revision: job.revision };
     }
-    if job.suspended {
+    if job.suspended && named {
         return Verdict::Skip(SkipReason::Suspended);
     }
-    if job.starting_deadline.is_some_and(|deadline| now.ms_since(due_at) > duration_ms(deadline)) {
+    if job.starting_deadline.is_some_and(|deadline| now.ms_since(due.at) > duration_ms(deadline)) {
         return Verdict::Skip(SkipReason::StartingDeadline);
     }
     Verdict::Publish { revision: job.revision }
@@ -112,43 +148,73 @@ mod tests {
 
     #[test]
     fn verdicts() {
+        use Admission::{Claimed, Fresh, Released};
         const OLD: Revision = Revision(1);
         const NEW: Revision = Revision(2);
+        const WAITED: Admission = Released { triggered: false };
+        const ASKED_FOR: Admission = Released { triggered: true };
         let yes = |_: Timestamp| true;
         let no = |_: Timestamp| false;
-        let job = JobNow { revision: NEW, suspended: false, starting_deadline: None, names: &yes };
+        let job =
+            JobNow { revision: NEW, suspended: false, starting_deadline: None, limited: false, names: &yes };
+        let unnamed = JobNow { names: &no, ..job };
         let deadline = JobNow { starting_deadline: Some(Duration::from_secs(5)), ..job };
+        let suspended = JobNow { suspended: true, ..job };
+        let limited = JobNow { limited: true, ..deadline };
         let publish = Verdict::Publish { revision: NEW };
-        // (what, entry's revision, job, taken before, now, verdict); due at 100 s.
+        let skip = Verdict::Skip;
+        // (what, entry's revision, admission, job, taken before, now, verdict); due at 100 s.
         let table = [
-            ("fresh", NEW, Some(job), 99, 100, publish.clone()),
-            ("retaken", NEW, Some(job), 100, 200, publish.clone()),
-            ("no job", NEW, None, 99, 100, Verdict::Skip(SkipReason::Deleted)),
-            ("stale, named, never published", OLD, Some(job), 99, 100, Verdict::Drop),
-            ("stale, named, maybe published", OLD, Some(job), 100, 100, publish.clone()),
+            ("fresh", NEW, Fresh, Some(job), 99, 100, publish.clone()),
+            ("retaken", NEW, Fresh, Some(job), 100, 200, publish.clone()),
+            ("no job", NEW, Fresh, None, 99, 100, skip(SkipReason::Deleted)),
+            ("stale, named, never published", OLD, Fresh, Some(job), 99, 100, Verdict::Drop),
+            ("stale, named, maybe published", OLD, Fresh, Some(job), 100, 100, publish.clone()),
+            ("stale, not named", OLD, Fresh, Some(unnamed), 100, 100, skip(SkipReason::Superseded)),
+            ("triggered, not named", NEW, Fresh, Some(unnamed), 99, 100, publish.clone()),
+            ("suspended", NEW, Fresh, Some(suspended), 99, 100, skip(SkipReason::Suspended)),
+            ("in time", NEW, Fresh, Some(deadline), 99, 105, publish.clone()),
+            ("too late", NEW, Fresh, Some(deadline), 99, 106, skip(SkipReason::StartingDeadline)),
+            ("too late, maybe published", NEW, Fresh, Some(deadline), 100, 106, publish.clone()),
+            ("limited, not claimed", NEW, Fresh, Some(limited), 100, 106, skip(SkipReason::StartingDeadline)),
+            ("limited now, maybe published before", OLD, Fresh, Some(limited), 100, 106, publish.clone()),
             (
-                "stale, not named",
-                OLD,
-                Some(JobNow { names: &no, ..job }),
-                100,
-                100,
-                Verdict::Skip(SkipReason::Superseded),
-            ),
-            ("triggered, not named", NEW, Some(JobNow { names: &no, ..job }), 99, 100, publish.clone()),
-            (
-                "suspended",
+                "claimed, too late",
                 NEW,
-                Some(JobNow { suspended: true, ..job }),
-                99,
+                Claimed { triggered: false },
+                Some(limited),
                 100,
-                Verdict::Skip(SkipReason::Suspended),
+                106,
+                publish.clone(),
             ),
-            ("in time", NEW, Some(deadline), 99, 105, publish.clone()),
-            ("too late", NEW, Some(deadline), 99, 106, Verdict::Skip(SkipReason::StartingDeadline)),
-            ("too late, maybe published", NEW, Some(deadline), 100, 106, publish),
+            ("waited", NEW, WAITED, Some(limited), 100, 105, publish.clone()),
+            ("waited too long", NEW, WAITED, Some(limited), 100, 106, skip(SkipReason::StartingDeadline)),
+            ("waited, and edited", OLD, WAITED, Some(job), 100, 200, publish.clone()),
+            ("waited, not named", OLD, WAITED, Some(unnamed), 100, 200, skip(SkipReason::Superseded)),
+            ("waited, suspended", OLD, WAITED, Some(suspended), 100, 200, skip(SkipReason::Suspended)),
+            ("waited, deleted", OLD, WAITED, None, 100, 200, skip(SkipReason::Deleted)),
+            (
+                "asked for, waited, suspended",
+                OLD,
+                ASKED_FOR,
+                Some(JobNow { suspended: true, ..unnamed }),
+                100,
+                200,
+                publish.clone(),
+            ),
+            (
+                "asked for, waited too long",
+                NEW,
+                ASKED_FOR,
+                Some(JobNow { names: &no, ..limited }),
+                100,
+                106,
+                skip(SkipReason::StartingDeadline),
+            ),
         ];
-        for (what, revision, job, taken_before, now, verdict) in table {
-            assert_eq!(decide(at(100), revision, job, at(taken_before), at(now)), verdict, "{what}");
+        for (what, revision, admission, job, taken_before, now, verdict) in table {
+            let due = Due { at: at(100), revision, admission };
+            assert_eq!(decide(due, job, at(taken_before), at(now)), verdict, "{what}");
         }
     }
 

@@ -2,10 +2,14 @@
 
 pub mod backfill;
 pub mod bucket;
+pub mod change;
+pub mod codes;
 pub mod declared;
 pub mod dispatch;
 pub mod first;
+pub mod gate;
 pub mod id;
+pub mod lifecycle;
 pub mod limits;
 pub mod manifest;
 pub mod misfire;
@@ -24,4 +28,5 @@ pub mod schedule;
 pub mod shard;
 pub mod simulate;
 pub mod spec;
+pub mod stats;
 pub mod time;

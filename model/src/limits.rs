@@ -27,8 +27,12 @@ pub const HEADERS_MAX: usize = 32;
 pub const HEADER_BYTES_MAX: usize = 8 * 1024;
 /// Attempts of one run.
 pub const ATTEMPTS_MAX: u32 = 100;
-/// Attempts that may be lost (executor died) beyond the policy's own before a run is parked as poison.
+/// Attempts that may be lost (executor died) before a run is parked as poison. They don't count towards the policy's.
 pub const LOST_ATTEMPTS_MAX: u32 = 5;
+/// Attempts of one message that a rate limit may turn away without counting them; further ones count as failures.
+pub const RATE_LIMITED_MAX: u32 = 1_000;
+/// Ranges in a list of exit codes or HTTP statuses.
+pub const CODE_RANGES_MAX: usize = 32;
 /// The longest time that one attempt may take.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The longest wait between two attempts.
@@ -45,6 +49,14 @@ pub const OVERLAP_WAITING_MAX: u32 = 1_000;
 pub const RATE_STARTS_MAX: u32 = 1_000_000;
 /// The longest period of a rate.
 pub const RATE_PERIOD_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Runs of one queue that may be under way at once, if it says how many: what its consumer allows without saying so.
+pub const QUEUE_CONCURRENCY_MAX: u32 = 100_000;
+/// The largest share of a namespace in a queue.
+pub const QUEUE_SHARE_MAX: u32 = 1_000;
+/// Namespaces that one queue may name.
+pub const QUEUE_NAMESPACES_MAX: usize = 1_000;
+/// Waiting runs of one line that are passed over in one look because their keys have no token.
+pub const GATE_SCAN_MAX: usize = 200;
 /// Finished runs that a job may keep, for each kind of end.
 pub const HISTORY_RUNS_MAX: u32 = 1_000;
 /// The longest minimum interval that a namespace may ask for.
@@ -55,6 +67,18 @@ pub const ERROR_BYTES_MAX: usize = 4 * 1024;
 pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 /// How far ahead ad-hoc work may be deferred.
 pub const DEFER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// Characters of who a request says it comes from.
+pub const BY_CHARS_MAX: usize = 128;
+/// Bytes, as JSON, of a schedule that a change log keeps.
+pub const SCHEDULE_KEPT_BYTES_MAX: usize = 1024;
+/// Attempts of one run whose ends are remembered.
+pub const ATTEMPTS_KEPT_MAX: usize = 100;
+/// Owners of one shard that are remembered.
+pub const OWNERS_MAX: usize = 100;
+/// Changes of one job that are remembered.
+pub const CHANGES_MAX: usize = 100;
+/// Interruptions of one shard that are remembered.
+pub const INTERRUPTIONS_MAX: usize = 100;
 /// Shards a cluster may have.
 pub const SHARDS_MAX: u16 = 1024;
 /// How long a trigger's idempotency key is remembered.

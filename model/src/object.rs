@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::name::{BackfillId, CalendarId, FullNameError, Name};
+use crate::name::{BackfillId, CalendarId, FullNameError, Name, QueueId};
 
 /// The kinds of object beside jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -11,9 +11,13 @@ pub enum ObjectKind {
     Namespace,
     /// Made by a request of its own, not by a manifest.
     Backfill,
+    Queue,
 }
 
 impl ObjectKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Calendar, Self::Namespace, Self::Queue, Self::Backfill];
+
     /// As in `kind:` of a manifest.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -21,6 +25,7 @@ impl ObjectKind {
             Self::Calendar => "Calendar",
             Self::Namespace => "Namespace",
             Self::Backfill => "Backfill",
+            Self::Queue => "Queue",
         }
     }
 
@@ -31,6 +36,16 @@ impl ObjectKind {
             Self::Calendar => "calendar",
             Self::Namespace => "namespace",
             Self::Backfill => "backfill",
+            Self::Queue => "queue",
+        }
+    }
+
+    /// Whether its objects are in a namespace (a namespace isn't).
+    #[must_use]
+    pub fn is_in_namespace(self) -> bool {
+        match self {
+            Self::Calendar | Self::Queue | Self::Backfill => true,
+            Self::Namespace => false,
         }
     }
 }
@@ -41,6 +56,7 @@ pub enum ObjectKey {
     Calendar(CalendarId),
     Namespace(Name),
     Backfill(BackfillId),
+    Queue(QueueId),
 }
 
 impl ObjectKey {
@@ -53,6 +69,7 @@ impl ObjectKey {
             ObjectKind::Calendar => text.parse().map(Self::Calendar),
             ObjectKind::Backfill => text.parse().map(Self::Backfill),
             ObjectKind::Namespace => Name::new(text).map(Self::Namespace).map_err(FullNameError::Name),
+            ObjectKind::Queue => text.parse().map(Self::Queue),
         }
     }
 
@@ -62,6 +79,7 @@ impl ObjectKey {
             Self::Calendar(_) => ObjectKind::Calendar,
             Self::Namespace(_) => ObjectKind::Namespace,
             Self::Backfill(_) => ObjectKind::Backfill,
+            Self::Queue(_) => ObjectKind::Queue,
         }
     }
 
@@ -72,6 +90,7 @@ impl ObjectKey {
             Self::Calendar(id) => &id.namespace,
             Self::Backfill(id) => &id.namespace,
             Self::Namespace(name) => name,
+            Self::Queue(id) => &id.namespace,
         }
     }
 
@@ -82,6 +101,7 @@ impl ObjectKey {
             Self::Calendar(id) => id.to_string(),
             Self::Backfill(id) => id.to_string(),
             Self::Namespace(name) => name.to_string(),
+            Self::Queue(id) => id.to_string(),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::declared::Declared;
 use crate::manifest::{Problem, duration_text};
 use crate::spec::{JobSpec, NamespaceSpec};
 
-/// How many of a job's next occurrences are looked at. Rules repeat, so that neighbours which never come close among
+/// How many of a job's next occurrences are looked at, and how many more around those of each single rule. Rules repeat, so that neighbours which never come close among
 /// so many hardly ever do; and looking must stay cheap, for every job of an `apply` is asked.
 pub const QUOTA_SAMPLE: usize = 500;
 

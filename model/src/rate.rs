@@ -9,7 +9,8 @@ use crate::manifest::duration_text;
 use crate::schedule::parse_duration;
 use crate::time::duration_ms;
 
-/// At most `limit` starts in any `per`, of which `burst` may come at once.
+/// `limit` starts per `per`, evenly, of which `burst` may come at once after a rest: in any window *w* at most `burst` +
+/// *w* · `limit` / `per`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
     pub limit: u32,

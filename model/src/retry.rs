@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limits::LOST_ATTEMPTS_MAX;
+use crate::limits::{LOST_ATTEMPTS_MAX, RATE_LIMITED_MAX};
 use crate::shard::stable_hash;
 use crate::time::duration_ms;
 
@@ -29,6 +29,45 @@ impl Default for RetryPolicy {
     }
 }
 
+/// What became of a message's earlier deliveries, as far as executors of ours noted it down; the others were lost with
+/// their executors. JetStream itself only counts deliveries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Attempts that failed: the policy counts these.
+    pub failed: u32,
+    /// Attempts that a rate limit turned away.
+    pub limited: u32,
+    /// Attempts that an executor gave back because it was stopping.
+    pub handed_back: u32,
+}
+
+impl Tally {
+    /// How many of the deliveries before this one (the `delivered`th) were lost.
+    #[must_use]
+    pub fn lost(&self, delivered: u32) -> u32 {
+        let known = self.failed.saturating_add(self.limited).saturating_add(self.handed_back);
+        delivered.saturating_sub(1).saturating_sub(known)
+    }
+
+    /// With one more failure.
+    #[must_use]
+    pub fn after_failure(self) -> Self {
+        Self { failed: self.failed.saturating_add(1), ..self }
+    }
+
+    /// With one more attempt that was turned away; `None` if there were so many that they count as failures now.
+    #[must_use]
+    pub fn after_limit(self) -> Option<Self> {
+        (self.limited < RATE_LIMITED_MAX).then(|| Self { limited: self.limited + 1, ..self })
+    }
+
+    /// With one more attempt that was given back.
+    #[must_use]
+    pub fn after_hand_back(self) -> Self {
+        Self { handed_back: self.handed_back.saturating_add(1), ..self }
+    }
+}
+
 /// What happens after an attempt that did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterFailure {
@@ -45,25 +84,25 @@ impl RetryPolicy {
         Self { attempts: 1, ..Self::default() }
     }
 
-    /// What follows the failure of attempt number `attempt` (from 1) of a run. Attempts that were lost count towards
-    /// the number but can't end a run by themselves: only a failure gives up.
+    /// What follows a run's failure number `failures` (from 1). Attempts that were lost, turned away or handed back
+    /// aren't among them.
     #[must_use]
-    pub fn after_failure(&self, run_id: &str, attempt: u32) -> AfterFailure {
-        if attempt >= self.attempts {
+    pub fn after_failure(&self, run_id: &str, failures: u32) -> AfterFailure {
+        if failures >= self.attempts {
             AfterFailure::GiveUp
         } else {
-            AfterFailure::Retry { delay: self.delay(run_id, attempt) }
+            AfterFailure::Retry { delay: self.delay(run_id, failures) }
         }
     }
 
-    /// Whether an attempt with this number may still start. Beyond it, executors died so often with this run in hand
-    /// that it counts as poison.
+    /// Whether another attempt may start after so many were lost. Beyond it, executors died so often with this run in
+    /// hand that it counts as poison.
     #[must_use]
-    pub fn may_start(&self, attempt: u32) -> bool {
-        attempt <= self.attempts.saturating_add(LOST_ATTEMPTS_MAX)
+    pub fn may_start(lost: u32) -> bool {
+        lost <= LOST_ATTEMPTS_MAX
     }
 
-    /// The wait after failed attempt number `attempt`. The jitter is a function of run and attempt: repeatable, and
+    /// The wait after failure number `attempt`. The jitter is a function of run and attempt: repeatable, and
     /// different between runs that failed together.
     #[must_use]
     pub fn delay(&self, run_id: &str, attempt: u32) -> Duration {
@@ -102,9 +141,29 @@ mod tests {
 
     #[test]
     fn lost_attempts_have_a_limit_of_their_own() {
-        let policy = plain(1);
-        assert!(policy.may_start(1 + LOST_ATTEMPTS_MAX));
-        assert!(!policy.may_start(2 + LOST_ATTEMPTS_MAX));
+        assert!(RetryPolicy::may_start(LOST_ATTEMPTS_MAX));
+        assert!(!RetryPolicy::may_start(1 + LOST_ATTEMPTS_MAX));
+    }
+
+    #[test]
+    fn what_nobody_noted_was_lost() {
+        // (failed, limited, handed back), delivered, lost
+        let table =
+            [((0, 0, 0), 1, 0), ((0, 0, 0), 4, 3), ((1, 2, 1), 5, 0), ((1, 2, 1), 7, 2), ((9, 0, 0), 3, 0)];
+        for ((failed, limited, handed_back), delivered, lost) in table {
+            let tally = Tally { failed, limited, handed_back };
+            assert_eq!(tally.lost(delivered), lost, "{tally:?} at delivery {delivered}");
+        }
+    }
+
+    #[test]
+    fn a_rate_limit_turns_away_for_nothing_but_not_for_ever() {
+        let mut tally = Tally::default();
+        for limited in 1..=RATE_LIMITED_MAX {
+            tally = tally.after_limit().unwrap();
+            assert_eq!((tally.limited, tally.failed), (limited, 0));
+        }
+        assert_eq!(tally.after_limit(), None);
     }
 
     #[test]

@@ -49,6 +49,35 @@ pub enum SkipReason {
     OverlapQueueFull,
 }
 
+/// What a run that isn't published yet waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WaitsFor {
+    /// An earlier run of its job must end (`overlap`, `maxActive`).
+    Overlap,
+    /// Its queue must have room for it.
+    Queue,
+    /// It is admitted and on its way into the run stream; it may be there already.
+    Dispatch,
+}
+
+impl WaitsFor {
+    /// The word used in records, messages and output.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlap => "overlap",
+            Self::Queue => "queue",
+            Self::Dispatch => "dispatch",
+        }
+    }
+
+    /// The value of that word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Overlap, Self::Queue, Self::Dispatch].into_iter().find(|waits| waits.as_str() == word)
+    }
+}
+
 /// How often a run has been dispatched anew after an end: 0 at first, one more for each redrive. A report counts only
 /// for the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -3,12 +3,14 @@
 //! `manifest` turns documents into these values and back; nothing here is optional in meaning, every default has
 //! been filled in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::codes::CodeRanges;
+use crate::gate::GateRules;
 use crate::misfire::CatchUp;
 use crate::name::{CalendarId, JobId, Name, QueueId};
-use crate::overlap::Overlap;
+use crate::overlap::{self, Overlap};
 use crate::pause::Pause;
 use crate::priority::Priority;
 use crate::retry::RetryPolicy;
@@ -51,11 +53,52 @@ pub struct JobSpec {
     pub delete_when_done: bool,
 }
 
+impl JobSpec {
+    /// The rule by which its runs wait for each other; `None` if nothing limits how many are under way.
+    #[must_use]
+    pub fn overlap_rule(&self) -> Option<overlap::Rule> {
+        overlap::Rule::of(self.overlap, self.max_active)
+    }
+}
+
 /// A calendar: dates that the jobs of its namespace leave out together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CalendarSpec {
     pub id: CalendarId,
     pub calendar: NamedCalendar,
+}
+
+/// A queue that has rules of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSpec {
+    pub id: QueueId,
+    pub rules: GateRules,
+    pub from: Senders,
+}
+
+/// Whose jobs may use a queue, besides those of its own namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Senders {
+    Named(BTreeSet<Name>),
+    Any,
+}
+
+impl Default for Senders {
+    fn default() -> Self {
+        Self::Named(BTreeSet::new())
+    }
+}
+
+impl QueueSpec {
+    /// Whether jobs of a namespace may use it.
+    #[must_use]
+    pub fn accepts(&self, namespace: &Name) -> bool {
+        let is_named = match &self.from {
+            Senders::Any => true,
+            Senders::Named(names) => names.contains(namespace),
+        };
+        is_named || *namespace == self.id.namespace
+    }
 }
 
 /// What holds for all jobs of a namespace.
@@ -98,6 +141,9 @@ pub struct ExecSpec {
     /// Run as this user (system crontabs); needs an executor that runs as root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Exit codes after which trying again can't help. 126 and 127 (it can't be run) always are such.
+    #[serde(default, skip_serializing_if = "CodeRanges::is_empty")]
+    pub permanent_exit_codes: CodeRanges,
 }
 
 /// A request; an answer outside 200 to 299 is a failure.
@@ -111,6 +157,30 @@ pub struct HttpSpec {
     pub headers: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
+    /// Statuses after which trying again can't help. Unset: 400 to 499, but for 408, 425 and 429.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permanent_statuses: Option<CodeRanges>,
+}
+
+impl ExecSpec {
+    /// Whether a command that ended with this code is worth another attempt. By the shells' custom, 126 and 127 say
+    /// that there was nothing to run.
+    #[must_use]
+    pub fn is_permanent(&self, exit_code: u16) -> bool {
+        matches!(exit_code, 126 | 127) || self.permanent_exit_codes.contains(exit_code)
+    }
+}
+
+impl HttpSpec {
+    /// Whether a request that was answered so is worth another attempt.
+    #[must_use]
+    pub fn is_permanent(&self, status: u16) -> bool {
+        match &self.permanent_statuses {
+            Some(statuses) => statuses.contains(status),
+            // Too late, too early, too many: another time may be better.
+            None => (400..500).contains(&status) && !matches!(status, 408 | 425 | 429),
+        }
+    }
 }
 
 fn get() -> String {

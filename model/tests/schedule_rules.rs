@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ecron_model::schedule::{
-    Dialect, Exclusion, Identity, NamedCalendar, Reason, Schedule, ScheduleSpec, no_calendars, tzdata_version,
+    Dialect, Exclusion, Gap, Identity, NamedCalendar, Reason, Schedule, ScheduleSpec, no_calendars,
+    tzdata_version,
 };
 use support::{at, compile, cron, try_compile};
 
@@ -146,6 +147,44 @@ fn whole_excluded_years_cost_little_and_everything_excluded_is_refused() {
         ..cron("@daily", Dialect::Unix, "UTC")
     };
     assert_eq!(fields(&spec), [""]);
+}
+
+#[test]
+fn exclusions_in_any_order_and_overlapping_are_one_stretch() {
+    let days = ["2026-01-04", "2026-01-02", "2026-01-02/2026-01-03", "2026-01-07", "2026-01-01/2026-01-05"];
+    let spec = ScheduleSpec {
+        exclude: days.iter().map(|day| day.parse().unwrap()).collect(),
+        ..cron("@daily", Dialect::Unix, "Europe/Berlin")
+    };
+    let schedule = compile(&spec);
+    let left = ["2026-01-05T23:00:00Z", "2026-01-07T23:00:00Z", "2026-01-08T23:00:00Z"];
+    assert_eq!(first(&schedule, "2025-12-31T00:00:00Z", 3), left);
+    assert_eq!(schedule.previous_before(at(left[1])), Some(at(left[0])));
+    assert_eq!(schedule.previous_before(at(left[0])), Some(at("2025-12-30T23:00:00Z")));
+}
+
+#[test]
+fn what_a_long_search_found_is_remembered_as_it_is() {
+    // From 1981 on, Berlin's clock leaps over this time every year, and until 2199 nothing comes.
+    let spec = ScheduleSpec { gap: Some(Gap::Skip), ..cron("30 2 * 3 7L", Dialect::Ecron, "Europe/Berlin") };
+    let instants =
+        ["1970-01-01", "1979-03-25", "1980-03-30", "1980-12-01", "1996-01-01", "2026-01-01", "2199-12-31"]
+            .map(|day| at(&format!("{day}T01:30:00Z")));
+    let ask =
+        |schedule: &Schedule| instants.map(|at| (schedule.next_after(at), schedule.previous_before(at)));
+    let fresh: Vec<_> = instants
+        .iter()
+        .map(|&at| (compile(&spec).next_after(at), compile(&spec).previous_before(at)))
+        .collect();
+    assert_eq!(fresh[2], (None, Some(at("1979-03-25T01:30:00Z"))));
+    assert_eq!(fresh[6], (None, Some(at("1980-03-30T01:30:00Z"))));
+    for warm in instants {
+        for forward in [true, false] {
+            let schedule = compile(&spec);
+            _ = if forward { schedule.next_after(warm) } else { schedule.previous_before(warm) };
+            assert_eq!(ask(&schedule)[..], fresh, "after {warm}, forward {forward}");
+        }
+    }
 }
 
 #[test]
@@ -318,6 +357,13 @@ fn occurrences_that_are_too_close_are_found() {
         Some((at("2026-01-01T03:00:00Z"), at("2026-01-01T03:01:00Z")))
     );
     assert_eq!(schedule.closer_than(Duration::from_secs(60), from, 10), None);
+    // The rare rule meets the frequent one long after the sample's end.
+    let spec =
+        ScheduleSpec { cron: vec!["@hourly".into(), "59 23 30 6 *".into()], ..ScheduleSpec::default() };
+    let meeting = Some((at("2026-06-30T23:59:00Z"), at("2026-07-01T00:00:00Z")));
+    assert_eq!(compile(&spec).closer_than(Duration::from_secs(300), from, 10), meeting);
+    let moved = ScheduleSpec { spread: Some(Duration::from_secs(3_600)), ..spec };
+    assert!(compile(&moved).closer_than(Duration::from_secs(300), from, 10).is_some());
 }
 
 #[test]

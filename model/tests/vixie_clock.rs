@@ -3,7 +3,8 @@
 //! It shares no code with the schedule module. Matching is by sets of numbers written down beside the expression's
 //! text; time passes as cron's main loop has it: a wildcard job runs when the wall clock matches, a fixed job runs once
 //! for every wall-clock minute that passes, also those that the clock leaps over (at once, right after the leap), and
-//! not again for those that it repeats.
+//! not again for those that it repeats. Where several minutes of one leap match, cron runs the job for each, ten seconds
+//! apart; an occurrence is an instant, so that here they are one (ADR 0010).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail loudly, as tests may")]
 

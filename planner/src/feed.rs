@@ -270,9 +270,9 @@ where
             let applied = alone(&job, apply_change(&site, &job, &spec).await)?;
             (shard, job, spec.revision, applied)
         }
-        SpecChange::Deleted { job, shard, revision } => {
+        SpecChange::Deleted { job, shard, revision, by } => {
             let Some(site) = site(shard) else { return Ok(()) };
-            let applied = alone(&job, apply_delete(&site, &job, revision).await)?;
+            let applied = alone(&job, apply_delete(&site, &job, revision, by).await)?;
             (shard, job, revision, applied)
         }
         SpecChange::Foreign { key, revision } => {

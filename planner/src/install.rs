@@ -3,6 +3,7 @@
 //! `install_plan` decides (pure); `apply_change` reads, calls it and carries it out.
 
 use bus::specs::StoredSpec;
+use model::change::{Change, ChangeKind, kept_schedule};
 use model::declared::Declared;
 use model::first::{ShardStanding, first_layout};
 use model::id::Revision;
@@ -75,11 +76,15 @@ pub fn install_plan(
             placed: layout.next,
             condition: None,
             history: new.spec.history,
+            overlap: new.spec.overlap_rule(),
         }),
+        keep_history: false,
+        at: now,
         remove,
         add,
         add_unseen,
         skipped: layout.skipped,
+        change: None,
     }
 }
 
@@ -90,6 +95,29 @@ fn standing(cursor: &Cursor) -> ShardStanding {
         taken_until: cursor.taken_until,
         rebuilding: cursor.spec_revision == Revision(0),
     }
+}
+
+/// What a job's change log says of a new spec. A plan that is rebuilt after a wipe notes when the spec was written.
+fn change(
+    new: &Declared,
+    stored: &StoredSpec,
+    old: Option<&Declared>,
+    cursor: &Cursor,
+    now: Timestamp,
+) -> Option<Change> {
+    if new.spec.delete_when_done {
+        // Deferred work has one revision and one run; its record says it all.
+        return None;
+    }
+    let old = old.map(|old| &old.spec);
+    let rebuilding = old.is_none() && cursor.spec_revision == Revision(0);
+    Some(Change {
+        at: if rebuilding { stored.written_at.min(now) } else { now },
+        revision: stored.revision,
+        kind: ChangeKind::between(old, &new.spec),
+        by: stored.by.clone(),
+        schedule: kept_schedule(old, &new.spec),
+    })
 }
 
 /// What a stored spec declares, or why it can't take effect. Others than our API may have written it.
@@ -120,9 +148,10 @@ pub async fn apply_change<S: PlanStore>(
                 let mut plan = install_plan(new, stored.revision, old, &cursor, site.now);
                 // A record whose spec we can't read still has a revision to compare and a place to leave.
                 plan.expected = record.as_ref().map(|record| record.revision);
+                plan.change = change(new, stored, old.map(|(_, old)| old), &cursor, site.now);
                 plan
             }
-            Err(problems) => invalid_install(job, record, problems),
+            Err(problems) => invalid_install(job, record, problems, site.now),
         };
         let first = install.add.first().or(install.add_unseen.first());
         let near = first.is_some_and(|due| due.ms_since(site.now) < NEAR_MS);
@@ -168,7 +197,7 @@ impl<S: PlanStore> Site<'_, S> {
 const NEAR_MS: i64 = 2_000;
 
 /// An unreadable spec changes nothing but the job's condition.
-fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str) -> Install {
+fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str, now: Timestamp) -> Install {
     let expected = record.as_ref().map(|record| record.revision);
     let mut record = record.unwrap_or_else(|| JobRecord {
         revision: Revision(0),
@@ -176,16 +205,20 @@ fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str) -> In
         placed: None,
         condition: None,
         history: HistoryLimits::default(),
+        overlap: None,
     });
     record.condition = Some(problems.chars().take(model::limits::ERROR_BYTES_MAX / 4).collect());
     Install {
         job: job.clone(),
         expected,
         record: Some(record),
+        keep_history: false,
+        at: now,
         remove: vec![],
         add: vec![],
         add_unseen: vec![],
         skipped: vec![],
+        change: None,
     }
 }
 
@@ -194,6 +227,7 @@ pub async fn apply_delete<S: PlanStore>(
     site: &Site<'_, S>,
     job: &JobId,
     revision: Revision,
+    by: Option<String>,
 ) -> Result<Applied, StoreError> {
     for _ in 0..CONFLICT_RETRIES_MAX {
         let (cursor, record) = site.read(job).await?;
@@ -201,14 +235,21 @@ pub async fn apply_delete<S: PlanStore>(
             return Ok(Applied::AlreadyThere);
         };
         let old = Declared::read(record.spec.as_bytes(), site.now);
+        let is_noted = !old.as_ref().is_ok_and(|old| old.spec.delete_when_done);
+        let kind = ChangeKind::Deleted;
+        let change = Change { at: site.now, revision, kind, by: by.clone(), schedule: None };
         let install = Install {
             job: job.clone(),
             expected: Some(record.revision),
             record: None,
+            // Deferred work deletes itself: that it is done is no reason to forget how it ended.
+            keep_history: old.as_ref().is_ok_and(|old| old.spec.delete_when_done),
+            at: site.now,
             remove: old.map_or_else(|_| Vec::new(), |old| planned_entries(&old, &cursor, site.now)),
             add: vec![],
             add_unseen: vec![],
             skipped: vec![],
+            change: is_noted.then_some(change),
         };
         if site.store.install(site.shard, site.epoch, &install).await? == Installed::Done {
             return Ok(Applied::Deleted);

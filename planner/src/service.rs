@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
-use bus::{ApiServer, Checkpoints, DeadLetters, Intake, Nudge, ObjectStore, RunStream, SpecStore};
+use bus::{
+    ApiServer, AuditLog, Checkpoints, DeadLetters, Intake, Nudge, ObjectStore, QueueBacklog, RunStream,
+    SpecStore,
+};
 use futures_util::StreamExt;
 use model::plan::{minute_tier_until, pass_is_due};
 use model::shard::{ShardCount, ShardId};
@@ -35,11 +38,29 @@ pub struct PlannerConfig {
 
 /// What a planner needs from the bus.
 pub trait PlannerBus:
-    SpecStore + ObjectStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream
+    SpecStore
+    + ObjectStore
+    + Checkpoints
+    + Nudge
+    + ApiServer
+    + Intake
+    + DeadLetters
+    + RunStream
+    + AuditLog
+    + QueueBacklog
 {
 }
-impl<T: SpecStore + ObjectStore + Checkpoints + Nudge + ApiServer + Intake + DeadLetters + RunStream>
-    PlannerBus for T
+impl<T> PlannerBus for T where
+    T: SpecStore
+        + ObjectStore
+        + Checkpoints
+        + Nudge
+        + ApiServer
+        + Intake
+        + DeadLetters
+        + RunStream
+        + AuditLog
+        + QueueBacklog
 {
 }
 

@@ -5,7 +5,7 @@
 
 use model::bucket::{HalfHour, Minute};
 use model::id::Occurrence;
-use model::name::JobId;
+use model::name::{JobId, QueueId};
 use model::shard::ShardId;
 
 use crate::lease::Role;
@@ -63,13 +63,33 @@ pub fn sent(shard: ShardId) -> String {
     format!("ecron:{{{shard}}}:sent")
 }
 
-/// zset, all scores 0 so that it is in order of text: run id. The runs that `sent` holds, to be found by their job.
+/// zset, all scores 0 so that it is in order of text: run id. The runs under way, to be found and counted by their job:
+/// those that `sent` and `held` hold, and those in `admitted`.
 #[must_use]
 pub fn open(shard: ShardId) -> String {
     format!("ecron:{{{shard}}}:open")
 }
 
-/// hash (`record::JOB_FIELDS`): a job's revision, spec, place in the coarse tiers, history limits.
+/// set: run id. Runs whose entry is in the minute tier, and that have a record (waiting): they are admitted and about to
+/// be published, or they waited and may go now.
+#[must_use]
+pub fn admitted(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:admitted")
+}
+
+/// zset: entry → due (ms). Occurrences of a job that wait for an earlier run of it to end.
+#[must_use]
+pub fn waits(shard: ShardId, job: &JobId) -> String {
+    format!("ecron:{{{shard}}}:waits:{job}")
+}
+
+/// zset: entry → due (ms). Runs that wait for their queue.
+#[must_use]
+pub fn held(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:held")
+}
+
+/// hash (`record::JOB_FIELDS`): a job's revision, spec, place in the coarse tiers, history limits, overlap rule.
 #[must_use]
 pub fn job(shard: ShardId, job: &JobId) -> String {
     format!("ecron:{{{shard}}}:job:{job}")
@@ -142,6 +162,71 @@ pub fn backfill_runs(shard: ShardId) -> String {
     format!("ecron:{{{shard}}}:backfill-runs")
 }
 
+/// list of JSON (`changes::change_text`), newest first: what was done to a job, when and by whom.
+#[must_use]
+pub fn changes(shard: ShardId, job: &JobId) -> String {
+    format!("ecron:{{{shard}}}:changes:{job}")
+}
+
+/// hash: how a job's runs ended, how late they were and how long they took (`stats::counted_text` names the fields).
+#[must_use]
+pub fn stats(shard: ShardId, job: &JobId) -> String {
+    format!("ecron:{{{shard}}}:stats:{job}")
+}
+
+/// zset: `<role> <node> <epoch>` → epoch. Who held the shard's leases, so that an epoch can be told as a node.
+#[must_use]
+pub fn owners(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:owners")
+}
+
+/// zset: `<since> <until>` → until (ms). The times in which nobody took the shard's entries.
+#[must_use]
+pub fn interruptions(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:interruptions")
+}
+
+/// set: the queues of this shard (by their names) whose gates hold anything.
+#[must_use]
+pub fn gates(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:gates")
+}
+
+/// The parts of a queue's gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GatePart {
+    /// zset: run id → since when it is under way, or was last seen so (ms).
+    Active,
+    /// zset, all scores 0: `<priority> <namespace>` of the lines where anybody waits.
+    Lines,
+    /// hash: id of a waiting run → `<priority>`, or `<priority> <rate key>`.
+    Runs,
+    /// hash: the passes of priorities and lines (see `gate.lua`), while anybody waits.
+    Passes,
+    /// zset: `=` (the queue) or `:<rate key>` → when the next start would be due if they came evenly (µs).
+    Marks,
+}
+
+/// Part of the gate of a queue.
+#[must_use]
+pub fn gate(shard: ShardId, queue: &QueueId, part: GatePart) -> String {
+    let word = match part {
+        GatePart::Active => "active",
+        GatePart::Lines => "lines",
+        GatePart::Runs => "runs",
+        GatePart::Passes => "passes",
+        GatePart::Marks => "marks",
+    };
+    format!("ecron:{{{shard}}}:gate:{queue}:{word}")
+}
+
+/// What the keys of a gate's lines begin with. Behind it: `<priority>:<namespace>`.
+/// zset: run id → due (ms). The runs that wait.
+#[must_use]
+pub fn gate_lines(shard: ShardId, queue: &QueueId) -> String {
+    format!("ecron:{{{shard}}}:gate:{queue}:waiting:")
+}
+
 /// zset: `<bucket> <member>` → when it was put here (ms). Members that nobody could read, for an operator to look at.
 #[must_use]
 pub fn quarantine(shard: ShardId) -> String {
@@ -157,6 +242,7 @@ mod tests {
         // Golden: another text here would orphan what is stored.
         let (shard, at) = (ShardId(7), "2026-11-22T06:45:17Z".parse().unwrap());
         let occurrence: Occurrence = "billing/nightly-report@2026-11-22T06:45:17Z".parse().unwrap();
+        let queue: QueueId = "billing/reports".parse().unwrap();
         let keys = [
             horizon(shard),
             half_hours(shard),
@@ -165,16 +251,30 @@ mod tests {
             minute(shard, Minute::of(at)),
             sent(shard),
             open(shard),
+            admitted(shard),
+            waits(shard, &occurrence.job),
+            held(shard),
             job(shard, &occurrence.job),
             cursor(shard),
             lease(shard, Role::Planner),
             lease(shard, Role::Dispatcher),
             run(shard, &occurrence),
             history(shard, &occurrence.job, History::Failed),
+            changes(shard, &occurrence.job),
+            stats(shard, &occurrence.job),
+            owners(shard),
+            interruptions(shard),
             quarantine(shard),
             trigger(shard, &occurrence.job, "order-17"),
             overrides(shard),
             backfill_runs(shard),
+            gates(shard),
+            gate(shard, &queue, GatePart::Active),
+            gate(shard, &queue, GatePart::Lines),
+            gate(shard, &queue, GatePart::Runs),
+            gate(shard, &queue, GatePart::Passes),
+            gate(shard, &queue, GatePart::Marks),
+            gate_lines(shard, &queue),
         ];
         let expected = [
             "horizon",
@@ -184,16 +284,30 @@ mod tests {
             "minute:2026-11-22T06:45Z",
             "sent",
             "open",
+            "admitted",
+            "waits:billing/nightly-report",
+            "held",
             "job:billing/nightly-report",
             "cursor",
             "lease:planner",
             "lease:dispatcher",
             "run:billing/nightly-report@2026-11-22T06:45:17Z",
             "history:billing/nightly-report:failed",
+            "changes:billing/nightly-report",
+            "stats:billing/nightly-report",
+            "owners",
+            "interruptions",
             "quarantine",
             "trigger:billing/nightly-report~order-17",
             "overrides",
             "backfill-runs",
+            "gates",
+            "gate:billing/reports:active",
+            "gate:billing/reports:lines",
+            "gate:billing/reports:runs",
+            "gate:billing/reports:passes",
+            "gate:billing/reports:marks",
+            "gate:billing/reports:waiting:",
         ];
         assert_eq!(keys.to_vec(), expected.map(|key| format!("ecron:{{07}}:{key}")).to_vec());
         assert_eq!(terminated(17), "ecron:terminated:17");

@@ -2,9 +2,11 @@
 
 use std::future::Future;
 
+use model::dispatch::Admission;
 use model::id::{Entry, Occurrence, Revision};
 use model::name::JobId;
-use model::run::{AttemptEnd, Generation, RunState, SkipReason};
+use model::overlap::Standing;
+use model::run::{AttemptEnd, Generation, RunState, SkipReason, WaitsFor};
 use model::shard::ShardId;
 use model::time::Timestamp;
 
@@ -17,6 +19,10 @@ pub struct TakenEntry {
     pub entry: Entry,
     /// The job's present revision; `None` if the job is gone. Other than the entry's: the entry is stale.
     pub job_revision: Option<Revision>,
+    /// How far its run has come.
+    pub admission: Admission,
+    /// How many runs of its job are under way and how many wait, if the job limits that.
+    pub overlap: Option<Standing>,
 }
 
 /// The answer to `take`. Nothing was removed: an entry leaves the minute tier by `confirm`, `skip` or `settle` only.
@@ -49,6 +55,38 @@ pub struct Sent {
     pub republished: u32,
 }
 
+/// A run that is about to be published although it waited, or although its job limits how many runs are under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub entry: Entry,
+    /// The revision that it will be published under; from now on its entry's.
+    pub revision: Revision,
+    /// Somebody asked for it, besides the schedule.
+    pub triggered: bool,
+}
+
+/// A due entry that has to wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Park {
+    pub entry: Entry,
+    pub wait: Wait,
+    /// Somebody asked for it, besides the schedule.
+    pub triggered: bool,
+    pub at: Timestamp,
+}
+
+/// What a parked run waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// An earlier run of its job must end. It isn't under way itself meanwhile.
+    Overlap {
+        /// Only the newest of those that wait goes on doing so; the others are skipped (`SkipReason::Coalesced`).
+        newest_only: bool,
+    },
+    /// Its queue, until `unpark`. It counts as under way meanwhile.
+    Queue,
+}
+
 /// An entry that will not be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skip {
@@ -78,6 +116,8 @@ pub struct Settlement {
 pub enum Settled {
     /// It is the run's outcome now.
     Recorded,
+    /// Likewise; and a run that waited for it is back in the minute tier, due: the shard should be looked at.
+    RecordedAndReleased,
     /// The run had an outcome already (see `model::run::accepts_end`): nothing was changed.
     AlreadyEnded,
 }
@@ -101,6 +141,10 @@ pub struct RunRecord {
     pub revision: Revision,
     pub state: RunState,
     pub generation: Generation,
+    /// What a waiting run waits for.
+    pub waits_for: Option<WaitsFor>,
+    /// Somebody asked for it, besides the schedule. Known of runs that waited.
+    pub triggered: bool,
     pub published_at: Option<Timestamp>,
     pub sequence: Option<u64>,
     /// The epoch of the dispatcher's lease under which it was published.
@@ -113,7 +157,30 @@ pub struct RunRecord {
     pub ended_at: Option<Timestamp>,
 }
 
-/// Items in one call of `take`, `confirm`, `skip` or `overdue`.
+impl RunRecord {
+    /// A run of which nothing else is known yet.
+    #[must_use]
+    pub fn new(occurrence: Occurrence, revision: Revision, state: RunState) -> Self {
+        Self {
+            occurrence,
+            revision,
+            state,
+            generation: Generation(0),
+            waits_for: None,
+            triggered: false,
+            published_at: None,
+            sequence: None,
+            epoch: None,
+            last: None,
+            executor: None,
+            output: None,
+            skip_reason: None,
+            ended_at: None,
+        }
+    }
+}
+
+/// Items in one call of `take`, `claim`, `park`, `confirm`, `skip` or `overdue`.
 pub const LEDGER_BATCH_MAX: usize = 500;
 
 /// How long a bare client's `term` is remembered.
@@ -154,6 +221,43 @@ pub trait LedgerStore: Send + Sync + 'static {
     /// The reason noted for a message, if it was ended so.
     fn terminated(&self, sequence: u64) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
 
+    /// Opens the records of runs that are about to be published: waiting, for dispatch. From now on each counts as under
+    /// way, and `take` says that it may have been published. Its entry becomes one of `revision`. `false` in its
+    /// position: the entry is gone, its run is published or has ended, its job has another revision by now, or as many
+    /// runs are under way as may be (or others waited first); look again. A run that was admitted before needs no room.
+    fn claim(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        claims: &[Claim],
+    ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
+
+    /// Takes entries out of the minute tier and lets their runs wait, with a record. `false` in its position: the entry
+    /// is gone, its run is published or has ended, or there is room for it by now (its job may be gone, or not be limited
+    /// any more); look again.
+    fn park(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        parks: &[Park],
+    ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
+
+    /// Puts runs that wait for their queue back into the minute tier, at their due instants; `false` in its position: it
+    /// doesn't wait for its queue. Needs no lease: whoever let it through may.
+    fn unpark(
+        &self,
+        shard: ShardId,
+        runs: &[Occurrence],
+    ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
+
+    /// Runs of a shard that wait for their queue, by due instant: at most `limit`, passing over the first `passed`.
+    fn held(
+        &self,
+        shard: ShardId,
+        passed: usize,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Occurrence>, StoreError>> + Send;
+
     /// Moves published entries from the minute tier into `sent` and opens their run records. An entry that is no
     /// longer in the minute tier, or whose run has ended, was settled meanwhile: it only leaves the minute tier. (A
     /// repair finds its entry in `sent`: updated, unless a later repair was.)
@@ -166,7 +270,8 @@ pub trait LedgerStore: Send + Sync + 'static {
 
     /// Takes entries out of the minute tier and records each as a skipped run with its reason; trims the job's
     /// skipped history. An entry that is no longer there is left alone. A run that has a record already (another
-    /// entry of the same occurrence was published or ended) loses the entry without a new record.
+    /// entry of the same occurrence was published or ended) loses the entry without a new record, unless it waits under
+    /// this very entry. One that was admitted makes room for those that wait.
     fn skip(
         &self,
         shard: ShardId,
@@ -182,8 +287,8 @@ pub trait LedgerStore: Send + Sync + 'static {
         entries: &[Entry],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Folds a run's end into its record: out of `sent` (and the minute tier), into the job's history, which is
-    /// trimmed to its limits. Idempotent as long as the record is kept, and needs no lease: any dispatcher may settle
+    /// Folds a run's end into its record: out of `sent` (the minute tier, or wherever it waits), into the job's history,
+    /// which is trimmed to its limits; and lets go who waited for it. Idempotent as long as the record is kept, and needs no lease: any dispatcher may settle
     /// any run.
     fn settle(
         &self,

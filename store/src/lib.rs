@@ -3,8 +3,10 @@
 //! Small traits by need; `redis` and `memory` implement all of them and pass one conformance suite. Every write that
 //! acts for a shard carries the epoch of the caller's lease, and changes nothing if that isn't the newest.
 
+pub mod changes;
 pub mod control;
 pub mod error;
+pub mod gate;
 pub mod inspect;
 pub mod keys;
 pub mod lease;
@@ -15,18 +17,45 @@ pub mod ownership;
 pub mod plan;
 pub mod record;
 pub mod redis;
+pub mod stats;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use changes::ChangeStore;
 pub use control::ControlStore;
 pub use error::StoreError;
+pub use gate::GateStore;
 pub use inspect::Inspect;
 pub use lease::LeaseStore;
 pub use ledger::LedgerStore;
 pub use node::NodeStore;
 pub use plan::PlanStore;
+pub use stats::StatsStore;
 
 /// Everything at once, for whoever assembles a node.
-pub trait Store: LeaseStore + NodeStore + PlanStore + LedgerStore + ControlStore + Inspect {}
-impl<T: LeaseStore + NodeStore + PlanStore + LedgerStore + ControlStore + Inspect> Store for T {}
+pub trait Store:
+    LeaseStore
+    + NodeStore
+    + PlanStore
+    + LedgerStore
+    + ControlStore
+    + ChangeStore
+    + StatsStore
+    + GateStore
+    + Inspect
+{
+}
+impl<
+    T: LeaseStore
+        + NodeStore
+        + PlanStore
+        + LedgerStore
+        + ControlStore
+        + ChangeStore
+        + StatsStore
+        + GateStore
+        + Inspect,
+> Store for T
+{
+}

@@ -3,8 +3,10 @@
 use std::future::Future;
 
 use model::bucket::Placed;
+use model::change::Change;
 use model::id::Revision;
 use model::name::JobId;
+use model::overlap;
 use model::run::SkipReason;
 use model::shard::ShardId;
 use model::spec::HistoryLimits;
@@ -39,6 +41,8 @@ pub struct JobRecord {
     pub condition: Option<String>,
     /// How many ended runs to keep (a copy of what the spec says, for the scripts that trim).
     pub history: HistoryLimits,
+    /// How many of its runs may be under way at once, if anything limits that (likewise a copy).
+    pub overlap: Option<overlap::Rule>,
 }
 
 /// A change of one job's record and entries, in one step.
@@ -49,8 +53,13 @@ pub struct Install {
     /// revision can't be read counts as none, so that it can be replaced.
     pub expected: Option<Revision>,
     /// The new record, or `None` to delete the job with its history. Runs that are still open keep their record
-    /// until a while after they ended.
+    /// until a while after they ended; those that wait for an earlier one are skipped (`SkipReason::Deleted`). After an
+    /// edit, those that wait go as soon as the new limit has room for them.
     pub record: Option<JobRecord>,
+    /// On deletion: keep the history of ended runs for a while, too.
+    pub keep_history: bool,
+    /// When this change is made.
+    pub at: Timestamp,
     /// Minute-tier entries to take out: due instants, under the *expected* revision.
     pub remove: Vec<Timestamp>,
     /// Minute-tier entries to put in: due instants, under the *new* revision. One that the shard's dispatcher has taken
@@ -61,6 +70,8 @@ pub struct Install {
     pub add_unseen: Vec<Timestamp>,
     /// Occurrences that the job's catch-up leaves out, as in `Advance`.
     pub skipped: Vec<(Timestamp, SkipReason)>,
+    /// What to note in the job's change log.
+    pub change: Option<Change>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

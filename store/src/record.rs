@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use model::bucket::{HalfHour, Placed, Tier};
 use model::id::{Occurrence, Revision};
-use model::run::{AttemptEnd, Generation, Outcome, RunState};
+use model::run::{AttemptEnd, Generation, Outcome, RunState, WaitsFor};
 use model::spec::HistoryLimits;
 use model::time::Timestamp;
 
@@ -22,14 +22,16 @@ use crate::plan::{Cursor, JobRecord};
 pub const VERSION: &str = "1";
 
 /// The fields of a job's hash, in the order in which they are read.
-pub const JOB_FIELDS: [&str; 6] = ["v", "revision", "spec", "history", "condition", "placed"];
+pub const JOB_FIELDS: [&str; 7] = ["v", "revision", "spec", "history", "overlap", "condition", "placed"];
 
 /// The fields of a run's hash, in the order in which they are read.
-pub const RUN_FIELDS: [&str; 12] = [
+pub const RUN_FIELDS: [&str; 14] = [
     "v",
     "state",
     "revision",
     "generation",
+    "waits_for",
+    "triggered",
     "published",
     "republished",
     "attempt",
@@ -162,6 +164,9 @@ pub fn job_fields(record: &JobRecord) -> Fields {
         ("spec", record.spec.clone()),
         ("history", limits_text(&record.history)),
     ];
+    if let Some(rule) = &record.overlap {
+        fields.push(("overlap", rule.to_string()));
+    }
     if let Some(condition) = &record.condition {
         fields.push(("condition", condition.clone()));
     }
@@ -185,6 +190,7 @@ pub fn job_from(key: &str, values: &[Option<String>]) -> Result<Option<JobRecord
         history: read
             .word("history", limits_from)?
             .ok_or_else(|| read.corrupt("field history is missing".into()))?,
+        overlap: read.parse("overlap")?,
     }))
 }
 
@@ -229,7 +235,7 @@ fn attempt_text(end: &AttemptEnd) -> String {
     format!("{} {} {} {}", end.attempt, end.outcome.as_str(), end.started_at, end.ended_at)
 }
 
-fn attempt_from(text: &str) -> Option<AttemptEnd> {
+pub(crate) fn attempt_from(text: &str) -> Option<AttemptEnd> {
     let mut words = text.split(' ');
     let end = AttemptEnd {
         attempt: words.next()?.parse().ok()?,
@@ -291,6 +297,8 @@ pub fn run_from(
         revision: Revision(read.parse_needed("revision")?),
         state,
         generation: Generation(read.parse("generation")?.unwrap_or(0)),
+        waits_for: read.word("waits_for", WaitsFor::from_word)?,
+        triggered: read.get("triggered").is_some(),
         published_at: published.map(|(at, ..)| at),
         sequence: published.map(|(_, sequence, _)| sequence),
         epoch: published.map(|(.., epoch)| epoch),
@@ -408,6 +416,7 @@ mod tests {
             placed: Some(Placed { tier: Tier::HalfHour, due_at: at("2026-11-22T06:45:00Z") }),
             condition: None,
             history: HistoryLimits::default(),
+            overlap: None,
         }
     }
 
@@ -439,6 +448,13 @@ mod tests {
              placed=half-hour:2026-11-22T06:30Z 2026-11-22T06:45:00Z"
         );
         assert_eq!(job_from("k", &values(&JOB_FIELDS, &fields)), Ok(Some(job())));
+        let limited = JobRecord { overlap: "queue-one 2".parse().ok(), placed: None, ..job() };
+        let fields = job_fields(&limited);
+        assert_eq!(
+            text(&fields),
+            "v=1; revision=17; spec={}; history=succeeded=3 failed=10 skipped=100; overlap=queue-one 2"
+        );
+        assert_eq!(job_from("k", &values(&JOB_FIELDS, &fields)), Ok(Some(limited)));
         let bare = JobRecord { placed: None, condition: Some("invalid".into()), ..job() };
         assert_eq!(job_from("k", &values(&JOB_FIELDS, &job_fields(&bare))), Ok(Some(bare)));
         assert_eq!(job_from("k", &vec![None; JOB_FIELDS.len()]), Ok(None));

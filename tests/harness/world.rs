@@ -9,6 +9,7 @@ use ambient::Clock;
 use anyhow::{Context, Result, ensure};
 use bus::events::AttemptReport;
 use bus::memory::MemoryBus;
+use bus::order::Order;
 use bus::queue::Delivery;
 use bus::{EventWriter, QueueReader, SpecStore};
 use dispatcher::barrier::Barrier;
@@ -17,7 +18,7 @@ use dispatcher::reconcile::Reconciler;
 use dispatcher::settle::Settler;
 use dispatcher::shard::{PassError, ShardDispatch};
 use model::declared::Declared;
-use model::id::RunId;
+use model::id::{Occurrence, RunId};
 use model::manifest::{self, Node};
 use model::name::{JobId, QueueId};
 use model::run::{AttemptEnd, Outcome, RunState};
@@ -28,11 +29,12 @@ use planner::api::Api;
 use planner::backfill::BackfillError;
 use planner::feed::Feed;
 use planner::pass::{DeclaredCache, plan_shard};
-use store::StoreError;
 use store::lease::Role;
+use store::ledger::RunRecord;
 use store::memory::MemoryStore;
 use store::node::Node as Member;
 use store::ownership::{Lease, Ownership};
+use store::{LedgerStore, StoreError};
 
 /// Few shards, so that each one has several jobs.
 const SHARDS: u16 = 4;
@@ -66,6 +68,25 @@ pub struct World {
     pub started: BTreeMap<RunId, Vec<Timestamp>>,
     /// What each run was given, the last time.
     pub payloads: BTreeMap<RunId, Vec<u8>>,
+    /// How long a job's runs take; nothing, unless it says so here.
+    pub takes: BTreeMap<JobId, Duration>,
+    /// The most runs of each job that were ever in hand at once.
+    pub most_at_once: BTreeMap<JobId, usize>,
+    in_hand: Vec<InHand>,
+}
+
+/// A run that an executor is carrying out.
+struct InHand {
+    delivery: <MemoryBus as QueueReader>::Delivery,
+    order: Order,
+    started_at: Timestamp,
+    ends_at: Timestamp,
+}
+
+impl std::fmt::Debug for InHand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InHand").field("order", &self.order).finish_non_exhaustive()
+    }
 }
 
 fn shards() -> ShardCount {
@@ -91,6 +112,9 @@ impl World {
             settler,
             started: BTreeMap::new(),
             payloads: BTreeMap::new(),
+            takes: BTreeMap::new(),
+            most_at_once: BTreeMap::new(),
+            in_hand: Vec::new(),
         })
     }
 
@@ -184,7 +208,12 @@ impl World {
         planner::backfill::pass(&*self.store, &*self.bus, &leases, shards(), now).await?;
         self.settler.run_once(Duration::ZERO).await?;
         for shard in process.shards.values_mut() {
-            while shard.run_once(now).await?.more {}
+            loop {
+                let report = shard.run_once(now).await?;
+                if !report.more && report.undecided == 0 {
+                    break;
+                }
+            }
         }
         let reconciler = Reconciler {
             store: Arc::clone(&self.store),
@@ -228,21 +257,45 @@ impl World {
         Ok(())
     }
 
-    /// Carries out everything that waits in the queue `work`, at once and with success.
+    /// Begins everything that waits in the queue `work`, and ends with success what has taken its time.
     async fn execute(&mut self) -> Result<()> {
         let queue: QueueId = "default/work".parse()?;
         let now = self.clock.now();
+        self.end_what_is_done(now).await?;
         for delivery in self.bus.fetch(&queue, BATCH, Duration::ZERO).await? {
             let order = delivery.order().clone()?;
             ensure!(order.due_at <= now, "{} was started at {now}, before it was due", order.run_id);
             ensure!(order.start_by.is_none_or(|start_by| now <= start_by), "{} came too late", order.run_id);
             self.started.entry(order.run_id.clone()).or_default().push(now);
             self.payloads.insert(order.run_id.clone(), delivery.payload().to_vec());
+            let takes = job_of(&order.run_id).and_then(|job| self.takes.get(job)).copied();
+            let ends_at = now.plus(takes.unwrap_or_default());
+            self.in_hand.push(InHand { delivery, order, started_at: now, ends_at });
+        }
+        let mut at_once: BTreeMap<JobId, usize> = BTreeMap::new();
+        for job in self.in_hand.iter().filter_map(|run| job_of(&run.order.run_id)) {
+            *at_once.entry(job.clone()).or_default() += 1;
+        }
+        for (job, count) in at_once {
+            let most = self.most_at_once.entry(job).or_default();
+            *most = count.max(*most);
+        }
+        self.end_what_is_done(now).await
+    }
+
+    async fn end_what_is_done(&mut self, now: Timestamp) -> Result<()> {
+        for run in std::mem::take(&mut self.in_hand) {
+            if run.ends_at > now {
+                run.delivery.in_progress().await?;
+                self.in_hand.push(run);
+                continue;
+            }
+            let InHand { delivery, order, started_at, .. } = run;
             let end = AttemptEnd {
                 attempt: 1,
                 outcome: Outcome::Succeeded,
                 error: None,
-                started_at: now,
+                started_at,
                 ended_at: now,
             };
             let report = AttemptReport {
@@ -263,6 +316,18 @@ impl World {
         Ok(())
     }
 
+    /// What is remembered of one run.
+    pub async fn record(&self, job: &JobId, due_at: Timestamp) -> Result<Option<RunRecord>> {
+        let occurrence = Occurrence { job: job.clone(), due_at };
+        Ok(self.store.run(shards().shard_of(job), &occurrence).await?)
+    }
+
+    /// A job's remembered runs by due instant, at most the newest 500.
+    pub async fn runs(&self, job: &JobId) -> Result<BTreeMap<Timestamp, RunRecord>> {
+        let runs = self.store.runs(shards().shard_of(job), job, 10_000).await?;
+        Ok(runs.into_iter().map(|run| (run.occurrence.due_at, run)).collect())
+    }
+
     /// The due instants of a job's runs that were started, in order.
     #[must_use]
     pub fn started_dues(&self, job: &JobId) -> Vec<Timestamp> {
@@ -277,6 +342,13 @@ impl World {
     #[must_use]
     pub fn doubled(&self) -> Vec<&RunId> {
         self.started.iter().filter(|(_, starts)| starts.len() > 1).map(|(run, _)| run).collect()
+    }
+}
+
+fn job_of(run: &RunId) -> Option<&JobId> {
+    match run {
+        RunId::Occurrence(occurrence) => Some(&occurrence.job),
+        RunId::AdHoc { .. } => None,
     }
 }
 

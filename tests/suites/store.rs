@@ -84,6 +84,7 @@ async fn redis_and_memory_agree() {
     let seeds = std::env::var("ECRON_TEST_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(25);
     for seed in 0..seeds {
         random::agree(&memory, &real, seed, 150).await;
+        store::conformance::gate::agree(&memory, &real, seed, 150).await;
     }
 }
 
@@ -122,11 +123,15 @@ mod server {
                 placed,
                 condition: None,
                 history: HistoryLimits::default(),
+                overlap: None,
             }),
+            keep_history: false,
+            at: at("2026-11-22T06:00:00Z"),
             remove: Vec::new(),
             add: add.iter().map(|due| at(due)).collect(),
             add_unseen: Vec::new(),
             skipped: Vec::new(),
+            change: None,
         }
     }
 
@@ -194,6 +199,7 @@ mod server {
                 "ecron:{07}:minute:2026-11-22T07:00Z",
                 "ecron:{07}:minutes",
                 "ecron:{07}:open",
+                "ecron:{07}:owners",
                 "ecron:{07}:run:a/b@2026-11-22T07:00:00Z",
                 "ecron:{07}:sent",
             ]
@@ -507,11 +513,20 @@ mod times {
                 placed: Some(placed(due(0))),
                 condition: None,
                 history: HistoryLimits::default(),
+                overlap: None,
             };
-            let (remove, add, add_unseen, skipped) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-            let job = job(number);
-            let record = Some(record);
-            let install = Install { job, expected: None, record, remove, add, add_unseen, skipped };
+            let install = Install {
+                job: job(number),
+                expected: None,
+                record: Some(record),
+                keep_history: false,
+                at: due(0),
+                remove: Vec::new(),
+                add: Vec::new(),
+                add_unseen: Vec::new(),
+                skipped: Vec::new(),
+                change: None,
+            };
             store.install(shard, w.planner, &install).await.unwrap();
         }
         println!("install of one job {:8.1} us", used_us(&real.server).await / BATCH as f64);

@@ -6,6 +6,8 @@
     reason = "these are tests, compiled without cfg(test) so that other packages can run them"
 )]
 
+pub mod audit;
+pub mod cancel;
 pub mod core_nats;
 pub mod dead;
 pub mod events;
@@ -28,8 +30,8 @@ use crate::queue::QueueReader;
 use crate::wire::headers::Headers;
 use crate::wire::message_id;
 use crate::{
-    ApiClient, ApiServer, Checkpoints, DeadLetters, EventReader, EventWriter, Intake, Nudge, ObjectStore,
-    RunStream, SpecStore,
+    ApiClient, ApiServer, AuditLog, CancelListener, CancelSignal, Checkpoints, DeadLetters, EventReader,
+    EventWriter, Intake, Nudge, ObjectStore, QueueBacklog, RunStream, SpecStore,
 };
 
 /// The ack wait of a world's queues.
@@ -47,12 +49,16 @@ pub trait Bus:
     + EventReader
     + Intake
     + DeadLetters
+    + AuditLog
+    + QueueBacklog
     + SpecStore
     + ObjectStore
     + Checkpoints
     + Nudge
     + ApiServer
     + ApiClient
+    + CancelSignal
+    + CancelListener
     + Clone
 {
 }
@@ -64,12 +70,16 @@ impl<T> Bus for T where
         + EventReader
         + Intake
         + DeadLetters
+        + AuditLog
+        + QueueBacklog
         + SpecStore
         + ObjectStore
         + Checkpoints
         + Nudge
         + ApiServer
         + ApiClient
+        + CancelSignal
+        + CancelListener
         + Clone
 {
 }
@@ -105,8 +115,10 @@ macro_rules! bus_conformance {
             work_in_progress_is_not_redelivered,
             two_executors_share_a_queue,
             queues_do_not_see_each_other,
+            a_tally_is_there_at_the_next_delivery_and_for_no_other_message,
             an_unreadable_message_is_handed_out_as_such_and_stalls_nobody,
             a_submitted_message_is_an_order,
+            only_so_many_of_a_limited_queue_are_out,
             an_abandoned_fetch_loses_no_message,
             an_abandoned_fetch_does_not_keep_messages_from_others,
             deferred_work_waits_in_the_intake_until_acknowledged,
@@ -125,6 +137,7 @@ macro_rules! bus_conformance {
             changes_are_those_of_the_shards_asked_for,
             many_shards_are_watched_as_well_as_few,
             a_deletion_is_a_marker_also_for_whoever_starts_late,
+            a_change_tells_who_asked_for_it,
             a_bucket_that_was_replaced_is_read_from_its_beginning,
             a_foreign_key_is_named_and_skipped,
             listing_leaves_out_the_deleted_and_other_namespaces,
@@ -135,6 +148,7 @@ macro_rules! bus_conformance {
             an_object_is_written_only_at_the_expected_revision,
             a_deleted_object_can_be_created_again,
             objects_are_listed_by_kind_and_namespace,
+            every_change_of_an_object_is_noticed,
         );
         $crate::bus_conformance!(@tests $world, dead:
             a_letter_is_kept_as_it_was,
@@ -144,10 +158,18 @@ macro_rules! bus_conformance {
             redriving_ad_hoc_work_keeps_its_run_id,
             what_cannot_be_read_is_not_redriven,
         );
+        $crate::bus_conformance!(@tests $world, audit:
+            the_audit_is_read_back_in_order,
+            a_queue_tells_how_it_stands,
+        );
         $crate::bus_conformance!(@tests $world, core_nats:
             a_request_is_answered_by_one_server,
             without_a_server_a_request_fails_at_once,
             nudges_are_heard,
+        );
+        $crate::bus_conformance!(@tests $world, cancel:
+            who_has_the_run_in_hand_says_so,
+            without_anybody_who_has_it_in_hand_nobody_says_so,
         );
     };
     (@tests $world:expr, $module:ident: $($test:ident,)*) => {

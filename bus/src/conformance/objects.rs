@@ -1,8 +1,8 @@
-//! Calendars and namespaces.
+//! Calendars, namespaces and queues.
 
 use bytes::Bytes;
 use model::id::Revision;
-use model::name::CalendarId;
+use model::name::{CalendarId, QueueId};
 use model::object::{ObjectKey, ObjectKind};
 
 use super::{World, name_of};
@@ -48,6 +48,7 @@ pub async fn objects_are_listed_by_kind_and_namespace(world: &impl World) {
         calendar("billing", "b"),
         ObjectKey::Namespace(name_of("billing")),
         calendar("billing", "a"),
+        ObjectKey::Queue(QueueId { namespace: name_of("billing"), name: name_of("q") }),
     ] {
         put(world, &key, None).await;
     }
@@ -56,6 +57,7 @@ pub async fn objects_are_listed_by_kind_and_namespace(world: &impl World) {
         (ObjectKind::Calendar, None, vec!["billing/a", "billing/b", "shipping/a"]),
         (ObjectKind::Calendar, Some(&billing), vec!["billing/a", "billing/b"]),
         (ObjectKind::Namespace, None, vec!["billing"]),
+        (ObjectKind::Queue, Some(&billing), vec!["billing/q"]),
         (ObjectKind::Namespace, Some(&name_of("shipping")), vec![]),
     ] {
         let listed = world.bus().objects(kind, namespace).await.expect("objects");
@@ -63,4 +65,18 @@ pub async fn objects_are_listed_by_kind_and_namespace(world: &impl World) {
         assert_eq!(names, expected);
         assert!(listed.iter().all(|(key, stored)| stored.value == key.to_string()));
     }
+}
+
+pub async fn every_change_of_an_object_is_noticed(world: &impl World) {
+    let revision = async || world.bus().objects_revision().await.expect("revision");
+    let key = calendar("billing", "a");
+    let mut seen = vec![revision().await];
+    let first = put(world, &key, None).await;
+    seen.push(revision().await);
+    let second = put(world, &key, Some(first)).await;
+    seen.push(revision().await);
+    world.bus().delete_object(&key, second).await.expect("deleted");
+    seen.push(revision().await);
+    assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
+    assert_eq!(revision().await, seen[3]);
 }

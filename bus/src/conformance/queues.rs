@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use model::retry::Tally;
 use tokio::time::Instant;
 
 use super::{ACK_WAIT, GLANCE, PATIENCE, World, none, one, publication, publish, queue};
@@ -208,6 +209,26 @@ pub async fn a_submitted_message_is_an_order(world: &impl World) {
     assert_eq!(keyless.order().as_ref().expect("readable").run_id.to_string(), expected);
 }
 
+pub async fn only_so_many_of_a_limited_queue_are_out(world: &impl World) {
+    let queue = queue("reports");
+    world.bus().limit_queue(&queue, Some(2)).await.expect("limited");
+    world.bus().limit_queue(&queue, Some(2)).await.expect("limited again");
+    world.bus().ensure_queue(&queue).await.expect("keeps its limit");
+    let submit = QueueSubject::Submit.of(&queue);
+    world.publish_raw(&submit, Headers::new(), Bytes::new()).await;
+    publish(world.bus(), &queue, 3).await;
+    let mut out = vec![one(world.bus(), &queue).await, one(world.bus(), &queue).await];
+    none(world.bus(), &queue).await;
+    out.pop().expect("two").ack().await.expect("ack");
+    out.push(one(world.bus(), &queue).await);
+    none(world.bus(), &queue).await;
+    // One that waits for its retry is out, too.
+    out.pop().expect("two").nak(Duration::from_secs(60)).await.expect("nak");
+    none(world.bus(), &queue).await;
+    world.bus().limit_queue(&queue, None).await.expect("unlimited");
+    one(world.bus(), &queue).await;
+}
+
 pub async fn an_abandoned_fetch_loses_no_message(world: &impl World) {
     let queue = queue("reports");
     none(world.bus(), &queue).await;
@@ -256,4 +277,18 @@ pub async fn deferred_work_waits_in_the_intake_until_acknowledged(world: &impl W
     assert_eq!(request.expect("readable").due_at, deferred.received_at().plus_ms(3_600_000));
     deferred.ack().await.expect("ack");
     assert!(world.bus().fetch_intake(10, GLANCE).await.expect("fetch").is_empty());
+}
+
+pub async fn a_tally_is_there_at_the_next_delivery_and_for_no_other_message(world: &impl World) {
+    let queue = queue("reports");
+    publish(world.bus(), &queue, 2).await;
+    let (first, second) = (one(world.bus(), &queue).await, one(world.bus(), &queue).await);
+    assert_eq!(first.tally().await, Ok(Tally::default()));
+    let tally = Tally { failed: 1, limited: 2, handed_back: 3 };
+    first.note_tally(Tally { failed: 9, ..tally }).await.expect("noted");
+    first.note_tally(tally).await.expect("noted again");
+    first.nak(Duration::ZERO).await.expect("nak");
+    let again = one(&world.other().await, &queue).await;
+    assert_eq!((again.delivered(), again.tally().await), (2, Ok(tally)));
+    assert_eq!(second.tally().await, Ok(Tally::default()));
 }

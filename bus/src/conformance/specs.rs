@@ -137,6 +137,26 @@ pub async fn a_deletion_is_a_marker_also_for_whoever_starts_late(world: &impl Wo
     assert_eq!(until_caught_up(&mut changes).await.0, ["+b@2", "-a@3"]);
 }
 
+pub async fn a_change_tells_who_asked_for_it(world: &impl World) {
+    let bus = world.bus();
+    let first =
+        bus.put_by(SHARD, &job("a"), None, Bytes::new(), Some("ann@host\r\nX: y")).await.expect("put");
+    let stored = bus.get(SHARD, &job("a")).await.expect("get").expect("a spec");
+    assert_eq!(stored.by.as_deref(), Some("ann@hostX: y"), "one line, whatever was sent");
+    let mut changes = bus.changes(&[SHARD], Revision(0)).await.expect("changes");
+    let Some(SpecChange::Put { spec, .. }) = changes.next().await else { panic!("no put") };
+    assert_eq!(spec, stored);
+    bus.delete_by(SHARD, &job("a"), first, Some("bob")).await.expect("deleted");
+    let by = loop {
+        match changes.next().await {
+            Some(SpecChange::Deleted { by, .. }) => break by,
+            Some(_) => {}
+            None => panic!("the changes ended"),
+        }
+    };
+    assert_eq!(by.as_deref(), Some("bob"));
+}
+
 pub async fn a_bucket_that_was_replaced_is_read_from_its_beginning(world: &impl World) {
     put(world, SHARD, "a", None).await;
     let mut changes = world.bus().changes(&[SHARD], Revision(1_000)).await.expect("changes");

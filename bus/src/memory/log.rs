@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::time::Timestamp;
 
+use crate::backlog::Backlog;
 use crate::runs::Published;
 use crate::wire::headers::{Headers, MESSAGE_ID};
 
@@ -63,6 +64,8 @@ struct Hand {
 #[derive(Default)]
 pub(super) struct Hands {
     open: BTreeMap<u64, Hand>,
+    /// How many may be delivered and not acknowledged.
+    pub(super) most_out: Option<usize>,
 }
 
 impl Hands {
@@ -72,7 +75,15 @@ impl Hands {
 
     /// Up to `limit` visible messages, hidden until `hidden_until`, with how often each was delivered.
     pub(super) fn take(&mut self, now: Timestamp, limit: usize, hidden_until: Timestamp) -> Vec<(u64, u32)> {
-        let visible = self.open.iter_mut().filter(|(_, hand)| hand.visible_at <= now).take(limit);
+        let out = self.open.values().filter(|hand| hand.delivered > 0).count();
+        let mut room = self.most_out.map_or(usize::MAX, |most| most.saturating_sub(out));
+        let visible = self.open.iter_mut().filter(|(_, hand)| hand.visible_at <= now);
+        let visible = visible.filter(move |(_, hand)| {
+            let fits = hand.delivered > 0 || room > 0;
+            room -= usize::from(fits && hand.delivered == 0);
+            fits
+        });
+        let visible = visible.take(limit);
         visible
             .map(|(sequence, hand)| {
                 hand.delivered += 1;
@@ -97,6 +108,14 @@ impl Hands {
     /// `true` if it was open.
     pub(super) fn close(&mut self, sequence: u64) -> bool {
         self.open.remove(&sequence).is_some()
+    }
+
+    /// How it stands. Nobody waits here: a reader in memory asks again and again.
+    pub(super) fn backlog(&self) -> Backlog {
+        let (fresh, known): (Vec<_>, Vec<_>) = self.open.iter().partition(|(_, hand)| hand.delivered == 0);
+        let count = |hands: &[(&u64, &Hand)]| u64::try_from(hands.len()).unwrap_or(u64::MAX);
+        let delivered_until = known.last().map_or(0, |(sequence, _)| **sequence);
+        Backlog { waiting_pulls: 0, in_hand: count(&known), undelivered: count(&fresh), delivered_until }
     }
 
     /// The sequence below which everything is acknowledged, if anything is open.

@@ -3,6 +3,8 @@
 //! Ack waits, delays and the dedup window follow the clock; waiting for something to happen follows tokio's time (which
 //! a simulation pauses). Whoever moves the clock by hand calls `wake` afterwards.
 
+mod audit;
+mod cancel;
 mod core_nats;
 mod log;
 mod objects;
@@ -27,6 +29,7 @@ use crate::runs::Published;
 use crate::subjects::{BUCKET_SPECS, QueueSubject, bucket_key, parse_queue_subject};
 use crate::wire::headers::{Headers, MESSAGE_ID};
 
+pub use cancel::MemoryCancelNotice;
 pub use streams::{MemoryDelivery, MemoryEvent, MemoryIntakeDelivery};
 
 use log::{Hands, Log, Stored};
@@ -54,6 +57,7 @@ struct Shared {
     changed: Notify,
     nudges: broadcast::Sender<ShardId>,
     events: broadcast::Sender<(String, Bytes)>,
+    cancels: broadcast::Sender<MemoryCancelNotice>,
 }
 
 struct State {
@@ -63,6 +67,8 @@ struct State {
     runs_created_at: Timestamp,
     runs: Log,
     queues: HashMap<QueueId, Hands>,
+    /// By the sequence of the run's message, as over NATS.
+    tallies: HashMap<u64, Bytes>,
     intake: Log,
     intake_hands: Hands,
     events: Log,
@@ -93,6 +99,7 @@ impl MemoryBus {
             runs_created_at: now,
             runs: log(),
             queues: HashMap::new(),
+            tallies: HashMap::new(),
             intake: log(),
             intake_hands: Hands::default(),
             events: log(),
@@ -106,8 +113,15 @@ impl MemoryBus {
             servers_made: 0,
         };
         let (nudges, events) = (broadcast::channel(CORE_BUFFER).0, broadcast::channel(CORE_BUFFER).0);
-        let shared =
-            Shared { clock, ack_wait, state: Mutex::new(state), changed: Notify::new(), nudges, events };
+        let shared = Shared {
+            clock,
+            ack_wait,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            nudges,
+            events,
+            cancels: broadcast::channel(CORE_BUFFER).0,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -161,7 +175,7 @@ impl MemoryBus {
             }
             None => match bucket_key(BUCKET_SPECS, subject) {
                 Some(key) => {
-                    let revision = state.specs.write(key, Some(message.payload), message.stored_at);
+                    let revision = state.specs.write(key, Some(message.payload), message.stored_at, None);
                     Published { sequence: revision, duplicate: false }
                 }
                 None => return Err(BusError::Failed(format!("{subject}: nobody listens there"))),

@@ -22,12 +22,12 @@ impl ObjectStore for MemoryBus {
         let marker =
             objects.newest(&key).filter(|(_, entry)| entry.value.is_none()).map(|(revision, _)| revision);
         let expected = expected.map_or(marker.unwrap_or(0), |revision| revision.0);
-        objects.write_expecting(&key, expected, Some(value), now)
+        objects.write_expecting(&key, expected, Some(value), now, None)
     }
 
     async fn delete_object(&self, key: &ObjectKey, expected: Revision) -> Result<Revision, BusError> {
         let now = self.now();
-        self.state()?.objects.write_expecting(&object_key(key), expected.0, None, now)
+        self.state()?.objects.write_expecting(&object_key(key), expected.0, None, now, None)
     }
 
     async fn object(&self, key: &ObjectKey) -> Result<Option<StoredObject>, BusError> {
@@ -36,6 +36,10 @@ impl ObjectStore for MemoryBus {
         Ok(newest.and_then(|(revision, entry)| {
             Some(StoredObject { revision: Revision(revision), value: entry.value.clone()? })
         }))
+    }
+
+    async fn objects_revision(&self) -> Result<Revision, BusError> {
+        Ok(Revision(self.state()?.objects.last_revision()))
     }
 
     async fn objects(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use model::change::signature;
 use model::id::Revision;
 use model::name::{JobId, Name};
 use model::shard::ShardId;
@@ -35,15 +36,27 @@ pub(super) struct Entry {
     /// `None`: a delete marker.
     pub(super) value: Option<Bytes>,
     written_at: Timestamp,
+    by: Option<String>,
 }
 
 impl Bucket {
-    pub(super) fn write(&mut self, key: &str, value: Option<Bytes>, written_at: Timestamp) -> u64 {
+    pub(super) fn write(
+        &mut self,
+        key: &str,
+        value: Option<Bytes>,
+        written_at: Timestamp,
+        by: Option<&str>,
+    ) -> u64 {
         self.last_revision += 1;
         if let Some(older) = self.newest.insert(key.to_owned(), self.last_revision) {
             self.by_revision.remove(&older);
         }
-        self.by_revision.insert(self.last_revision, Entry { key: key.to_owned(), value, written_at });
+        let entry = Entry { key: key.to_owned(), value, written_at, by: by.and_then(signature) };
+        self.by_revision.insert(self.last_revision, entry);
+        self.last_revision
+    }
+
+    pub(super) fn last_revision(&self) -> u64 {
         self.last_revision
     }
 
@@ -63,9 +76,10 @@ impl Bucket {
         expected: u64,
         value: Option<Bytes>,
         now: Timestamp,
+        by: Option<&str>,
     ) -> Result<Revision, BusError> {
         if self.newest.get(key).copied().unwrap_or(0) == expected {
-            Ok(Revision(self.write(key, value, now)))
+            Ok(Revision(self.write(key, value, now, by)))
         } else {
             Err(BusError::Conflict)
         }
@@ -73,12 +87,12 @@ impl Bucket {
 }
 
 fn change_of(revision: u64, entry: &Entry) -> SpecChange {
-    let revision = Revision(revision);
+    let (revision, by) = (Revision(revision), entry.by.clone());
     match (parse_spec_key(&entry.key), &entry.value) {
         (None, _) => SpecChange::Foreign { key: entry.key.clone(), revision },
-        (Some((shard, job)), None) => SpecChange::Deleted { job, shard, revision },
+        (Some((shard, job)), None) => SpecChange::Deleted { job, shard, revision, by },
         (Some((shard, job)), Some(value)) => {
-            let spec = StoredSpec { revision, value: value.clone(), written_at: entry.written_at };
+            let spec = StoredSpec { revision, value: value.clone(), written_at: entry.written_at, by };
             SpecChange::Put { job, shard, spec }
         }
     }
@@ -135,27 +149,34 @@ impl Reader {
 }
 
 impl SpecStore for MemoryBus {
-    async fn put(
+    async fn put_by(
         &self,
         shard: ShardId,
         job: &JobId,
         expected: Option<Revision>,
         value: Bytes,
+        by: Option<&str>,
     ) -> Result<Revision, BusError> {
         let (key, now) = (spec_key(shard, job), self.now());
         let mut state = self.state()?;
         let marker =
             state.specs.newest(&key).filter(|(_, entry)| entry.value.is_none()).map(|(revision, _)| revision);
         let expected = expected.map_or(marker.unwrap_or(0), |revision| revision.0);
-        let written = state.specs.write_expecting(&key, expected, Some(value), now);
+        let written = state.specs.write_expecting(&key, expected, Some(value), now, by);
         drop(state);
         self.wake();
         written
     }
 
-    async fn delete(&self, shard: ShardId, job: &JobId, expected: Revision) -> Result<Revision, BusError> {
+    async fn delete_by(
+        &self,
+        shard: ShardId,
+        job: &JobId,
+        expected: Revision,
+        by: Option<&str>,
+    ) -> Result<Revision, BusError> {
         let (key, now) = (spec_key(shard, job), self.now());
-        let written = self.state()?.specs.write_expecting(&key, expected.0, None, now);
+        let written = self.state()?.specs.write_expecting(&key, expected.0, None, now, by);
         self.wake();
         written
     }
@@ -165,7 +186,8 @@ impl SpecStore for MemoryBus {
         let newest = state.specs.newest(&spec_key(shard, job));
         Ok(newest.and_then(|(revision, entry)| {
             let value = entry.value.clone()?;
-            Some(StoredSpec { revision: Revision(revision), value, written_at: entry.written_at })
+            let by = entry.by.clone();
+            Some(StoredSpec { revision: Revision(revision), value, written_at: entry.written_at, by })
         }))
     }
 

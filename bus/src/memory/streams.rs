@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use model::name::QueueId;
+use model::retry::Tally;
 use model::time::Timestamp;
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -26,6 +27,7 @@ use crate::wire::event::{decode_event, encode_report, report_id};
 use crate::wire::headers::{Headers, MESSAGE_ID};
 use crate::wire::message_id;
 use crate::wire::order::{RawRun, decode_order, encode_publication};
+use crate::wire::tally::{decode_tally, encode_tally};
 
 impl RunStream for MemoryBus {
     async fn publish(&self, publications: Vec<Publication>) -> Vec<Result<Published, BusError>> {
@@ -51,6 +53,12 @@ impl RunStream for MemoryBus {
 
     async fn ensure_queue(&self, _queue: &QueueId) -> Result<(), BusError> {
         self.state().map(drop)
+    }
+
+    async fn limit_queue(&self, queue: &QueueId, most: Option<u32>) -> Result<(), BusError> {
+        self.state()?.queues.entry(queue.clone()).or_default().most_out = most.map(|most| most as usize);
+        self.wake();
+        Ok(())
     }
 
     fn connected(&self) -> bool {
@@ -136,6 +144,21 @@ impl Delivery for MemoryDelivery {
             self.bus.state()?.append_event(Stored { subject, headers: Headers::new(), payload, stored_at });
             self.bus.wake();
         }
+        Ok(())
+    }
+
+    async fn tally(&self) -> Result<Tally, BusError> {
+        let state = self.bus.state()?;
+        let (Ok(order), Some(noted)) = (&self.order, state.tallies.get(&self.sequence)) else {
+            return Ok(Tally::default());
+        };
+        Ok(decode_tally(order, noted))
+    }
+
+    async fn note_tally(&self, tally: Tally) -> Result<(), BusError> {
+        let Ok(order) = &self.order else { return Ok(()) };
+        let noted = encode_tally(&order.run_id, order.generation, tally);
+        self.bus.state()?.tallies.insert(self.sequence, noted);
         Ok(())
     }
 
@@ -366,23 +389,20 @@ impl DeadLetters for MemoryBus {
         Ok(self.state()?.dead.messages.get_key_value(&number).map(stored_letter))
     }
 
-    async fn redrive(&self, number: u64) -> Result<Redriven, BusError> {
-        let Some(StoredDeadLetter { letter, .. }) = self.letter(number).await? else {
-            return Ok(Redriven::NotFound);
-        };
-        let order = match redrive_order(&letter) {
+    async fn resend(&self, stored: &StoredDeadLetter) -> Result<Redriven, BusError> {
+        let StoredDeadLetter { number, letter } = stored;
+        let order = match redrive_order(letter) {
             Ok(order) => order,
             Err(problem) => return Ok(Redriven::Unreadable { problem: format!("failed to {problem}") }),
         };
         let key = self.state()?.cluster.as_ref().map_or([0; 16], |cluster| cluster.message_id_key);
         let id = format!("{}/letter-{number}", message_id(&key, &order.run_id, order.generation, 0));
-        let run_id = order.run_id.to_string();
-        let publication = Publication { order, message_id: id, payload: letter.payload };
+        let (run_id, revision, generation) = (order.run_id.clone(), order.revision, order.generation);
+        let publication = Publication { order, message_id: id, payload: letter.payload.clone() };
         let mut published = self.publish(vec![publication]).await;
         let published =
             published.pop().unwrap_or_else(|| Err(BusError::Failed("nothing was sent".into())))?;
-        self.purge(number).await?;
-        Ok(Redriven::Sent { run_id, sequence: published.sequence })
+        Ok(Redriven::Sent { run_id, revision, generation, sequence: published.sequence })
     }
 
     async fn purge(&self, number: u64) -> Result<bool, BusError> {

@@ -59,23 +59,20 @@ impl DeadLetters for NatsBus {
         Ok(stored.map(decode))
     }
 
-    async fn redrive(&self, number: u64) -> Result<Redriven, BusError> {
-        let Some(StoredDeadLetter { letter, .. }) = self.letter(number).await? else {
-            return Ok(Redriven::NotFound);
-        };
-        let order = match redrive_order(&letter) {
+    async fn resend(&self, stored: &StoredDeadLetter) -> Result<Redriven, BusError> {
+        let StoredDeadLetter { number, letter } = stored;
+        let order = match redrive_order(letter) {
             Ok(order) => order,
             Err(problem) => return Ok(Redriven::Unreadable { problem: format!("failed to {problem}") }),
         };
-        let run_id = order.run_id.to_string();
+        let (run_id, revision, generation) = (order.run_id.clone(), order.revision, order.generation);
         let subject = QueueSubject::Run.of(&order.queue);
-        let message_id = self.redrive_message_id(&order.run_id, order.generation, number).await?;
-        let publication = Publication { order, message_id, payload: letter.payload };
+        let message_id = self.redrive_message_id(&order.run_id, order.generation, *number).await?;
+        let publication = Publication { order, message_id, payload: letter.payload.clone() };
         let headers = encode_publication(&publication);
         let message = Outgoing { subject, headers, payload: publication.payload };
         let stored = self.link().store_only(message, PUBLISH_TIMEOUT).await?;
-        self.purge(number).await?;
-        Ok(Redriven::Sent { run_id, sequence: stored.sequence })
+        Ok(Redriven::Sent { run_id, revision, generation, sequence: stored.sequence })
     }
 
     async fn purge(&self, number: u64) -> Result<bool, BusError> {

@@ -150,6 +150,27 @@ impl Link {
         }
     }
 
+    /// Asks everybody who listens, and waits for the first answer; `None` if none comes in time, or nobody listens.
+    pub(super) async fn ask(
+        &self,
+        subject: String,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Option<Message>, BusError> {
+        self.check_connected()?;
+        let since = Instant::now();
+        let mut lost = self.losses();
+        let request = Request::new().payload(payload).timeout(None);
+        let reply = self.client.send_request(subject.clone(), request);
+        match race(reply, &mut lost, since + timeout).await {
+            Ok(Ok(reply)) => Ok(Some(reply)),
+            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Ok(None),
+            Ok(Err(error)) => Err(request_problem(&subject, &error)),
+            Err(Interruption::Late) if !lock(&self.denials).denied_since(since, &subject) => Ok(None),
+            Err(interruption) => Err(self.interrupted(interruption, &subject, since)),
+        }
+    }
+
     fn send(
         &self,
         subject: String,

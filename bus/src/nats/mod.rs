@@ -6,6 +6,8 @@
 //! what killed one.
 
 mod api;
+mod audit;
+mod cancel;
 mod checkpoints;
 mod connect;
 mod dead;
@@ -37,6 +39,7 @@ use link::Link;
 use pull::Puller;
 use reader::Access;
 
+pub use cancel::NatsCancelNotice;
 pub use dead::LETTERS_PAGE_MAX;
 pub use events::NatsEvent;
 pub use intake::NatsIntakeDelivery;

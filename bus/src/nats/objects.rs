@@ -9,6 +9,7 @@ use serde_json::json;
 use super::NatsBus;
 use super::checkpoints::{KV_OPERATION, is_marker, newest_entry, write_entry};
 use super::runs::stored_message;
+use super::streams::existing_stream;
 use crate::error::BusError;
 use crate::objects::{ObjectStore, StoredObject};
 use crate::subjects::{
@@ -51,6 +52,11 @@ impl ObjectStore for NatsBus {
         Ok(entry
             .filter(|entry| !is_marker(&entry.headers))
             .map(|entry| StoredObject { revision: Revision(entry.sequence), value: entry.payload }))
+    }
+
+    async fn objects_revision(&self) -> Result<Revision, BusError> {
+        let info = existing_stream(self.link(), &bucket_stream(BUCKET_OBJECTS)).await?;
+        Ok(Revision(info.state.last_sequence))
     }
 
     async fn objects(

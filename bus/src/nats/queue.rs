@@ -5,20 +5,29 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::name::QueueId;
+use model::retry::Tally;
+use serde_json::json;
 
+use super::link::{Link, Outgoing};
 use super::message::Delivered;
 use super::pull::Puller;
+use super::runs::unread_message;
 use super::streams::ConsumerSpec;
-use super::{NatsBus, lock};
+use super::{NatsBus, PUBLISH_TIMEOUT, lock};
 use crate::error::BusError;
 use crate::order::{Order, OrderProblem};
 use crate::queue::{Delivery, QueueReader};
+use crate::subjects::{STREAM_TALLIES, tally};
+use crate::wire::headers::Headers;
 use crate::wire::order::{RawRun, decode_order};
+use crate::wire::tally::{decode_tally, encode_tally};
 
 /// A run's message in hand.
 pub struct NatsDelivery {
     message: Delivered,
     order: Result<Order, OrderProblem>,
+    /// For what isn't said to the consumer: the connection that reads it may be cut by somebody's message.
+    trusted: Link,
 }
 
 impl std::fmt::Debug for NatsDelivery {
@@ -28,7 +37,7 @@ impl std::fmt::Debug for NatsDelivery {
 }
 
 impl NatsDelivery {
-    fn new(message: Delivered) -> Self {
+    fn new(message: Delivered, trusted: Link) -> Self {
         let order = decode_order(RawRun {
             subject: &message.subject,
             headers: &message.headers,
@@ -36,7 +45,7 @@ impl NatsDelivery {
             sequence: message.position.sequence,
             stored_at: message.position.stored_at,
         });
-        Self { message, order }
+        Self { message, order, trusted }
     }
 }
 
@@ -81,6 +90,23 @@ impl Delivery for NatsDelivery {
         self.message.term(reason).await
     }
 
+    async fn tally(&self) -> Result<Tally, BusError> {
+        let Ok(order) = &self.order else { return Ok(Tally::default()) };
+        let which = json!({"last_by_subj": tally(&order.queue, self.sequence())});
+        let stored = unread_message(&self.trusted, STREAM_TALLIES, &which).await?;
+        Ok(stored.map_or_else(Tally::default, |stored| decode_tally(order, &stored.payload)))
+    }
+
+    async fn note_tally(&self, noted: Tally) -> Result<(), BusError> {
+        let Ok(order) = &self.order else { return Ok(()) };
+        let message = Outgoing {
+            subject: tally(&order.queue, self.sequence()),
+            headers: Headers::new(),
+            payload: encode_tally(&order.run_id, order.generation, noted),
+        };
+        self.trusted.store_only(message, PUBLISH_TIMEOUT).await.map(drop)
+    }
+
     async fn in_progress(&self) -> Result<(), BusError> {
         self.message.in_progress().await
     }
@@ -107,7 +133,8 @@ impl QueueReader for NatsBus {
         wait: Duration,
     ) -> Result<Vec<NatsDelivery>, BusError> {
         let messages = self.queue_puller(queue).fetch(limit, wait).await?;
-        Ok(messages.into_iter().map(NatsDelivery::new).collect())
+        let delivery = |message| NatsDelivery::new(message, self.link().clone());
+        Ok(messages.into_iter().map(delivery).collect())
     }
 
     fn ack_wait(&self) -> Duration {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::link::{Link, Outgoing};
 use super::streams::{ConsumerSpec, existing_stream};
-use super::{NatsBus, PUBLISH_TIMEOUT, lock};
+use super::{ACK_PENDING_MAX, NatsBus, PUBLISH_TIMEOUT, lock};
 use crate::error::BusError;
 use crate::order::Publication;
 use crate::runs::{PUBLISH_BATCH_MAX, Published, RunStream, StreamExtent};
@@ -160,6 +160,11 @@ impl RunStream for NatsBus {
         ConsumerSpec::of_queue(queue, self.shared.options.ack_wait).ensure(self.link()).await?;
         lock(&self.shared.ensured).insert(queue.clone(), now);
         Ok(())
+    }
+
+    async fn limit_queue(&self, queue: &QueueId, most: Option<u32>) -> Result<(), BusError> {
+        let spec = ConsumerSpec::of_queue(queue, self.shared.options.ack_wait);
+        spec.limit(self.link(), most.map_or(ACK_PENDING_MAX, i64::from)).await
     }
 
     fn connected(&self) -> bool {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use model::change::signature;
 use model::id::Revision;
 use model::name::{JobId, Name};
 use model::shard::ShardId;
@@ -15,17 +16,29 @@ use crate::specs::{SpecChange, SpecStore, StoredSpec};
 use crate::subjects::{BUCKET_SPECS, spec_key};
 use crate::wire::headers::Headers;
 
+/// The header of an entry in which whoever asked for it is named.
+const BY: &str = "Ecron-By";
+
+fn signed(by: Option<&str>) -> Headers {
+    by.and_then(signature).map(|by| (BY.to_owned(), by)).into_iter().collect()
+}
+
+pub(super) fn signature_of(headers: &Headers) -> Option<String> {
+    headers.get(BY).and_then(|by| signature(by))
+}
+
 impl SpecStore for NatsBus {
-    async fn put(
+    async fn put_by(
         &self,
         shard: ShardId,
         job: &JobId,
         expected: Option<Revision>,
         value: Bytes,
+        by: Option<&str>,
     ) -> Result<Revision, BusError> {
         let key = spec_key(shard, job);
         let write = |expected| {
-            write_entry(self.link(), BUCKET_SPECS, &key, Some(expected), Headers::new(), value.clone())
+            write_entry(self.link(), BUCKET_SPECS, &key, Some(expected), signed(by), value.clone())
         };
         let first = write(expected.map_or(0, |revision| revision.0)).await;
         match (first, expected) {
@@ -38,8 +51,15 @@ impl SpecStore for NatsBus {
         }
     }
 
-    async fn delete(&self, shard: ShardId, job: &JobId, expected: Revision) -> Result<Revision, BusError> {
-        let marker = Headers::from([(KV_OPERATION.to_owned(), "DEL".to_owned())]);
+    async fn delete_by(
+        &self,
+        shard: ShardId,
+        job: &JobId,
+        expected: Revision,
+        by: Option<&str>,
+    ) -> Result<Revision, BusError> {
+        let mut marker = signed(by);
+        marker.insert(KV_OPERATION.to_owned(), "DEL".to_owned());
         let key = spec_key(shard, job);
         write_entry(self.link(), BUCKET_SPECS, &key, Some(expected.0), marker, Bytes::new())
             .await
@@ -52,6 +72,7 @@ impl SpecStore for NatsBus {
             revision: Revision(entry.sequence),
             value: entry.payload,
             written_at: entry.stored_at,
+            by: signature_of(&entry.headers),
         }))
     }
 

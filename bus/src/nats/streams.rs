@@ -12,8 +12,8 @@ use super::{ACK_PENDING_MAX, NatsOptions, PULLS_WAITING_MAX};
 use crate::error::BusError;
 use crate::subjects::{
     BUCKET_CHECKPOINTS, BUCKET_OBJECTS, BUCKET_SPECS, DEAD_ALL, DEFERS_ALL, EVENTS_ALL, QueueSubject,
-    RUNS_ALL, STREAM_DEAD, STREAM_EVENTS, STREAM_INTAKE, STREAM_RUNS, SUBMITS_ALL, TERMINATED_ALL,
-    bucket_stream, bucket_subject, queue_consumer,
+    RUNS_ALL, STREAM_DEAD, STREAM_EVENTS, STREAM_INTAKE, STREAM_RUNS, STREAM_TALLIES, SUBMITS_ALL,
+    TALLIES_ALL, TERMINATED_ALL, bucket_stream, bucket_subject, queue_consumer,
 };
 
 /// How long a stream remembers message ids. Longer than any publisher of ours repeats one (seconds: a takeover, a
@@ -28,6 +28,11 @@ pub const DEAD_DEDUP_WINDOW: Duration = Duration::from_secs(3_600);
 const SHARED_ACK_WAIT: Duration = Duration::from_secs(5);
 /// How long reports of attempts are kept.
 pub const EVENTS_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long a tally is kept: longer than the wait before an attempt (`RETRY_DELAY_MAX`) and the attempt itself
+/// (`TIMEOUT_MAX`).
+const TALLY_AGE_MAX: Duration = Duration::from_secs(9 * 24 * 3_600);
+/// Tallies that are kept; the oldest go first. A message whose tally is gone counts its attempts as lost ones.
+const TALLIES_MAX: i64 = 1_000_000;
 
 /// Every stream and bucket, as we create them.
 fn wanted(options: &NatsOptions) -> Vec<Config> {
@@ -74,8 +79,17 @@ fn wanted(options: &NatsOptions) -> Vec<Config> {
             duplicate_window: DEAD_DEDUP_WINDOW,
             ..stream(STREAM_DEAD, &[DEAD_ALL], "ecron: dead letters, until redriven or purged")
         },
+        Config {
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::Old,
+            max_age: TALLY_AGE_MAX,
+            max_messages: TALLIES_MAX,
+            max_messages_per_subject: 1,
+            duplicate_window: Duration::from_secs(120),
+            ..stream(STREAM_TALLIES, &[TALLIES_ALL], "ecron: what became of deliveries that weren't the last")
+        },
         bucket(BUCKET_SPECS, "ecron: job specs"),
-        bucket(BUCKET_OBJECTS, "ecron: calendars and namespaces"),
+        bucket(BUCKET_OBJECTS, "ecron: calendars, namespaces and queues"),
         bucket(BUCKET_CHECKPOINTS, "ecron: dispatch checkpoints and cluster settings"),
     ]
 }
@@ -173,36 +187,56 @@ impl ConsumerSpec {
         Self { stream, name: name.into(), filters: Vec::new(), ack_wait: SHARED_ACK_WAIT }
     }
 
-    fn config(&self) -> pull::Config {
+    fn config(&self, ack_wait: Duration, most_out: i64) -> pull::Config {
         pull::Config {
             durable_name: Some(self.name.clone()),
             name: Some(self.name.clone()),
             deliver_policy: DeliverPolicy::All,
             ack_policy: AckPolicy::Explicit,
-            ack_wait: self.ack_wait,
+            ack_wait,
             max_deliver: -1,
             filter_subjects: self.filters.clone(),
-            max_ack_pending: ACK_PENDING_MAX,
+            max_ack_pending: most_out,
             max_waiting: PULLS_WAITING_MAX,
             ..pull::Config::default()
         }
     }
 
-    /// Creates the consumer if it isn't there. An ack wait that is shorter than ours is lengthened, never the other
-    /// way round: an executor that heartbeats for a longer one would lose its messages while it works on them.
-    pub(super) async fn ensure(&self, link: &Link) -> Result<(), BusError> {
-        let Self { stream, name, .. } = self;
+    async fn found(&self, link: &Link) -> Result<Option<FoundConsumerConfig>, BusError> {
+        let verb = format!("CONSUMER.INFO.{}.{}", self.stream, self.name);
         let absent = [ErrorCode::CONSUMER_NOT_FOUND];
-        let verb = format!("CONSUMER.INFO.{stream}.{name}");
         let found: Option<FoundConsumer> = link.js_maybe(&verb, &json!({}), &absent).await?;
-        if found.is_some_and(|found| Duration::from_nanos(found.config.ack_wait) >= self.ack_wait) {
-            return Ok(());
-        }
-        let body = json!({"stream_name": stream, "config": self.config(), "action": ""});
+        Ok(found.map(|found| found.config))
+    }
+
+    async fn write(&self, link: &Link, config: pull::Config) -> Result<(), BusError> {
+        let Self { stream, name, .. } = self;
+        let body = json!({"stream_name": stream, "config": config, "action": ""});
         let verb = format!("CONSUMER.CREATE.{stream}.{name}");
         link.js::<serde::de::IgnoredAny>(&verb, &body).await?;
         tracing::info!(stream, consumer = %name, "created or updated");
         Ok(())
+    }
+
+    /// Creates the consumer if it isn't there. An ack wait that is shorter than ours is lengthened, never the other
+    /// way round: an executor that heartbeats for a longer one would lose its messages while it works on them.
+    pub(super) async fn ensure(&self, link: &Link) -> Result<(), BusError> {
+        let found = self.found(link).await?;
+        if found.as_ref().is_some_and(|found| Duration::from_nanos(found.ack_wait) >= self.ack_wait) {
+            return Ok(());
+        }
+        let most_out = found.map_or(ACK_PENDING_MAX, |found| found.max_ack_pending);
+        self.write(link, self.config(self.ack_wait, most_out)).await
+    }
+
+    /// Sets how many messages may be out at once; creates the consumer if it isn't there.
+    pub(super) async fn limit(&self, link: &Link, most_out: i64) -> Result<(), BusError> {
+        let found = self.found(link).await?;
+        if found.as_ref().is_some_and(|found| found.max_ack_pending == most_out) {
+            return Ok(());
+        }
+        let ack_wait = found.map_or(Duration::ZERO, |found| Duration::from_nanos(found.ack_wait));
+        self.write(link, self.config(ack_wait.max(self.ack_wait), most_out)).await
     }
 }
 
@@ -216,6 +250,8 @@ struct FoundConsumerConfig {
     /// In nanoseconds.
     #[serde(default)]
     ack_wait: u64,
+    #[serde(default)]
+    max_ack_pending: i64,
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::checkpoints::is_marker;
 use super::link::{Link, headers_of};
 use super::message::Position;
+use super::specs::signature_of;
 use super::streams::existing_stream;
 use crate::error::BusError;
 use crate::specs::{SpecChange, StoredSpec};
@@ -207,10 +208,13 @@ impl Reader {
         if !self.scope.wants(shard) {
             return None;
         }
-        if is_marker(&headers_of(message)) {
-            return Some(SpecChange::Deleted { job, shard, revision });
+        let headers = headers_of(message);
+        let by = signature_of(&headers);
+        if is_marker(&headers) {
+            return Some(SpecChange::Deleted { job, shard, revision, by });
         }
-        let spec = StoredSpec { revision, value: message.payload.clone(), written_at: position.stored_at };
+        let spec =
+            StoredSpec { revision, value: message.payload.clone(), written_at: position.stored_at, by };
         Some(SpecChange::Put { job, shard, spec })
     }
 

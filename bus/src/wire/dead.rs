@@ -34,15 +34,23 @@ impl DeadReason {
             Self::Undecodable => "undecodable",
             Self::MalformedHeaders => "malformed-headers",
             Self::Terminated => "terminated",
+            Self::DeadlineExceeded => "deadline-exceeded",
         }
     }
 
     /// The reason of that word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::AttemptsExhausted, Self::Poison, Self::Undecodable, Self::MalformedHeaders, Self::Terminated]
-            .into_iter()
-            .find(|reason| reason.as_str() == word)
+        [
+            Self::AttemptsExhausted,
+            Self::Poison,
+            Self::Undecodable,
+            Self::MalformedHeaders,
+            Self::Terminated,
+            Self::DeadlineExceeded,
+        ]
+        .into_iter()
+        .find(|reason| reason.as_str() == word)
     }
 }
 
@@ -165,7 +173,7 @@ pub fn decode_letter(subject: &str, all: &Headers, payload: Bytes, stored_at: Ti
 }
 
 /// The order with which a letter's message goes to its queue again: the same run, of the next generation, with all
-/// attempts before it. The operator's word overrides the deadline to start by.
+/// attempts before it. The operator's word overrides both deadlines.
 pub fn redrive_order(letter: &DeadLetter) -> Result<Order, OrderProblem> {
     let raw = RawRun {
         subject: &letter.subject,
@@ -184,6 +192,7 @@ pub fn redrive_order(letter: &DeadLetter) -> Result<Order, OrderProblem> {
     order.generation = Generation(order.generation.0.saturating_add(1));
     order.attempt_base = 0;
     order.start_by = None;
+    order.deadline = None;
     Ok(order)
 }
 

@@ -8,8 +8,9 @@ use model::run::{AttemptEnd, Generation, Outcome, RunState};
 use model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::audit::decode_audit;
 use crate::events::{AttemptReport, Event};
-use crate::subjects::{STREAM_RUNS, queue_of_consumer};
+use crate::subjects::{AUDIT_EVENT, STREAM_RUNS, queue_of_consumer};
 
 const VERSION: u32 = 1;
 
@@ -98,6 +99,8 @@ pub fn decode_event(subject: &str, payload: &[u8]) -> Event {
         decode_terminated(payload)
     } else if subject.starts_with("ecron.event.attempt.") {
         decode_report(payload).map(Event::Attempt)
+    } else if subject == AUDIT_EVENT {
+        decode_audit(payload).map(Event::Audit)
     } else {
         Err("unknown kind of event".into())
     };

@@ -3,12 +3,15 @@
 //! Versioned types of their own, apart from those of `model`; pure functions, no IO and no clock. Whatever arrives was
 //! written by somebody else: nothing here panics on it, and a problem names the header.
 
+pub mod audit;
+pub mod cancel;
 pub mod cluster;
 pub mod dead;
 pub mod event;
 pub mod headers;
 pub mod order;
 pub mod publisher;
+pub mod tally;
 
 pub use headers::Headers;
 pub use order::{encode_publication, message_id};

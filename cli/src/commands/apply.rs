@@ -10,6 +10,7 @@ use planner::api::types::{ApiError, AppliedJob, ApplyAction, ApplyReply, ApplyRe
 
 use crate::args::{ApplyArgs, Servers};
 use crate::commands::validate::{OtherCalendars, Report, check};
+use crate::commands::who;
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output;
@@ -46,7 +47,7 @@ fn jobs(reply: &ApplyReply) -> impl Iterator<Item = &AppliedJob> {
     reply.jobs.iter().chain(reply.objects.iter().flat_map(|object| &object.updated))
 }
 
-/// Every manifest of these files, checked, calendars and namespaces first; or every problem of every file.
+/// Every manifest of these files, checked, what jobs refer to first; or every problem of every file.
 pub(crate) fn read(files: &[PathBuf]) -> Result<Vec<serde_json::Value>, Failure> {
     // Calendars that aren't here are the server's to judge.
     let Report { mut manifests, problems, .. } = check(&expand(files)?, OtherCalendars::Assumed)?;
@@ -121,7 +122,7 @@ async fn send(
     dry_run: bool,
     applied: &mut ApplyReply,
 ) -> Result<(), Failure> {
-    let request = ApplyRequest { manifests, dry_run };
+    let request = ApplyRequest { manifests, dry_run, by: who() };
     match ask::<_, ApplyReply>(bus, "apply", &request).await {
         Ok(reply) => {
             applied.jobs.extend(reply.jobs);

@@ -80,6 +80,7 @@ fn reason(reason: DeadReason) -> &'static str {
         DeadReason::Undecodable => "undecodable",
         DeadReason::MalformedHeaders => "malformed headers",
         DeadReason::Terminated => "terminated",
+        DeadReason::DeadlineExceeded => "deadline exceeded",
     }
 }
 

@@ -3,10 +3,10 @@
 use bus::nats::NatsBus;
 use model::manifest::{self, Node};
 use model::object::ObjectKey;
-use planner::api::types::{ApiError, DeleteReply, ErrorKind, JobRequest};
+use planner::api::types::{ApiError, DeleteReply, DeleteRequest, ErrorKind};
 
 use crate::args::{DeleteArgs, Servers};
-use crate::commands::{apply, job_name, objects};
+use crate::commands::{apply, job_name, objects, who};
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output;
@@ -60,7 +60,8 @@ fn declared(manifest: &Node) -> Option<Doomed> {
 async fn delete(bus: &NatsBus, one: &Doomed) -> Result<String, ApiError> {
     match one {
         Doomed::Job(job) => {
-            let reply: DeleteReply = ask(bus, "delete", &JobRequest { job: job.clone() }).await?;
+            let reply: DeleteReply =
+                ask(bus, "delete", &DeleteRequest { job: job.clone(), by: who() }).await?;
             Ok(format!("job {}", reply.job))
         }
         Doomed::Object(key) => objects::delete(bus, key).await.map(|()| key.to_string()),

@@ -26,6 +26,7 @@ pub(crate) async fn run(servers: &Servers, args: &GetArgs) -> Result<(), Failure
         Kind::Calendars | Kind::Calendar => objects::get(servers, args, ObjectKind::Calendar).await,
         Kind::Namespaces | Kind::Namespace => objects::get(servers, args, ObjectKind::Namespace).await,
         Kind::Backfills | Kind::Backfill => backfill::get(servers, args).await,
+        Kind::Queues | Kind::Queue => objects::get(servers, args, ObjectKind::Queue).await,
         Kind::Job => Err(Failure::input("name a job: ecron get job NAME")),
         Kind::Jobs => list(&nats(servers).await?, args).await,
         Kind::Runs => {

@@ -78,6 +78,18 @@ fn version() -> Result<(), Failure> {
     ))
 }
 
+/// Who runs this command, for change logs and the audit: `user@host`.
+pub(crate) fn who() -> Option<String> {
+    let known = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let user = known("ECRON_BY").or_else(|| known("USER")).or_else(|| known("LOGNAME"));
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|host| host.trim().to_owned());
+    let user = user.unwrap_or_else(|| "unknown".to_owned());
+    match host.filter(|host| !host.is_empty()) {
+        Some(host) if !user.contains('@') => Some(format!("{user}@{host}")),
+        Some(_) | None => Some(user),
+    }
+}
+
 /// The full name of a job from `NAME` or `NS/NAME`; the word `job` may stand before it.
 pub(crate) fn job_name(words: &[String], namespace: &str) -> Result<String, Failure> {
     let name = match words {

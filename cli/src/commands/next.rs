@@ -7,13 +7,14 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Args;
+use model::name::JobId;
 use model::schedule::{
-    Dialect, Exclusion, Fold, Gap, Identity, Schedule, ScheduleSpec, no_calendars, parse_duration,
+    Dialect, Exclusion, Fold, Gap, Identity, Reason, Schedule, ScheduleSpec, no_calendars, parse_duration,
 };
 use model::time::Timestamp;
 
-/// How many excluded instants `--explain` counts before a line.
-const EXCLUDED_SHOWN_MAX: usize = 1_000;
+/// How many instants that were left out `--explain` counts before a line.
+const LEFT_OUT_SHOWN_MAX: usize = 1_000;
 /// The most lines that one call prints.
 const COUNT_MAX: u64 = 100_000;
 
@@ -55,7 +56,7 @@ pub(crate) struct NextArgs {
     pub(crate) fold: Option<Fold>,
     /// Job (namespace/name) that H and ~ choose their value for
     #[arg(long, default_value = "default/next", value_name = "JOB")]
-    pub(crate) job: String,
+    pub(crate) job: JobId,
     /// Leave these out: a date, a range such as 2026-12-24/2027-01-01; may be given several times
     #[arg(long, value_name = "DATES")]
     pub(crate) exclude: Vec<Exclusion>,
@@ -100,12 +101,12 @@ impl NextError {
 /// Refuses expressions, zones and instants that can't be read, and expressions that never occur.
 pub(crate) fn run(args: &NextArgs, now: Timestamp, out: &mut dyn Write) -> Result<(), NextError> {
     let from = args.from.unwrap_or(now);
-    let schedule = compile(args, from, args.exclude.clone())?;
-    let without_exclusions = if args.explain { Some(compile(args, from, Vec::new())?) } else { None };
+    let schedule = compile(args, from, args.gap, args.exclude.clone())?;
+    let others = if args.explain { Some(Others::of(args, from, &schedule)?) } else { None };
     if args.explain {
         #[expect(clippy::print_stderr, reason = "stdout is for instants only")]
         {
-            eprintln!("{}", describe(args, &schedule));
+            eprintln!("{}", describe(args.dialect, &schedule));
         }
     }
     let mut at = from;
@@ -113,8 +114,10 @@ pub(crate) fn run(args: &NextArgs, now: Timestamp, out: &mut dyn Write) -> Resul
         let step = if args.previous { schedule.previous_before(at) } else { schedule.next_after(at) };
         let Some(due) = step else { break };
         let instant = schedule.zone().show(due);
-        match &without_exclusions {
-            Some(all) => writeln!(out, "{instant}\t{}", why(&schedule, all, at.min(due), at.max(due), due))?,
+        match &others {
+            Some(others) => {
+                writeln!(out, "{instant}\t{}", why(&schedule, others, at.min(due), at.max(due), due))?;
+            }
             None => writeln!(out, "{instant}")?,
         }
         at = due;
@@ -123,12 +126,35 @@ pub(crate) fn run(args: &NextArgs, now: Timestamp, out: &mut dyn Write) -> Resul
     Ok(())
 }
 
-fn compile(args: &NextArgs, from: Timestamp, exclude: Vec<Exclusion>) -> Result<Schedule, NextError> {
+/// The schedule as it would be without what `--explain` tells about.
+struct Others {
+    not_excluded: Schedule,
+    /// Fixed times that don't exist, if the schedule skips them.
+    not_skipped: Option<Schedule>,
+}
+
+impl Others {
+    fn of(args: &NextArgs, from: Timestamp, schedule: &Schedule) -> Result<Self, NextError> {
+        let skips = matches!(schedule.jump_policy(), Some((Gap::Skip, _)));
+        let shifted = skips.then(|| compile(args, from, Some(Gap::Shift), args.exclude.clone()));
+        Ok(Self {
+            not_excluded: compile(args, from, args.gap, Vec::new())?,
+            not_skipped: shifted.transpose()?,
+        })
+    }
+}
+
+fn compile(
+    args: &NextArgs,
+    from: Timestamp,
+    gap: Option<Gap>,
+    exclude: Vec<Exclusion>,
+) -> Result<Schedule, NextError> {
     let spec = ScheduleSpec {
         cron: vec![args.expression.clone()],
         dialect: Some(args.dialect),
         time_zone: Some(args.time_zone.clone()),
-        gap: args.gap,
+        gap,
         fold: args.fold,
         exclude,
         spread: args.spread,
@@ -136,27 +162,48 @@ fn compile(args: &NextArgs, from: Timestamp, exclude: Vec<Exclusion>) -> Result<
         ..ScheduleSpec::default()
     };
     // `@every` counts from its anchor, and here that is the instant that was asked about.
-    let identity = Identity { job: &args.job, created_at: from };
+    let identity = Identity { job: &args.job.to_string(), created_at: from };
     Schedule::compile(&spec, &identity, &no_calendars).map_err(|problems| {
         NextError::Refused(problems.into_iter().map(|problem| problem.to_string()).collect())
     })
 }
 
-fn describe(args: &NextArgs, schedule: &Schedule) -> String {
-    let gap = args.gap.unwrap_or(args.dialect.default_gap());
-    let fold = args.fold.unwrap_or(args.dialect.default_fold());
-    format!("{} (dialect {}, gap {gap}, fold {fold})", schedule.describe(), args.dialect)
+fn describe(dialect: Dialect, schedule: &Schedule) -> String {
+    let policy = match schedule.jump_policy() {
+        Some((gap, fold)) => format!("gap {gap}, fold {fold}"),
+        None => "follows elapsed time".to_owned(),
+    };
+    format!("{} (dialect {dialect}, {policy})", schedule.describe())
 }
 
-/// The reasons behind an instant, and how many excluded ones lie between it and the line before.
-fn why(schedule: &Schedule, all: &Schedule, low: Timestamp, high: Timestamp, due: Timestamp) -> String {
+/// The reasons behind an instant, and what was left out between it and the line before.
+fn why(schedule: &Schedule, others: &Others, low: Timestamp, high: Timestamp, due: Timestamp) -> String {
     let mut reasons: Vec<String> = schedule.reasons(due).iter().map(ToString::to_string).collect();
-    let between =
-        std::iter::successors(all.next_after(low), |&at| all.next_after(at)).take_while(|&at| at < high);
-    match between.take(EXCLUDED_SHOWN_MAX).filter(|&at| !schedule.names(at)).count() {
+    let left_out = |all: &Schedule| {
+        std::iter::successors(all.next_after(low), |&at| all.next_after(at))
+            .take_while(|&at| at < high)
+            .take(LEFT_OUT_SHOWN_MAX)
+            .filter(|&at| !schedule.names(at))
+            .collect::<Vec<_>>()
+    };
+    if let Some(not_skipped) = &others.not_skipped {
+        let missing = |&at: &Timestamp| match not_skipped.reasons(at).into_iter().next() {
+            Some(Reason::Gap { missing, .. }) => Some(missing),
+            _ => None,
+        };
+        let skipped: Vec<String> = left_out(not_skipped).iter().filter_map(missing).collect();
+        reasons.extend(match skipped.as_slice() {
+            [] => None,
+            [one] => Some(format!("gap skip: left out {one}, which doesn't exist")),
+            [one, ..] => {
+                Some(format!("gap skip: left out {} times from {one}, which don't exist", skipped.len()))
+            }
+        });
+    }
+    match left_out(&others.not_excluded).len() {
         0 => {}
-        EXCLUDED_SHOWN_MAX => {
-            reasons.push(format!("exclude: {EXCLUDED_SHOWN_MAX} or more left out before it"))
+        LEFT_OUT_SHOWN_MAX => {
+            reasons.push(format!("exclude: {LEFT_OUT_SHOWN_MAX} or more left out before it"));
         }
         excluded => reasons.push(format!("exclude: {excluded} left out before it")),
     }
@@ -215,6 +262,29 @@ mod tests {
             next(&[&["30 2 * * *"], from.as_slice()].concat()).unwrap(),
             "2026-03-29T03:00:00+02:00\tgap next: 2026-03-29 02:30:00 doesn't exist\n\
              2026-03-30T02:30:00+02:00\tas written\n"
+        );
+    }
+
+    #[test]
+    fn explain_says_what_a_gap_took() {
+        let line = ["30 2 * * *", "--time-zone", "Europe/Berlin", "--gap", "skip", "--explain"];
+        let (from, to) = ("2026-03-28T12:00:00+01:00", "2026-03-30T12:00:00+02:00");
+        let gap = "gap skip: left out 2026-03-29 02:30:00, which doesn't exist";
+        let forward = next(&[line.as_slice(), &["-n2", "--from", from]].concat()).unwrap();
+        let expected = format!("2026-03-30T02:30:00+02:00\t{gap}\n2026-03-31T02:30:00+02:00\tas written\n");
+        assert_eq!(forward, expected);
+        let back = next(&[line.as_slice(), &["-n2", "--from", to, "--previous"]].concat()).unwrap();
+        let expected = format!("2026-03-30T02:30:00+02:00\tas written\n2026-03-28T02:30:00+01:00\t{gap}\n");
+        assert_eq!(back, expected);
+    }
+
+    #[test]
+    fn explain_tells_elapsed_time_from_a_policy() {
+        let line = ["*/30 * * * *", "--time-zone", "Europe/Berlin", "--from", "2026-10-25T02:30:00+02:00"];
+        let explained = next(&[line.as_slice(), &["-n1", "--explain"]].concat()).unwrap();
+        assert_eq!(
+            explained,
+            "2026-10-25T02:00:00+01:00\tfold, elapsed time: 2026-10-25 02:00:00 occurs twice, this is the second\n"
         );
     }
 

@@ -1,4 +1,4 @@
-//! Calendars and namespaces: `ecron get` and `ecron delete` of them.
+//! Calendars, namespaces and queues: `ecron get` and `ecron delete` of them.
 
 use bus::nats::NatsBus;
 use model::object::{ObjectKey, ObjectKind};
@@ -19,7 +19,7 @@ pub(crate) async fn get(servers: &Servers, args: &GetArgs, kind: ObjectKind) -> 
             let view: ObjectView = ask(&nats(servers).await?, "object", &request).await?;
             show(&view, args)
         }
-        None if matches!(args.kind, Kind::Calendar | Kind::Namespace) => {
+        None if matches!(args.kind, Kind::Calendar | Kind::Namespace | Kind::Queue) => {
             let word = kind.word();
             Err(Failure::input(format!("name a {word}: ecron get {word} NAME")))
         }
@@ -33,13 +33,14 @@ pub(crate) fn kind(word: &str) -> Option<ObjectKind> {
         "calendar" | "calendars" => Some(ObjectKind::Calendar),
         "namespace" | "namespaces" => Some(ObjectKind::Namespace),
         "backfill" | "backfills" => Some(ObjectKind::Backfill),
+        "queue" | "queues" => Some(ObjectKind::Queue),
         _ => None,
     }
 }
 
 /// The full name of an object from `NAME` or `NS/NAME`.
 pub(crate) fn named(kind: ObjectKind, name: &str, namespace: &str) -> Result<ObjectKey, Failure> {
-    let is_bare = kind != ObjectKind::Namespace && !name.contains('/');
+    let is_bare = kind.is_in_namespace() && !name.contains('/');
     let full = if is_bare { format!("{namespace}/{name}") } else { name.to_owned() };
     ObjectKey::parse(kind, &full)
         .map_err(|problem| Failure::input(format!("failed to read {} {full:?}: {problem}", kind.word())))
@@ -87,7 +88,7 @@ fn show(view: &ObjectView, args: &GetArgs) -> Result<(), Failure> {
         }
     }
     if !view.jobs.is_empty() {
-        output::line("Named by:")?;
+        output::line(if view.kind == ObjectKind::Queue { "Used by:" } else { "Named by:" })?;
     }
     for job in &view.jobs {
         output::line(format_args!("  {job}"))?;

@@ -3,7 +3,7 @@
 use bus::nats::NatsBus;
 use clap::Args;
 use model::object::ObjectKind;
-use planner::api::types::{ApplyReply, PauseRequest, QueuePauseRequest};
+use planner::api::types::{ApplyReply, PauseRequest, QueueRequest};
 
 use crate::args::{Format, Servers};
 use crate::commands::{apply, job_name, objects};
@@ -143,7 +143,7 @@ async fn turn_queue(bus: &NatsBus, name: &str, namespace: &str, turn: Turn) -> R
     queue
         .parse::<model::name::QueueId>()
         .map_err(|problem| Failure::input(format!("failed to read queue {queue:?}: {problem}")))?;
-    let request = QueuePauseRequest { queue: queue.clone(), by: asker() };
+    let request = QueueRequest { queue: queue.clone(), by: asker() };
     let _: serde_json::Value = ask(bus, &format!("{}-queue", turn.verb()), &request).await?;
     output::line(format_args!("queue {queue} {}", turn.done()))
 }

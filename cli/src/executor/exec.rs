@@ -38,7 +38,7 @@ pub(super) async fn run(ctx: &Context, spec: &ExecSpec, spawner: &Spawner) -> Re
     let invocation = invocation(ctx, spec, user.as_ref(), |name| env::var(name).ok())?;
     let command = command(&invocation, user.as_ref(), spawner)?;
     let ended = process::run(spawner, command, spec.stdin.as_deref(), ctx.cancellation()).await;
-    verdict(ended.map_err(|error| format!("failed to start {}: {error}", invocation.argv[0]))?)
+    verdict(spec, ended.map_err(|error| format!("failed to start {}: {error}", invocation.argv[0]))?)
 }
 
 /// The command, its environment and its folder. `inherited` reads the executor's own environment, of which a command
@@ -140,7 +140,7 @@ fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
-fn verdict(ended: Ended) -> Result<Output, HandlerError> {
+fn verdict(spec: &ExecSpec, ended: Ended) -> Result<Output, HandlerError> {
     let Ended { status, cancelled, output, last_stderr_line } = ended;
     let error = match (status.code(), status.signal()) {
         _ if cancelled => "told to stop before it was done".to_owned(),
@@ -153,7 +153,11 @@ fn verdict(ended: Ended) -> Result<Output, HandlerError> {
         Some(line) => format!("{error}: {line}"),
         None => error,
     };
-    let error = HandlerError::from(error);
+    let permanent = |code| u16::try_from(code).is_ok_and(|code| spec.is_permanent(code));
+    let error = match status.code() {
+        Some(code) if !cancelled && permanent(code) => HandlerError::permanent(error),
+        _ => HandlerError::from(error),
+    };
     Err(if output.is_empty() { error } else { error.with_output(output) })
 }
 

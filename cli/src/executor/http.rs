@@ -40,7 +40,7 @@ impl Requests {
     pub(super) async fn send(&self, ctx: &Context, spec: &HttpSpec) -> Result<Output, HandlerError> {
         let request = self.request(ctx, spec)?;
         match ctx.cancellation().run_until_cancelled(exchange(request)).await {
-            Some(answered) => judge(answered?),
+            Some(answered) => judge(spec, answered?),
             None => Err(format!("no complete answer from {} in time", spec.url).into()),
         }
     }
@@ -117,7 +117,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(RETRY_DELAY_MAX))
 }
 
-fn judge(answer: Answer) -> Result<Output, HandlerError> {
+fn judge(spec: &HttpSpec, answer: Answer) -> Result<Output, HandlerError> {
     let Answer { status, retry_after, body } = answer;
     let output = if body.is_empty() { format!("HTTP {status}") } else { format!("HTTP {status}\n{body}") };
     if status.is_success() {
@@ -125,13 +125,10 @@ fn judge(answer: Answer) -> Result<Output, HandlerError> {
     }
     let text = format!("HTTP {status}");
     let error = match (status, retry_after) {
+        _ if spec.is_permanent(status.as_u16()) => HandlerError::permanent(text),
         (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(delay)) => {
             HandlerError::retry_after(delay, text)
         }
-        (StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS, _) => {
-            text.into()
-        }
-        _ if status.is_client_error() => HandlerError::permanent(text),
         _ => text.into(),
     };
     Err(error.with_output(output))

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
+use bus::cancel::{CancelListener, CancelNotice, CancelRequest};
 use bus::dead::{DeadLetter, Redriven, StoredDeadLetter};
 use bus::events::AttemptReport;
 use bus::order::{Order, OrderProblem, WorkKind};
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use model::id::{Revision, RunId};
 use model::name::{JobId, Name, QueueId};
-use model::retry::RetryPolicy;
+use model::retry::{RetryPolicy, Tally};
 use model::run::Generation;
 use model::shard::ShardId;
 use model::time::Timestamp;
@@ -192,6 +193,12 @@ impl Delivery for TestDelivery {
     async fn term(&self, _: &str) -> Result<(), BusError> {
         self.answer(Answer::Term)
     }
+    async fn tally(&self) -> Result<Tally, BusError> {
+        Ok(Tally::default())
+    }
+    async fn note_tally(&self, _: Tally) -> Result<(), BusError> {
+        Ok(())
+    }
     async fn in_progress(&self) -> Result<(), BusError> {
         Ok(())
     }
@@ -220,6 +227,27 @@ impl QueueReader for TestBus {
     }
 }
 
+/// What nobody says here.
+#[derive(Debug)]
+pub(crate) enum Silence {}
+
+impl CancelNotice for Silence {
+    fn request(&self) -> &CancelRequest {
+        match *self {}
+    }
+    async fn in_hand(&self) -> Result<(), BusError> {
+        match *self {}
+    }
+}
+
+impl CancelListener for TestBus {
+    type Notice = Silence;
+
+    async fn cancels(&self, _: &QueueId) -> Result<BoxStream<'static, Silence>, BusError> {
+        Ok(stream::pending().boxed())
+    }
+}
+
 impl EventWriter for TestBus {
     async fn report(&self, report: &AttemptReport) -> Result<(), BusError> {
         self.said.lock().unwrap().0 = Some(report.clone());
@@ -238,7 +266,7 @@ impl DeadLetters for TestBus {
     async fn letter(&self, _: u64) -> Result<Option<StoredDeadLetter>, BusError> {
         Ok(None)
     }
-    async fn redrive(&self, _: u64) -> Result<Redriven, BusError> {
+    async fn resend(&self, _: &StoredDeadLetter) -> Result<Redriven, BusError> {
         Ok(Redriven::NotFound)
     }
     async fn purge(&self, _: u64) -> Result<bool, BusError> {
@@ -247,10 +275,23 @@ impl DeadLetters for TestBus {
 }
 
 impl SpecStore for TestBus {
-    async fn put(&self, _: ShardId, _: &JobId, _: Option<Revision>, _: Bytes) -> Result<Revision, BusError> {
+    async fn put_by(
+        &self,
+        _: ShardId,
+        _: &JobId,
+        _: Option<Revision>,
+        _: Bytes,
+        _: Option<&str>,
+    ) -> Result<Revision, BusError> {
         Err(BusError::Conflict)
     }
-    async fn delete(&self, _: ShardId, _: &JobId, _: Revision) -> Result<Revision, BusError> {
+    async fn delete_by(
+        &self,
+        _: ShardId,
+        _: &JobId,
+        _: Revision,
+        _: Option<&str>,
+    ) -> Result<Revision, BusError> {
         Err(BusError::Conflict)
     }
     async fn get(&self, _: ShardId, _: &JobId) -> Result<Option<StoredSpec>, BusError> {

@@ -270,3 +270,15 @@ fn zombies_of(parent: &str) -> usize {
     };
     stats.filter(is_one).count()
 }
+
+#[tokio::test]
+async fn exit_codes_say_whether_trying_again_can_help() {
+    let bench = Bench::new(true);
+    let spec = |code: u16| json!({"shell": format!("exit {code}"), "permanentExitCodes": ["2", "64-78"]});
+    for code in [1, 3, 63, 79, 125] {
+        assert_eq!(bench.exec(spec(code)).await.retried(), format!("exit code {code}"));
+    }
+    for code in [2, 64, 78, 126, 127] {
+        assert_eq!(bench.exec(spec(code)).await.given_up(), format!("exit code {code}"));
+    }
+}

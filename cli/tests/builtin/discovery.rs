@@ -25,7 +25,7 @@ fn put(name: &str, work: &Value, queue: Option<&str>) -> SpecChange {
     SpecChange::Put {
         job: job.id,
         shard: ShardId(1),
-        spec: StoredSpec { revision: Revision(1), value, written_at: at },
+        spec: StoredSpec { revision: Revision(1), value, written_at: at, by: None },
     }
 }
 

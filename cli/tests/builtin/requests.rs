@@ -82,6 +82,12 @@ async fn the_status_decides_whether_to_try_again() {
         let done = bench.http(json!({"url": server.url(&format!("/{path}"))})).await;
         assert_eq!(done.answer, Answer::Nak(seconds(delay)), "{path} {done:?}");
     }
+    let own = async |path: &str| {
+        let url = server.url(path);
+        bench.http(json!({"url": url, "permanentStatuses": [429, "500-502"]})).await.answer
+    };
+    assert_eq!(own("/404").await, Answer::Nak(seconds(10)));
+    assert_eq!((own("/429/7").await, own("/501").await), (Answer::Term, Answer::Term));
 }
 
 #[tokio::test]

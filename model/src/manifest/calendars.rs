@@ -86,7 +86,7 @@ pub fn calendars_named(document: &Node) -> Vec<CalendarId> {
 pub fn apply_order(document: &Node) -> u8 {
     match super::kind(document) {
         Some(ObjectKind::Namespace) => 0,
-        Some(ObjectKind::Calendar) => 1,
+        Some(ObjectKind::Calendar | ObjectKind::Queue) => 1,
         Some(ObjectKind::Backfill) | None => 2,
     }
 }

@@ -7,7 +7,8 @@ use super::policy::CATCH_UP_POLICIES;
 use super::scalar::duration_text;
 use super::{API_VERSION, Object};
 use crate::misfire::CatchUpPolicy;
-use crate::spec::{CalendarSpec, JobSpec, NamespaceSpec, Work};
+use crate::name::Name;
+use crate::spec::{CalendarSpec, JobSpec, NamespaceSpec, QueueSpec, Senders, Work};
 
 /// The manifest of a job: `decode` gives the same job back.
 ///
@@ -42,7 +43,45 @@ pub fn encode_object(object: &Object) -> Value {
             let metadata = json!({"name": name.as_str()});
             json!({"apiVersion": API_VERSION, "kind": "Namespace", "metadata": metadata, "spec": spec})
         }
+        Object::Queue(queue) => json!({
+            "apiVersion": API_VERSION, "kind": "Queue",
+            "metadata": {"name": queue.id.name.as_str(), "namespace": queue.id.namespace.as_str()},
+            "spec": queue_spec(queue),
+        }),
     }
+}
+
+fn queue_spec(queue: &QueueSpec) -> Value {
+    let rules = &queue.rules;
+    let mut spec = Map::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            spec.insert(key.into(), value);
+        }
+    };
+    put("concurrency", rules.concurrency.map(Value::from));
+    put("rate", rules.rate.map(|rate| rate.to_string().into()));
+    put("keyRate", rules.key_rate.map(|rate| rate.to_string().into()));
+    put("paused", Some(rules.paused.into()));
+    let shares = || rules.shares.iter().map(|(name, share)| (name.to_string(), (*share).into()));
+    put("shares", (!rules.shares.is_empty()).then(|| Value::Object(shares().collect())));
+    put(
+        "from",
+        match &queue.from {
+            Senders::Any => Some(json!(["*"])),
+            Senders::Named(names) if names.is_empty() => None,
+            Senders::Named(names) => Some(names.iter().map(Name::as_str).collect()),
+        },
+    );
+    Value::Object(spec)
+}
+
+/// As a job's manifest names its queue: without the namespace, if it is the job's own.
+fn queue_name(job: &JobSpec) -> Value {
+    if job.queue.namespace == job.id.namespace {
+        return job.queue.name.as_str().into();
+    }
+    job.queue.to_string().into()
 }
 
 fn spec(job: &JobSpec) -> Value {
@@ -51,7 +90,7 @@ fn spec(job: &JobSpec) -> Value {
         spec.insert(key.into(), value);
     };
     put("schedule", json!(job.schedule));
-    put("queue", job.queue.name.as_str().into());
+    put("queue", queue_name(job));
     match &job.work {
         Work::Payload(payload) if payload.is_null() => {}
         Work::Payload(payload) => put("payload", payload.clone()),

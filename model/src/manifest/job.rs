@@ -6,7 +6,7 @@ use super::fields::{Field, Fields};
 use super::metadata::full_name;
 use super::policy;
 use super::problem::Problems;
-use super::{Terms, schedule, work};
+use super::{Terms, queue, schedule, work};
 use crate::limits::{LABEL_CHARS_MAX, LABELS_MAX};
 use crate::name::{JobId, Name, QueueId};
 use crate::spec::JobSpec;
@@ -91,7 +91,8 @@ fn spec_of(
     let schedule = spec.require("schedule", problems, "when the job runs: cron, every or at");
     let schedule = schedule.and_then(|field| schedule::schedule(&field, &id, terms, problems));
     let (work, default_queue) = work::work(&spec, problems);
-    let queue = spec.get("queue").and_then(|field| field.name(problems)).unwrap_or(default_queue);
+    let queue = spec.get("queue").and_then(|field| queue::queue_name(&field, &id.namespace, problems));
+    let queue = queue.unwrap_or_else(|| QueueId { namespace: id.namespace.clone(), name: default_queue });
     let headers = spec.get("headers").and_then(|field| work::headers(&field, terms, problems));
     let overlap = spec.get("overlap").and_then(|field| field.word(problems, policy::OVERLAPS));
     let priority = spec.get("priority").and_then(|field| field.word(problems, policy::PRIORITIES));
@@ -101,7 +102,7 @@ fn spec_of(
     let suspend = spec.get("suspend").and_then(|field| field.flag(problems));
     let calendars = schedule.as_ref().map(|schedule| terms.calendars.of(&id.namespace, schedule));
     Some(JobSpec {
-        queue: QueueId { namespace: id.namespace.clone(), name: queue },
+        queue,
         calendars: calendars.unwrap_or_default(),
         id,
         labels,

@@ -3,7 +3,7 @@
 use super::fields::Fields;
 use super::node::Node;
 use super::problem::Problems;
-use crate::name::{CalendarId, JobId, Name};
+use crate::name::{CalendarId, JobId, Name, QueueId};
 use crate::object::{ObjectKey, ObjectKind};
 
 /// Namespace and name of an object, from the opened `metadata`.
@@ -29,6 +29,7 @@ pub fn object_key(document: &Node) -> Option<ObjectKey> {
         ObjectKind::Calendar => Some(ObjectKey::Calendar(CalendarId { namespace, name })),
         ObjectKind::Namespace => Some(ObjectKey::Namespace(name)),
         ObjectKind::Backfill => None,
+        ObjectKind::Queue => Some(ObjectKey::Queue(QueueId { namespace, name })),
     }
 }
 
@@ -36,7 +37,7 @@ pub fn object_key(document: &Node) -> Option<ObjectKey> {
 #[must_use]
 pub fn kind(document: &Node) -> Option<ObjectKind> {
     let kind = document.get("kind")?.as_str()?;
-    [ObjectKind::Calendar, ObjectKind::Namespace].into_iter().find(|known| known.as_str() == kind)
+    ObjectKind::ALL.into_iter().find(|known| known.as_str() == kind)
 }
 
 fn names(document: &Node) -> Option<(Name, Name)> {

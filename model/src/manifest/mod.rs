@@ -1,7 +1,7 @@
 //! Manifests: documents that people write (`apiVersion: ecron/v1`), and the objects that they declare.
 //!
 //! ```text
-//! YAML (cli) ──▶ Node ──decode──▶ Object::{Job, Calendar, Namespace} ──encode──▶ JSON
+//! YAML (cli) ──▶ Node ──decode──▶ Object::{Job, Calendar, …} ──encode──▶ JSON
 //! JSON ──from_json_bytes──▲          │ ▲
 //!                          to_bytes  ▼ │ from_bytes
 //!                  the spec store (`stored.rs`); other objects are stored as their manifests
@@ -22,6 +22,7 @@ mod namespace;
 mod node;
 mod policy;
 mod problem;
+mod queue;
 mod scalar;
 mod schedule;
 mod stored;
@@ -36,6 +37,7 @@ pub use self::encode::{encode, encode_object, policy_word};
 pub use self::metadata::{job_id, kind, object_key};
 pub use self::node::{Entry, Node, NodeValue};
 pub use self::problem::{PROBLEMS_MAX, Problem};
+pub use self::queue::foreign_queue;
 pub use self::scalar::duration_text;
 pub use self::stored::{STORED_VERSION, from_bytes, to_bytes};
 
@@ -43,13 +45,13 @@ use self::fields::{Field, list};
 use self::problem::{Problems, quoted};
 use crate::limits::{MANIFEST_BYTES_MAX, MANIFEST_DEPTH_MAX};
 use crate::object::{ObjectKey, ObjectKind};
-use crate::spec::{Acceptance, CalendarSpec, JobSpec, NamespaceSpec};
+use crate::spec::{Acceptance, CalendarSpec, JobSpec, NamespaceSpec, QueueSpec};
 use crate::time::Timestamp;
 
 /// The one `apiVersion` of this version.
 pub const API_VERSION: &str = "ecron/v1";
 /// The kinds of object that this version knows.
-pub const KINDS: [&str; 3] = ["Job", "Calendar", "Namespace"];
+pub const KINDS: [&str; 4] = ["Job", "Calendar", "Namespace", "Queue"];
 
 /// What a document declares.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +60,7 @@ pub enum Object {
     Job(JobSpec),
     Calendar(CalendarSpec),
     Namespace(NamespaceSpec),
+    Queue(QueueSpec),
 }
 
 impl Object {
@@ -68,6 +71,7 @@ impl Object {
             Self::Job(_) => None,
             Self::Calendar(calendar) => Some(ObjectKey::Calendar(calendar.id.clone())),
             Self::Namespace(namespace) => Some(ObjectKey::Namespace(namespace.name.clone())),
+            Self::Queue(queue) => Some(ObjectKey::Queue(queue.id.clone())),
         }
     }
 }
@@ -146,7 +150,7 @@ fn read<T>(
 fn job_only(document: &Node, terms: &Terms<'_>, problems: &mut Problems) -> Option<JobSpec> {
     match object(document, terms, problems)? {
         Object::Job(job) => Some(job),
-        Object::Calendar(_) | Object::Namespace(_) => {
+        Object::Calendar(_) | Object::Namespace(_) | Object::Queue(_) => {
             problems.add(Problem {
                 field: "kind".into(),
                 line: document.line_of("kind"),
@@ -174,13 +178,14 @@ fn object(document: &Node, terms: &Terms<'_>, problems: &mut Problems) -> Option
         field.refuse::<()>(problems, format!("must be {API_VERSION}, not {}", quoted(found)));
     }
     let kind = fields.require("kind", problems, &list(&KINDS));
-    let words =
-        [("Job", None), ("Calendar", Some(ObjectKind::Calendar)), ("Namespace", Some(ObjectKind::Namespace))];
+    let others = ObjectKind::ALL.map(|kind| (kind.as_str(), Some(kind)));
+    let words: Vec<_> = [("Job", None)].into_iter().chain(others).collect();
     let kind = kind.and_then(|field| field.word(problems, &words));
     match kind {
         Some(Some(ObjectKind::Calendar)) => calendar::calendar(&fields, problems).map(Object::Calendar),
         Some(Some(ObjectKind::Namespace)) => namespace::namespace(&fields, problems).map(Object::Namespace),
         Some(Some(ObjectKind::Backfill)) => root.refuse(problems, "a backfill is made by `ecron backfill`"),
+        Some(Some(ObjectKind::Queue)) => queue::queue(&fields, problems).map(Object::Queue),
         Some(None) => job::job(&fields, terms, problems).map(Object::Job),
         // Without a kind, or with a slip in it, it is read as a job to find the other mistakes. Of something else
         // altogether (whose spec has no schedule) nothing more can be said.

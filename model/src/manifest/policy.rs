@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Terms;
 use super::fields::{Field, Fields};
 use super::problem::Problems;
+use super::{Terms, queue};
 use crate::limits::{
     ACTIVE_MAX, ATTEMPTS_MAX, CATCH_UP_RUNS_MAX, CATCH_UP_WINDOW_MAX, HISTORY_RUNS_MAX, KEY_CHARS_MAX,
     RETRY_DELAY_MAX, TIMEOUT_MAX,
@@ -12,7 +12,6 @@ use crate::limits::{
 use crate::misfire::{CatchUp, CatchUpPolicy};
 use crate::overlap::Overlap;
 use crate::priority::Priority;
-use crate::rate::RateError;
 use crate::retry::RetryPolicy;
 use crate::spec::{HistoryLimits, TIMEOUT_DEFAULT};
 
@@ -68,12 +67,7 @@ pub(super) fn catch_up(field: &Field<'_>, problems: &mut Problems) -> Option<Cat
     });
     let max =
         fields.get("max").and_then(|field| field.int(problems, 1..=CATCH_UP_RUNS_MAX, "CATCH_UP_RUNS_MAX"));
-    let rate = fields.get("rate").and_then(|field| {
-        field
-            .text(problems)?
-            .parse()
-            .map_or_else(|error: RateError| field.refuse(problems, error.to_string()), Some)
-    });
+    let rate = fields.get("rate").and_then(|field| queue::rate(&field, problems));
     Some(CatchUp {
         rate,
         policy: policy.unwrap_or(default.policy),

@@ -12,7 +12,9 @@ use super::node::NodeValue;
 use super::problem::{Problem, Problems};
 use crate::limits::CALENDARS_BYTES_MAX;
 use crate::name::JobId;
-use crate::schedule::{Bound, Exclusion, Identity, Schedule, ScheduleSpec, parse_duration, parse_interval};
+use crate::schedule::{
+    Bound, COUNT_MAX, Exclusion, Identity, Schedule, ScheduleSpec, parse_duration, parse_interval,
+};
 use crate::time::Timestamp;
 
 const FIELDS: &[&str] = &[
@@ -65,7 +67,7 @@ fn read(field: &Field<'_>, problems: &mut Problems) -> Option<ScheduleSpec> {
         fold: parsed(&fields, "fold", problems),
         start: parsed(&fields, "start", problems),
         end: parsed(&fields, "end", problems),
-        count: fields.get("count").and_then(|field| field.int(problems, 1..=u32::MAX, "")).map(u64::from),
+        count: fields.get("count").and_then(|field| field.int(problems, 1..=COUNT_MAX, "")).map(u64::from),
         exclude: fields
             .get("exclude")
             .map(|field| exclusions(&field, Inside::Schedule, problems))

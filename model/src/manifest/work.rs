@@ -1,12 +1,14 @@
 //! What a run carries: `payload`, `exec` or `http`, and the headers beside it.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::Terms;
 use super::fields::{Field, Fields, list};
 use super::node::NodeValue;
 use super::problem::Problems;
-use crate::limits::{HEADER_BYTES_MAX, HEADERS_MAX, PAYLOAD_BYTES_MAX};
+use crate::codes::{CodeRange, CodeRanges, EXIT_CODES, FAILED_STATUSES};
+use crate::limits::{CODE_RANGES_MAX, HEADER_BYTES_MAX, HEADERS_MAX, PAYLOAD_BYTES_MAX};
 use crate::name::Name;
 use crate::spec::{ExecSpec, HttpSpec, Work};
 
@@ -77,7 +79,8 @@ fn fits(field: &Field<'_>, problems: &mut Problems, bytes: usize) -> Option<()> 
 }
 
 fn exec(field: &Field<'_>, problems: &mut Problems) -> Option<ExecSpec> {
-    let fields = field.fields(problems, &["command", "shell", "env", "stdin", "workingDir", "user"])?;
+    const FIELDS: &[&str] = &["command", "shell", "env", "stdin", "workingDir", "user", "permanentExitCodes"];
+    let fields = field.fields(problems, FIELDS)?;
     let text = |key, problems: &mut Problems| fields.get(key)?.full_text(problems).map(str::to_owned);
     let (command, shell) = (fields.get("command"), fields.get("shell"));
     match (&command, &shell) {
@@ -94,9 +97,38 @@ fn exec(field: &Field<'_>, problems: &mut Problems) -> Option<ExecSpec> {
         stdin: fields.get("stdin").and_then(|field| field.text(problems)).map(str::to_owned),
         working_dir: text("workingDir", problems),
         user: text("user", problems),
+        permanent_exit_codes: fields
+            .get("permanentExitCodes")
+            .and_then(|field| codes(&field, EXIT_CODES, problems))
+            .unwrap_or_default(),
     };
     fits(field, problems, serde_json::to_string(&exec).map_or(0, |text| text.len()))?;
     Some(exec)
+}
+
+/// A list of codes and ranges of codes. A single code may stand there as a number.
+fn codes(field: &Field<'_>, allowed: RangeInclusive<u16>, problems: &mut Problems) -> Option<CodeRanges> {
+    let items = field.items(problems)?;
+    if items.len() > CODE_RANGES_MAX {
+        let count = items.len();
+        return field.refuse(
+            problems,
+            format!("has {count} ranges; the limit is {CODE_RANGES_MAX} (CODE_RANGES_MAX)"),
+        );
+    }
+    let mut ranges = Vec::new();
+    for item in &items {
+        let text = match &item.node.value {
+            NodeValue::Int(code) => Some(code.to_string()),
+            _ => item.text(problems).map(str::to_owned),
+        };
+        match text.map(|text| CodeRange::parse(&text, allowed.clone())) {
+            Some(Ok(range)) => ranges.push(range),
+            Some(Err(error)) => _ = item.refuse::<()>(problems, error.to_string()),
+            None => {}
+        }
+    }
+    Some(CodeRanges(ranges))
 }
 
 fn argv(field: &Field<'_>, problems: &mut Problems) -> Option<Vec<String>> {
@@ -133,7 +165,7 @@ fn environment_rule(name: &str, value: &str) -> Result<(), String> {
 }
 
 fn http(field: &Field<'_>, problems: &mut Problems) -> Option<HttpSpec> {
-    let fields = field.fields(problems, &["method", "url", "headers", "body"])?;
+    let fields = field.fields(problems, &["method", "url", "headers", "body", "permanentStatuses"])?;
     let methods: Vec<(&str, &str)> = METHODS.iter().map(|method| (*method, *method)).collect();
     let method = fields.get("method").and_then(|field| field.word(problems, &methods)).unwrap_or("GET");
     let url =
@@ -141,7 +173,9 @@ fn http(field: &Field<'_>, problems: &mut Problems) -> Option<HttpSpec> {
     let headers =
         fields.get("headers").and_then(|field| field.texts(problems, header_rule)).unwrap_or_default();
     let body = fields.get("body").and_then(|field| field.text(problems)).map(str::to_owned);
-    let http = HttpSpec { method: method.to_owned(), url: url?, headers, body };
+    let permanent_statuses =
+        fields.get("permanentStatuses").and_then(|field| codes(&field, FAILED_STATUSES, problems));
+    let http = HttpSpec { method: method.to_owned(), url: url?, headers, body, permanent_statuses };
     fits(field, problems, serde_json::to_string(&http).map_or(0, |text| text.len()))?;
     Some(http)
 }

@@ -23,7 +23,7 @@ const AT_MAX: usize = 10_000;
 /// How many exclusions a schedule may have, those of its calendars included.
 const EXCLUDE_MAX: usize = 10_000;
 /// The largest `count`: its last occurrence is found by counting.
-const COUNT_MAX: u64 = 100_000;
+pub const COUNT_MAX: u32 = 100_000;
 /// The largest `jitter` and `spread`: a day.
 const MOVE_MAX: Duration = Duration::from_secs(86_400);
 
@@ -38,7 +38,7 @@ pub struct Identity<'a> {
 
 /// One thing that is wrong with a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {message}")]
+#[error("{field}{}{message}", if .field.is_empty() { "" } else { ": " })]
 pub struct ScheduleProblem {
     /// Relative to `schedule`, as written in the manifest: `cron`, `cron[1]`, `timeZone`; empty for the schedule as a
     /// whole.
@@ -245,7 +245,7 @@ impl Judge<'_> {
         }
         match spec.count {
             Some(0) => self.problem("count", "0: expected at least 1"),
-            Some(count) if count > COUNT_MAX => {
+            Some(count) if count > u64::from(COUNT_MAX) => {
                 self.problem("count", format!("{count}: expected at most {COUNT_MAX}"));
             }
             _ => {}
@@ -301,7 +301,7 @@ impl Judge<'_> {
                 }
             }
         }
-        exclusions
+        exclusions.seal()
     }
 
     fn exclude(&self, exclusions: &mut Exclusions, entry: Exclusion, dialect: Dialect) -> Result<(), String> {

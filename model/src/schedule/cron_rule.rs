@@ -10,6 +10,8 @@
 //!
 //! All numbers are whole seconds.
 
+use std::sync::OnceLock;
+
 use super::calendar::{CALENDAR_END, Calendar};
 use super::expression::{Civil, TWENTY_FOUR};
 use super::policy::{Fold, Gap};
@@ -18,6 +20,10 @@ use super::zone::{FAR, Span, Zone};
 /// No zone is further from UTC than this (the widest in the database is 14 hours), in seconds.
 const OFFSET_MAX: i64 = 16 * 3_600;
 
+/// How many spans a search goes through before what it found is worth remembering. A rule all of whose times fall into
+/// gaps that skip them (the last Sunday in March at 02:30) would be searched through centuries at every step.
+const LONG_SEARCH: usize = 32;
+
 /// One cron expression of a schedule.
 #[derive(Clone, Debug)]
 pub(super) struct CronRule {
@@ -25,6 +31,15 @@ pub(super) struct CronRule {
     zone: Zone,
     gap: Gap,
     fold: Fold,
+    /// A stretch that took a long search; only a shortcut, the answers are the same without.
+    barren: OnceLock<Barren>,
+}
+
+/// Neighbouring occurrences that are far apart; `None` where the calendar ends without one.
+#[derive(Clone, Copy, Debug)]
+struct Barren {
+    from: Option<i64>,
+    to: Option<i64>,
 }
 
 /// Why an instant of a rule isn't simply its civil time.
@@ -32,8 +47,8 @@ pub(super) struct CronRule {
 pub(super) enum Jump {
     /// A civil time (the first one, in seconds) that doesn't exist became this occurrence.
     Gap { missing: i64, policy: Gap },
-    /// Its civil time occurs twice.
-    Fold { civil: i64, second: bool, policy: Fold },
+    /// Its civil time occurs twice; no policy chose among them if the rule follows elapsed time.
+    Fold { civil: i64, second: bool, policy: Option<Fold> },
 }
 
 impl CronRule {
@@ -42,12 +57,17 @@ impl CronRule {
     pub(super) fn new(calendar: Calendar, zone: Zone, gap: Gap, fold: Fold) -> Self {
         let elapsed = calendar.rule().elapsed;
         let (gap, fold) = if elapsed { (Gap::Skip, Fold::Both) } else { (gap, fold) };
-        Self { calendar, zone, gap, fold }
+        Self { calendar, zone, gap, fold, barren: OnceLock::new() }
     }
 
     /// What the rule says, without its zone.
     pub(super) fn civil(&self) -> &Civil {
         self.calendar.rule()
+    }
+
+    /// What the rule does where its zone's clock jumps; `None` if it follows elapsed time.
+    pub(super) fn policy(&self) -> Option<(Gap, Fold)> {
+        (!self.civil().elapsed).then_some((self.gap, self.fold))
     }
 
     /// Whether no gap can take away all of its occurrences: they don't all lie in one hour that a clock may leap
@@ -60,9 +80,44 @@ impl CronRule {
     /// The first occurrence after an instant.
     #[inline]
     pub(super) fn next(&self, after: i64) -> Option<i64> {
+        if let Some(barren) = self.barren.get()
+            && barren.from.is_none_or(|from| from <= after)
+            && barren.to.is_none_or(|to| after < to)
+        {
+            return barren.to;
+        }
+        let mut spans = 0;
+        let to = self.search_next(after, &mut spans);
+        if spans > LONG_SEARCH && self.barren.get().is_none() {
+            let from = self.search_previous(after.saturating_add(1), &mut spans);
+            _ = self.barren.set(Barren { from, to });
+        }
+        to
+    }
+
+    /// The last occurrence before an instant.
+    pub(super) fn previous(&self, before: i64) -> Option<i64> {
+        if let Some(barren) = self.barren.get()
+            && barren.from.is_none_or(|from| from < before)
+            && barren.to.is_none_or(|to| before <= to)
+        {
+            return barren.from;
+        }
+        let mut spans = 0;
+        let from = self.search_previous(before, &mut spans);
+        if spans > LONG_SEARCH && self.barren.get().is_none() {
+            let to = self.search_next(before.saturating_sub(1), &mut spans);
+            _ = self.barren.set(Barren { from, to });
+        }
+        from
+    }
+
+    #[inline]
+    fn search_next(&self, after: i64, spans: &mut usize) -> Option<i64> {
         let mut after = after.max(-1);
         let mut span = self.zone.span_at(after);
         loop {
+            *spans += 1;
             let window = self.window(&span);
             let from = (after + span.offset).max(window.start - 1);
             let civil = self.calendar.next(from);
@@ -84,10 +139,10 @@ impl CronRule {
         }
     }
 
-    /// The last occurrence before an instant.
-    pub(super) fn previous(&self, before: i64) -> Option<i64> {
+    fn search_previous(&self, before: i64, spans: &mut usize) -> Option<i64> {
         let mut before = before.min(CALENDAR_END);
         loop {
+            *spans += 1;
             let span = self.zone.span_at(before - 1);
             let window = self.window(&span);
             let until = (before + span.offset).min(window.end);
@@ -122,7 +177,8 @@ impl CronRule {
         }
         let repeated = span.offset_before > span.offset && civil < span.start + span.offset_before;
         let repeats = span.offset_after < span.offset && civil >= span.end + span.offset_after;
-        (repeated || repeats).then_some(Jump::Fold { civil, second: repeated, policy: self.fold })
+        let policy = self.policy().map(|(_, fold)| fold);
+        (repeated || repeats).then_some(Jump::Fold { civil, second: repeated, policy })
     }
 
     /// The civil times that count in this span.

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 /// How many clock times a sentence lists before it speaks of minutes and hours instead.
 const TIMES_MAX: usize = 6;
-/// How many values a sentence lists; beyond that it counts them.
+/// How many values a sentence lists; beyond that it names the first ones and counts the rest.
 const LISTED_MAX: usize = 12;
 
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
@@ -74,8 +74,12 @@ fn at(instants: &[i64]) -> String {
 
 /// One calendar rule, without its zone: "at 02:30 on weekdays".
 fn civil(rule: &Civil) -> String {
-    let mut sentence = times(rule);
-    let days = days(rule);
+    let clock_times = clock_times(rule);
+    let days = match days(rule) {
+        days if days.is_empty() && clock_times.is_some() => "every day".to_owned(),
+        days => days,
+    };
+    let mut sentence = clock_times.unwrap_or_else(|| times(rule));
     if !days.is_empty() {
         sentence.push(' ');
         sentence.push_str(&days);
@@ -85,28 +89,37 @@ fn civil(rule: &Civil) -> String {
     }
     if let Some(years) = &rule.years {
         let years: Vec<u32> = years.iter().map(u32::from).collect();
-        sentence.push_str(&format!(" in {}", ranges(&years, u32::to_string)));
+        sentence.push_str(&match stepped(&years) {
+            Some(step) => format!(" in {}", stepping(&years, step, "year")),
+            None => format!(" in {}", ranges(&years, u32::to_string)),
+        });
     }
     sentence
 }
 
+/// "at 09:00 and 17:00", unless that are too many.
+fn clock_times(rule: &Civil) -> Option<String> {
+    let (seconds, minutes, hours) = (values(rule.seconds), values(rule.minutes), values(rule.hours));
+    if seconds.len() * minutes.len() * hours.len() > TIMES_MAX {
+        return None;
+    }
+    let clock = |hour: &u32, minute: &u32, second: &u32| {
+        if rule.seconds == 1 {
+            format!("{hour:02}:{minute:02}")
+        } else {
+            format!("{hour:02}:{minute:02}:{second:02}")
+        }
+    };
+    let all: Vec<String> = hours
+        .iter()
+        .flat_map(|hour| minutes.iter().map(move |minute| (hour, minute)))
+        .flat_map(|(hour, minute)| seconds.iter().map(move |second| clock(hour, minute, second)))
+        .collect();
+    Some(format!("at {}", listed(&all)))
+}
+
 fn times(rule: &Civil) -> String {
     let (seconds, minutes, hours) = (values(rule.seconds), values(rule.minutes), values(rule.hours));
-    if seconds.len() * minutes.len() * hours.len() <= TIMES_MAX {
-        let clock = |hour: &u32, minute: &u32, second: &u32| {
-            if rule.seconds == 1 {
-                format!("{hour:02}:{minute:02}")
-            } else {
-                format!("{hour:02}:{minute:02}:{second:02}")
-            }
-        };
-        let all: Vec<String> = hours
-            .iter()
-            .flat_map(|hour| minutes.iter().map(move |minute| (hour, minute)))
-            .flat_map(|(hour, minute)| seconds.iter().map(move |second| clock(hour, minute, second)))
-            .collect();
-        return format!("at {}", listed(&all));
-    }
     let mut parts = Vec::new();
     if rule.seconds != 1 {
         parts.push(unit(&seconds, rule.seconds == SIXTY, "second", 60));
@@ -120,6 +133,12 @@ fn times(rule: &Civil) -> String {
                 return format!("every hour from {first:02}:{minute:02} to {last:02}:{minute:02}");
             }
             None => {}
+        }
+        if let Some(step) = every_step(&hours, 24) {
+            return format!("every {step} hours at minute {minute}");
+        }
+        if let (Some(step), Some(first), Some(last)) = (stepped(&hours), hours.first(), hours.last()) {
+            return format!("every {step} hours from {first:02}:{minute:02} to {last:02}:{minute:02}");
         }
     }
     if !implied {
@@ -156,8 +175,24 @@ fn unit(values: &[u32], all: bool, name: &str, cycle: u32) -> String {
     match (every_step(values, cycle), values) {
         (Some(step), _) => format!("every {step} {name}s"),
         (None, [one]) => format!("at {name} {one}"),
-        (None, many) => format!("at {name}s {}", ranges(many, u32::to_string)),
+        (None, many) => match stepped(many) {
+            Some(step) => format!("at {}", stepping(many, step, name)),
+            None => format!("at {name}s {}", ranges(many, u32::to_string)),
+        },
     }
+}
+
+/// The step of values that are evenly apart, more than people write by hand and not simply a range.
+fn stepped(values: &[u32]) -> Option<u32> {
+    let (first, second) = (values.first()?, values.get(1)?);
+    Some(second - first).filter(|&step| step > 1 && values.len() > TIMES_MAX && even(values))
+}
+
+/// "every 2nd minute from 1 to 59".
+fn stepping(values: &[u32], step: u32, name: &str) -> String {
+    let ends = values.first().zip(values.last());
+    let ends = ends.map_or_else(String::new, |(first, last)| format!(" from {first} to {last}"));
+    format!("every {} {name}{ends}", ordinal(step))
 }
 
 /// The step of values that run from 0 through the whole cycle evenly.
@@ -286,10 +321,10 @@ fn ranges(values: &[u32], show: impl Fn(&u32) -> String) -> String {
         rest = after;
     }
     if parts.len() > LISTED_MAX {
-        format!("{} values from {}", values.len(), parts[0])
-    } else {
-        listed(&parts)
+        let more = parts.split_off(3).len();
+        parts.push(format!("{more} more"));
     }
+    listed(&parts)
 }
 
 /// "a", "a and b", "a, b and c".
@@ -316,6 +351,22 @@ mod tests {
             (Dialect::Unix, "0 9-17 * * 1-5", "every hour from 09:00 to 17:00 on weekdays"),
             (Dialect::Unix, "*/5 9-17 * * 0,6", "every 5 minutes from 09:00 to 17:59 on weekends"),
             (Dialect::Unix, "5,35 */2 * * *", "at minutes 5 and 35 in every 2nd hour"),
+            (Dialect::Unix, "0 0 * * *", "at 00:00 every day"),
+            (Dialect::Unix, "0 0 * 1,7 *", "at 00:00 every day in January and July"),
+            (Dialect::Unix, "0 */2 * * *", "every 2 hours at minute 0"),
+            (Dialect::Unix, "30 1-23/2 * * *", "every 2 hours from 01:30 to 23:30"),
+            (Dialect::Unix, "1-59/2 * * * *", "at every 2nd minute from 1 to 59"),
+            (Dialect::Unix, "*/7 * * * *", "at every 7th minute from 0 to 56"),
+            (
+                Dialect::Unix,
+                "0,1,3,7,8,10,14,16,19,20,24,29,33,40,50 * * * *",
+                "at minutes 0, 1, 3 and 12 more",
+            ),
+            (
+                Dialect::Quartz,
+                "0 0 0 1 1 ? 2027/5",
+                "at 00:00 on the 1st in January in every 5th year from 2027 to 2197",
+            ),
             (Dialect::Unix, "0 0 13 * 5", "at 00:00 on Fridays or on the 13th"),
             (
                 Dialect::Unix,

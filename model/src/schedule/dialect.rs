@@ -75,8 +75,10 @@ pub(super) struct Grammar {
     pub(super) open_step: bool,
     /// `/15` means `*/15`.
     pub(super) bare_step: bool,
-    /// A step must be smaller than the field is wide.
+    /// A step on `*` or on a single value must be smaller than the field is wide.
     pub(super) step_bounded: bool,
+    /// Numbers are read into 32 bits, so that a larger step is refused.
+    pub(super) small_steps: bool,
     /// `FRI-MON`, `22-2`.
     pub(super) wrap: bool,
     /// `L`, `W`, `#`.
@@ -93,8 +95,10 @@ pub(super) struct Grammar {
     pub(super) free_names: bool,
     /// `monday`, `january`.
     pub(super) long_names: bool,
-    /// Descriptors are matched without regard to case.
+    /// Descriptors must be in lower case.
     pub(super) descriptor_case: bool,
+    /// Any white space parts fields, and none may stand around a descriptor or double inside it.
+    pub(super) go_space: bool,
 }
 
 impl Dialect {
@@ -145,6 +149,7 @@ const UNIX: Grammar = Grammar {
     open_step: false,
     bare_step: false,
     step_bounded: false,
+    small_steps: true,
     wrap: false,
     day_specials: false,
     special_lists: false,
@@ -154,6 +159,7 @@ const UNIX: Grammar = Grammar {
     free_names: true,
     long_names: false,
     descriptor_case: true,
+    go_space: false,
 };
 
 const KUBERNETES: Grammar = Grammar {
@@ -164,6 +170,7 @@ const KUBERNETES: Grammar = Grammar {
     open_step: true,
     bare_step: false,
     step_bounded: false,
+    small_steps: false,
     wrap: false,
     day_specials: false,
     special_lists: false,
@@ -173,6 +180,7 @@ const KUBERNETES: Grammar = Grammar {
     free_names: true,
     long_names: false,
     descriptor_case: true,
+    go_space: true,
 };
 
 const QUARTZ: Grammar = Grammar {
@@ -183,15 +191,17 @@ const QUARTZ: Grammar = Grammar {
     open_step: true,
     bare_step: true,
     step_bounded: true,
+    small_steps: true,
     wrap: true,
     day_specials: true,
     special_lists: false,
     hash: false,
     random: false,
-    empty_items: false,
+    empty_items: true,
     free_names: false,
     long_names: false,
     descriptor_case: true,
+    go_space: false,
 };
 
 const ECRON: Grammar = Grammar {
@@ -202,6 +212,7 @@ const ECRON: Grammar = Grammar {
     open_step: true,
     bare_step: false,
     step_bounded: false,
+    small_steps: false,
     wrap: true,
     day_specials: true,
     special_lists: true,
@@ -211,6 +222,7 @@ const ECRON: Grammar = Grammar {
     free_names: true,
     long_names: true,
     descriptor_case: false,
+    go_space: false,
 };
 
 impl FromStr for Dialect {

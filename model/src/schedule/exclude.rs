@@ -141,9 +141,9 @@ impl<'de> Deserialize<'de> for Exclusion {
 #[derive(Clone, Debug)]
 pub(super) struct Exclusions {
     zone: Zone,
-    /// Civil seconds.
+    /// Civil seconds; once sealed, in order and apart from each other.
     dates: Vec<Range<i64>>,
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the epoch; once sealed, likewise.
     instants: Vec<Range<i64>>,
     rules: Vec<Calendar>,
 }
@@ -167,24 +167,50 @@ impl Exclusions {
         self.rules.push(rule);
     }
 
+    /// After the last addition, and before the first question: ranges in order, those that touch as one, so that ten
+    /// thousand holidays cost a short search and a long row of them one step.
+    pub(super) fn seal(mut self) -> Self {
+        self.dates = merged(self.dates);
+        self.instants = merged(self.instants);
+        self
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.dates.is_empty() && self.instants.is_empty() && self.rules.is_empty()
     }
 
     /// If an instant is excluded: a stretch around it, in milliseconds, all of which is excluded for the same reason.
     pub(super) fn around(&self, at: i64) -> Option<Range<i64>> {
-        if let Some(range) = self.instants.iter().find(|range| range.contains(&at)) {
-            return Some(range.clone());
+        if let Some(range) = range_around(&self.instants, at) {
+            return Some(range);
         }
         let span = self.zone.span_at(at.div_euclid(SECOND_MS));
         let civil = at.div_euclid(SECOND_MS) + span.offset;
-        let dates = self.dates.iter().find(|range| range.contains(&civil)).cloned();
-        let stretch = dates.or_else(|| self.rules.iter().find_map(|rule| excluded_by(rule, civil)))?;
+        let stretch = range_around(&self.dates, civil)
+            .or_else(|| self.rules.iter().find_map(|rule| excluded_by(rule, civil)))?;
         // Civil time and instants run in step only inside the span.
         let start = (stretch.start - span.offset).max(span.start).saturating_mul(SECOND_MS);
         let end = (stretch.end - span.offset).min(span.end).saturating_mul(SECOND_MS);
         Some(start..end)
     }
+}
+
+fn merged(mut ranges: Vec<Range<i64>>) -> Vec<Range<i64>> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    ranges.dedup_by(|next, kept| {
+        let touches = next.start <= kept.end;
+        if touches {
+            kept.end = kept.end.max(next.end);
+        }
+        touches
+    });
+    ranges
+}
+
+/// The one of sealed ranges that contains `at`.
+fn range_around(ranges: &[Range<i64>], at: i64) -> Option<Range<i64>> {
+    let begun = ranges.partition_point(|range| range.start <= at);
+    begun.checked_sub(1).and_then(|last| ranges.get(last)).filter(|range| at < range.end).cloned()
 }
 
 /// The largest stretch around a civil time that a rule surely excludes as a whole.

@@ -115,14 +115,15 @@ pub fn parse_expression(text: &str, dialect: Dialect, job: &str) -> Result<Expre
     if text.len() > EXPRESSION_MAX {
         return Err(CronError::whole(text, format!("at most {EXPRESSION_MAX} characters")));
     }
-    let text = text.trim_matches([' ', '\t']);
-    let Some(descriptor) = text.strip_prefix('@') else { return parse::fields(text, dialect, job) };
-    if let Some(interval) = descriptor.strip_prefix("every ")
-        && matches!(dialect, Dialect::Kubernetes | Dialect::Ecron)
-    {
-        return parse_go_duration(interval.trim_matches([' ', '\t']))
+    let go_space = dialect.grammar().go_space;
+    let text = if go_space { text } else { text.trim() };
+    if !text.starts_with('@') {
+        return parse::fields(text, dialect, job);
+    }
+    if let Some(interval) = parse::every(text, dialect) {
+        return parse_go_duration(if go_space { interval } else { interval.trim() })
             .map(Expression::Every)
-            .map_err(|error| CronError::whole(text, error.to_string()));
+            .map_err(|error| CronError::whole(text, error.expected()));
     }
     let (stands_for, dialect) = parse::descriptor(text, dialect)?;
     parse::fields(stands_for, dialect, job)

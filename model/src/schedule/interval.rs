@@ -22,6 +22,13 @@ pub struct ParseIntervalError {
     expected: &'static str,
 }
 
+impl ParseIntervalError {
+    /// What would have been right, for a message that names the text by itself.
+    pub(super) fn expected(&self) -> &'static str {
+        self.expected
+    }
+}
+
 fn refused(text: &str, expected: &'static str) -> ParseIntervalError {
     ParseIntervalError { text: clip(text), expected }
 }

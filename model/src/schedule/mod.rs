@@ -27,7 +27,7 @@ mod spec;
 mod text;
 mod zone;
 
-pub use self::compile::{Identity, ScheduleProblem, no_calendars};
+pub use self::compile::{COUNT_MAX, Identity, ScheduleProblem, no_calendars};
 pub use self::dialect::{Dialect, ParseDialectError};
 pub use self::exclude::{Bound, Exclusion, NamedCalendar, ParseExclusionError};
 pub use self::expression::{Expression, FieldName, parse_expression};

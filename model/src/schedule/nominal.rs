@@ -24,7 +24,7 @@ pub(super) enum Source {
 
 impl Source {
     #[inline]
-    fn next(&self, after: i64) -> Option<i64> {
+    pub(super) fn next(&self, after: i64) -> Option<i64> {
         match self {
             Self::Cron(rule) => rule.next(after.div_euclid(SECOND_MS)).map(|at| at * SECOND_MS),
             Self::Every { anchor, interval } => {

@@ -46,8 +46,9 @@ pub(super) struct Inner {
 pub enum Reason {
     /// The civil time `missing` doesn't exist that day, and the policy made this instant of it.
     Gap { missing: String, policy: Gap },
-    /// The civil time occurs twice that day, and this is the first (or the second) of them.
-    Fold { civil: String, second: bool, policy: Fold },
+    /// The civil time occurs twice that day, and this is the first (or the second) of them. No policy: the schedule
+    /// follows elapsed time, so that it has both.
+    Fold { civil: String, second: bool, policy: Option<Fold> },
     /// Moved by the job's share of `spread`.
     Spread(Duration),
     /// Moved by the occurrence's own jitter.
@@ -60,7 +61,11 @@ impl fmt::Display for Reason {
             Self::Gap { missing, policy } => write!(f, "gap {policy}: {missing} doesn't exist"),
             Self::Fold { civil, second, policy } => {
                 let which = if *second { "second" } else { "first" };
-                write!(f, "fold {policy}: {civil} occurs twice, this is the {which}")
+                match policy {
+                    Some(policy) => write!(f, "fold {policy}")?,
+                    None => f.write_str("fold, elapsed time")?,
+                }
+                write!(f, ": {civil} occurs twice, this is the {which}")
             }
             Self::Spread(by) => write!(f, "spread: {} later", duration_text(*by)),
             Self::Jitter(by) => write!(f, "jitter: {} later", duration_text(*by)),
@@ -115,13 +120,23 @@ impl Schedule {
         describe::schedule(&self.inner)
     }
 
+    /// What happens to its fixed times where the clock jumps; `None` if all of its rules follow elapsed or real time.
+    #[must_use]
+    pub fn jump_policy(&self) -> Option<(Gap, Fold)> {
+        self.inner.nominal.sources.iter().find_map(|source| match source {
+            Source::Cron(rule) => rule.policy(),
+            Source::Every { .. } | Source::At(_) => None,
+        })
+    }
+
     /// What moved an occurrence away from a rule's plain civil time; empty for an ordinary one.
     #[must_use]
     pub fn reasons(&self, due: Timestamp) -> Vec<Reason> {
         self.inner.reasons(due.as_ms())
     }
 
-    /// The first two neighbours among the next `sample` occurrences that are closer together than `least`.
+    /// Two neighbours that are closer together than `least`: the first among the next `sample` occurrences, or else among
+    /// those around the next occurrences of each rule, so that a rare rule beside a frequent one is looked at, too.
     #[must_use]
     pub fn closer_than(
         &self,
@@ -130,12 +145,31 @@ impl Schedule {
         sample: usize,
     ) -> Option<(Timestamp, Timestamp)> {
         let least = i64::try_from(least.as_millis()).unwrap_or(i64::MAX);
-        let occurrences = std::iter::successors(self.next_after(from), |&due| self.next_after(due));
+        let close = |one: Timestamp, next: Timestamp| (next.ms_since(one) < least).then_some((one, next));
         let mut before = None;
-        occurrences.take(sample).find_map(|due| match before.replace(due) {
-            Some(one) if due.ms_since(one) < least => Some((one, due)),
-            _ => None,
-        })
+        std::iter::successors(self.next_after(from), |&due| self.next_after(due))
+            .take(sample)
+            .find_map(|due| before.replace(due).and_then(|one| close(one, due)))
+            .or_else(|| {
+                self.around_each_rule(from, sample).find_map(|due| {
+                    let earlier = self.previous_before(due).filter(|&one| one > from);
+                    let later = self.next_after(due);
+                    earlier
+                        .and_then(|one| close(one, due))
+                        .or_else(|| later.and_then(|next| close(due, next)))
+                })
+            })
+    }
+
+    /// The occurrences at or right after the next ones of each rule, `sample` in all; none for a single rule.
+    fn around_each_rule(&self, from: Timestamp, sample: usize) -> impl Iterator<Item = Timestamp> {
+        let sources = &self.inner.nominal.sources;
+        let each = if sources.len() > 1 { sample / sources.len() } else { 0 };
+        let of = move |source: &'_ Source| {
+            let named = std::iter::successors(source.next(from.as_ms()), |&at| source.next(at)).take(each);
+            named.map(|at| at + self.inner.spread).collect::<Vec<_>>()
+        };
+        sources.iter().flat_map(of).filter_map(|at| self.next_after(Timestamp::from_ms(at - 1)))
     }
 }
 

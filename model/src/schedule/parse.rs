@@ -35,8 +35,10 @@ impl CronError {
     }
 }
 
-/// The longest number that is read; anything longer is out of every range anyway.
-const DIGITS_MAX: usize = 9;
+/// The longest number that is read, leading zeros aside: what fits a 64-bit integer.
+const DIGITS_MAX: usize = 18;
+/// The largest step where numbers have 32 bits.
+const SMALL_STEP_MAX: u32 = i32::MAX.unsigned_abs();
 
 const MONTH_NAMES: [&str; 12] = [
     "january",
@@ -54,6 +56,16 @@ const MONTH_NAMES: [&str; 12] = [
 ];
 const WEEKDAY_NAMES: [&str; 7] =
     ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
+
+/// What follows `@every `, if the text begins with it and the dialect knows it.
+pub(super) fn every(text: &str, dialect: Dialect) -> Option<&str> {
+    const EVERY: &str = "@every ";
+    let known = matches!(dialect, Dialect::Kubernetes | Dialect::Ecron);
+    let (name, interval) = text.split_at_checked(EVERY.len()).filter(|_| known)?;
+    let same =
+        if dialect.grammar().descriptor_case { name == EVERY } else { name.eq_ignore_ascii_case(EVERY) };
+    same.then_some(interval)
+}
 
 /// The five-field text that a descriptor stands for, and the dialect to read it by.
 pub(super) fn descriptor(text: &str, dialect: Dialect) -> Result<(&'static str, Dialect), CronError> {
@@ -97,7 +109,8 @@ fn shape(dialect: Dialect) -> &'static str {
 /// Reads the fields of an expression.
 pub(super) fn fields(text: &str, dialect: Dialect, job: &str) -> Result<Expression, CronError> {
     let grammar = dialect.grammar();
-    let words: Vec<&str> = text.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
+    let parts = |c: char| if grammar.go_space { c.is_whitespace() } else { matches!(c, ' ' | '\t') };
+    let words: Vec<&str> = text.split(parts).filter(|word| !word.is_empty()).collect();
     if text.starts_with("TZ=") || text.starts_with("CRON_TZ=") {
         return Err(CronError::whole(text, "no time zone here: it belongs into timeZone"));
     }
@@ -215,7 +228,7 @@ impl Reader {
     ) -> Result<(), CronError> {
         let bounds = self.bounds(field);
         let (base, step) = match item.split_once('/') {
-            Some((base, step)) => (base, Some(self.step(field, item, step)?)),
+            Some((base, step)) => (base, Some(self.step(field, item, base, step)?)),
             None => (item, None),
         };
         if self.grammar.hash && base.starts_with(['H', 'h']) && self.number(field, base).is_none() {
@@ -237,7 +250,7 @@ impl Reader {
         }
     }
 
-    fn step(&self, field: FieldName, item: &str, step: &str) -> Result<u32, CronError> {
+    fn step(&self, field: FieldName, item: &str, base: &str, step: &str) -> Result<u32, CronError> {
         let bounds = self.bounds(field);
         let step = digits(step)
             .filter(|&step| step > 0)
@@ -247,10 +260,12 @@ impl Reader {
             FieldName::Second | FieldName::Minute | FieldName::Hour => bounds.cycle - 1,
             _ => bounds.cycle,
         };
-        if self.grammar.step_bounded && step > most {
-            return Err(refused(field, item, format!("a step of at most {most}")));
-        }
-        Ok(step)
+        let most = match self.grammar {
+            Grammar { step_bounded: true, .. } if !base.contains('-') => most,
+            Grammar { small_steps: true, .. } => SMALL_STEP_MAX,
+            _ => return Ok(step),
+        };
+        if step > most { Err(refused(field, item, format!("a step of at most {most}"))) } else { Ok(step) }
     }
 
     /// A value or a range; a value with a step runs to the end of the field where the dialect says so.
@@ -431,9 +446,14 @@ pub(super) fn refused(field: FieldName, token: &str, expected: impl Into<String>
     CronError { field: Some(field), token: clip(token), expected: expected.into() }
 }
 
-/// A number that is nothing but ASCII digits.
+/// A number that is nothing but ASCII digits, however many zeros lead it. One too large for every field is `u32::MAX`.
 pub(super) fn digits(text: &str) -> Option<u32> {
-    let sound =
-        !text.is_empty() && text.len() <= DIGITS_MAX && text.bytes().all(|byte| byte.is_ascii_digit());
-    if sound { text.parse().ok() } else { None }
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    match text.trim_start_matches('0') {
+        "" => Some(0),
+        number if number.len() <= DIGITS_MAX => Some(number.parse().unwrap_or(u32::MAX)),
+        _ => None,
+    }
 }

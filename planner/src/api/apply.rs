@@ -1,6 +1,6 @@
 //! `apply`: validate everything, then put each object into KV by compare-and-set. That ack is durable acceptance.
 //!
-//! Calendars and namespaces first, then jobs, then the jobs that were there already and name a changed calendar.
+//! Calendars, namespaces and queues first, then jobs, then the jobs that were there already and name a changed calendar.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,15 +11,16 @@ use model::declared::Declared;
 use model::id::Revision;
 use model::limits::MANIFEST_OBJECTS_MAX;
 use model::manifest::{self, Calendars, Node, Problem};
-use model::name::{CalendarId, JobId, Name};
+use model::name::{CalendarId, JobId, Name, QueueId};
 use model::object::ObjectKey;
 use model::quota;
-use model::spec::{Acceptance, JobSpec, NamespaceSpec};
+use model::spec::{Acceptance, JobSpec, NamespaceSpec, QueueSpec};
 use model::time::Timestamp;
 use store::Store;
 
 use super::Api;
 use super::objects::{AdmittedObject, applied_object, calendar_of, namespace_of, with_updated};
+use super::queues::refused_by_queue;
 use super::types::{
     ApiError, AppliedJob, AppliedObject, ApplyAction, ApplyReply, ApplyRequest, ErrorKind, InputProblem,
 };
@@ -47,6 +48,10 @@ struct Surroundings {
     namespaces: BTreeMap<Name, NamespaceSpec>,
     /// The namespaces that weren't in the input, as they were found; `None`: there is no such object.
     found_namespaces: BTreeMap<Name, Option<Revision>>,
+    /// Who asks.
+    by: Option<String>,
+    /// Queues of other namespaces.
+    queues: BTreeMap<QueueId, QueueSpec>,
 }
 
 /// Everything in a request, admitted.
@@ -69,7 +74,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         }
         let nodes: Vec<Node> = request.manifests.into_iter().map(Node::from_json).collect();
         let now = self.clock.now();
-        let input = self.admit_all(&nodes, now).await?;
+        let mut input = self.admit_all(&nodes, now).await?;
+        input.around.by = request.by;
         if request.dry_run { Ok(input.as_valid()) } else { self.carry_out(input, now).await }
     }
 
@@ -109,6 +115,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             ObjectKey::Calendar(calendar) => self.spread(calendar, now).await,
             ObjectKey::Namespace(name) => self.spread_pause(name, now).await,
             ObjectKey::Backfill(_) => return applied,
+            ObjectKey::Queue(_) => return applied,
         };
         match updated {
             Ok(updated) => with_updated(applied, updated),
@@ -185,7 +192,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         Err(ApiError { kind: ErrorKind::Refused, message, problems })
     }
 
-    /// The calendars and namespaces that these jobs speak of: those of the input, else the stored ones.
+    /// The calendars, namespaces and queues that these jobs speak of: those of the input, else the stored ones.
     async fn surroundings(
         &self,
         nodes: &[Node],
@@ -217,6 +224,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             around.found_namespaces.remove(&spec.name);
             around.namespaces.insert(spec.name.clone(), spec.clone());
         }
+        around.queues = self.foreign_queues(nodes, objects.iter().filter_map(AdmittedObject::queue)).await?;
         Ok(around)
     }
 
@@ -238,6 +246,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             Ok(admitted) => admitted,
             Err(problems) => return Ok(Err(problems)),
         };
+        if let Some(problem) = refused_by_queue(&spec, &around.queues) {
+            return Ok(Err(vec![problem]));
+        }
         let namespace = around.namespaces.get(&spec.id.namespace);
         let namespace_paused = namespace.is_some_and(|namespace| namespace.paused);
         let acceptance = acceptance.in_namespace(namespace_paused, spec.suspend, now);
@@ -269,7 +280,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 return Ok((revision, ApplyAction::Unchanged));
             }
             let value = manifest::to_bytes(spec, acceptance);
-            match self.bus.put(self.shards.shard_of(&spec.id), &spec.id, expected, value.into()).await {
+            let (shard, by) = (self.shards.shard_of(&spec.id), around.by.as_deref());
+            match self.bus.put_by(shard, &spec.id, expected, value.into(), by).await {
                 Ok(revision) if expected.is_some() => return Ok((revision, ApplyAction::Configured)),
                 Ok(revision) => return Ok((revision, ApplyAction::Created)),
                 Err(bus::BusError::Conflict) => {}

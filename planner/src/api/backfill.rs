@@ -132,7 +132,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let found = self.bus.objects(ObjectKind::Backfill, namespace.as_ref()).await?;
         let backfills = found.iter().filter_map(|(key, stored)| match key {
             ObjectKey::Backfill(id) => from_bytes(id, &stored.value).as_ref().map(view),
-            ObjectKey::Calendar(_) | ObjectKey::Namespace(_) => None,
+            ObjectKey::Calendar(_) | ObjectKey::Namespace(_) | ObjectKey::Queue(_) => None,
         });
         Ok(BackfillsReply { backfills: backfills.collect() })
     }

@@ -111,7 +111,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             let (spec, acceptance) = with_calendar(&job, calendar, contents, now)
                 .map_err(|problems| ApiError::refused(format!("accept it with {calendar}: {problems}")))?;
             let value = manifest::to_bytes(&spec, &acceptance).into();
-            match self.bus.put(shard, &id, Some(job.stored.revision), value).await {
+            let by = format!("calendar {calendar}");
+            match self.bus.put_by(shard, &id, Some(job.stored.revision), value, Some(&by)).await {
                 Ok(revision) => return Ok(Some(revision)),
                 Err(bus::BusError::Conflict) => {}
                 Err(problem) => return Err(problem.into()),

@@ -8,6 +8,7 @@ mod calendars;
 mod objects;
 mod pause;
 mod preview;
+mod queues;
 pub mod read;
 pub mod types;
 pub mod write;
@@ -59,9 +60,11 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "objects" => reply(self.objects(parsed(body)).await),
             "object" => reply(self.object(parsed(body)).await),
             "delete-object" => reply(self.delete_object(parsed(body)).await),
+            "pause-queue" => reply(self.set_queue_paused(parsed(body), true).await),
+            "resume-queue" => reply(self.set_queue_paused(parsed(body), false).await),
             other => reply::<()>(Err(ApiError::refused(format!(
-                "know the verb {other:?}; there are apply, get, list, runs, run, delete, pause, resume, catch-up, trigger, backfill, backfills, \
-                 cancel-backfill, objects, object and delete-object"
+                "know the verb {other:?}; there are apply, get, list, runs, run, delete, pause, resume, catch-up, trigger, \
+                 backfill, backfills, cancel-backfill, objects, object, delete-object, pause-queue and resume-queue"
             )))),
         };
         Bytes::from(answer)

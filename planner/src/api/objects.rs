@@ -1,4 +1,4 @@
-//! Calendars and namespaces: judging and writing them, and `objects`, `object` and `delete-object`.
+//! Calendars, namespaces and queues: judging and writing them, and `objects`, `object` and `delete-object`.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,13 @@ use model::manifest::{self, Node, Object, Problem, decode, encode_object};
 use model::name::{JobId, Name};
 use model::object::{ObjectKey, ObjectKind};
 use model::schedule::NamedCalendar;
-use model::spec::NamespaceSpec;
+use model::spec::{NamespaceSpec, QueueSpec};
 use model::time::Timestamp;
 use store::Store;
 
 use super::Api;
 use super::apply::CONFLICT_RETRIES_MAX;
+use super::queues::summary;
 use super::types::{
     ApiError, AppliedJob, AppliedObject, ApplyAction, DeleteObjectReply, ErrorKind, ObjectRequest,
     ObjectView, ObjectsReply, ObjectsRequest,
@@ -26,9 +27,9 @@ const PAGE_MAX: usize = 500;
 /// Jobs that an answer lists beside an object.
 const JOBS_LISTED_MAX: usize = 500;
 /// Jobs that a refusal names.
-const JOBS_NAMED_MAX: usize = 10;
+pub(super) const JOBS_NAMED_MAX: usize = 10;
 
-/// A calendar or namespace that may be written, and what it would replace.
+/// An object beside jobs that may be written, and what it would replace.
 #[derive(Debug)]
 pub(super) struct AdmittedObject {
     pub(super) key: ObjectKey,
@@ -48,7 +49,14 @@ impl AdmittedObject {
     pub(super) fn namespace(&self) -> Option<&NamespaceSpec> {
         match &self.object {
             Object::Namespace(namespace) => Some(namespace),
-            Object::Calendar(_) | Object::Job(_) => None,
+            Object::Calendar(_) | Object::Queue(_) | Object::Job(_) => None,
+        }
+    }
+
+    pub(super) fn queue(&self) -> Option<&QueueSpec> {
+        match &self.object {
+            Object::Queue(queue) => Some(queue),
+            Object::Calendar(_) | Object::Namespace(_) | Object::Job(_) => None,
         }
     }
 
@@ -92,6 +100,11 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 return Ok(Err(broken.into_iter().map(problem).collect()));
             }
         }
+        if let Some(queue) = admitted.queue().filter(|_| !admitted.unchanged())
+            && let Some(problem) = self.turned_away(queue, jobs_in_input).await?
+        {
+            return Ok(Err(vec![problem]));
+        }
         Ok(Ok(admitted))
     }
 
@@ -117,8 +130,12 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             }
             let value = encode_object(&admitted.object).to_string();
             match self.bus.put_object(key, expected, value.into()).await {
-                Ok(revision) if expected.is_some() => return Ok((revision, ApplyAction::Configured)),
-                Ok(revision) => return Ok((revision, ApplyAction::Created)),
+                Ok(revision) => {
+                    self.limit_consumer(key, admitted.queue()).await;
+                    let action =
+                        if expected.is_some() { ApplyAction::Configured } else { ApplyAction::Created };
+                    return Ok((revision, action));
+                }
                 Err(bus::BusError::Conflict) => present = self.bus.object(key).await?,
                 Err(problem) => return Err(problem.into()),
             }
@@ -169,12 +186,13 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             let Some(present) = self.bus.object(&key).await? else {
                 return Err(ApiError::not_found(&format!("the {key}")));
             };
-            let users = self.users(&key).await?;
+            let users = self.dependants(&key).await?;
             if !users.is_empty() {
                 return Err(ApiError::refused(format!("delete {key}: {}", named_by(&users))));
             }
             match self.bus.delete_object(&key, present.revision).await {
                 Ok(revision) => {
+                    self.limit_consumer(&key, None).await;
                     return Ok(DeleteObjectReply {
                         kind: key.kind(),
                         name: key.name(),
@@ -188,10 +206,25 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         Err(ApiError::new(ErrorKind::Failed, format!("delete {key}: others keep writing it")))
     }
 
-    /// The jobs that can't do without an object.
+    /// The jobs that name an object.
     async fn users(&self, key: &ObjectKey) -> Result<Vec<String>, ApiError> {
-        let ObjectKey::Calendar(calendar) = key else { return Ok(Vec::new()) };
-        Ok(self.jobs_naming(calendar).await?.iter().map(|job| job.spec.id.to_string()).collect())
+        match key {
+            ObjectKey::Calendar(calendar) => {
+                Ok(self.jobs_naming(calendar).await?.iter().map(|job| job.spec.id.to_string()).collect())
+            }
+            ObjectKey::Queue(queue) => {
+                Ok(self.jobs_using(queue).await?.iter().map(|job| job.id.to_string()).collect())
+            }
+            ObjectKey::Namespace(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The jobs that can't do without an object.
+    async fn dependants(&self, key: &ObjectKey) -> Result<Vec<String>, ApiError> {
+        match key {
+            ObjectKey::Queue(queue) => self.guests(queue).await,
+            ObjectKey::Calendar(_) | ObjectKey::Namespace(_) => self.users(key).await,
+        }
     }
 }
 
@@ -221,7 +254,7 @@ pub(super) fn with_updated(object: AppliedObject, mut updated: Vec<AppliedJob>) 
 pub(super) fn calendar_of(stored: &StoredObject) -> Option<NamedCalendar> {
     match read(stored)? {
         Object::Calendar(spec) => Some(spec.calendar),
-        Object::Namespace(_) | Object::Job(_) => None,
+        Object::Namespace(_) | Object::Queue(_) | Object::Job(_) => None,
     }
 }
 
@@ -229,11 +262,11 @@ pub(super) fn calendar_of(stored: &StoredObject) -> Option<NamedCalendar> {
 pub(super) fn namespace_of(stored: &StoredObject) -> Option<NamespaceSpec> {
     match read(stored)? {
         Object::Namespace(spec) => Some(spec),
-        Object::Calendar(_) | Object::Job(_) => None,
+        Object::Calendar(_) | Object::Queue(_) | Object::Job(_) => None,
     }
 }
 
-fn read(stored: &StoredObject) -> Option<Object> {
+pub(super) fn read(stored: &StoredObject) -> Option<Object> {
     let document = Node::from_json_bytes(&stored.value).ok()?;
     decode(&document, Timestamp::from_ms(0)).ok()
 }
@@ -254,6 +287,7 @@ fn view(key: &ObjectKey, stored: &StoredObject) -> ObjectView {
             );
             if paused { format!("paused, {quota}") } else { quota }
         }
+        Some(Object::Queue(queue)) => summary(&queue),
         Some(Object::Job(_)) | None => "unreadable: apply it again".into(),
     };
     ObjectView { summary, ..plain_view(key, stored) }
@@ -279,7 +313,7 @@ fn object_key(request: &ObjectRequest) -> Result<ObjectKey, ApiError> {
 }
 
 /// `2 jobs name it: a/b, a/c`.
-fn named_by(jobs: &[String]) -> String {
+pub(super) fn named_by(jobs: &[String]) -> String {
     let listed = jobs.iter().take(JOBS_NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = jobs.len().saturating_sub(JOBS_NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -175,6 +175,7 @@ pub fn run_view(record: &RunRecord) -> RunView {
         due_at: text(record.occurrence.due_at),
         revision: record.revision.0,
         generation: record.generation.0,
+        waits_for: record.waits_for.map(|waits| waits.as_str().into()),
         published_at: record.published_at.map(text),
         started_at: last.map(|end| text(end.started_at)),
         ended_at: record.ended_at.map(text),

@@ -91,13 +91,16 @@ pub struct ApplyRequest {
     /// Validate only.
     #[serde(default)]
     pub dry_run: bool,
+    /// Who asks, for the change logs: `user@host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApplyReply {
     pub jobs: Vec<AppliedJob>,
-    /// Calendars and namespaces.
+    /// Calendars, namespaces and queues.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<AppliedObject>,
 }
@@ -155,7 +158,8 @@ pub struct JobRequest {
     pub job: String,
 }
 
-/// `object` and `delete-object`: a calendar (`billing/de-holidays`) or a namespace (`billing`).
+/// `object` and `delete-object`: a calendar (`billing/de-holidays`), a queue (`billing/reports`), a namespace (`billing`)
+/// or a backfill (`billing/june`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectRequest {
@@ -193,16 +197,37 @@ pub struct ObjectView {
     pub kind: ObjectKind,
     pub name: String,
     pub revision: u64,
-    /// In words: "3 entries", "minInterval 10s".
+    /// In words: "3 entries", "minInterval 10s", "concurrency 8, paused".
     pub summary: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<serde_json::Value>,
-    /// The jobs that name the calendar.
+    /// The jobs that name the calendar, or use the queue.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<String>,
     /// How many more of them there are than are listed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub jobs_more: usize,
+}
+
+/// `pause-queue` and `resume-queue`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueueRequest {
+    /// `billing/reports`.
+    pub queue: String,
+    /// Who asks, for example `ann@desk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PauseQueueReply {
+    pub queue: String,
+    pub paused: bool,
+    pub revision: u64,
+    /// `false`: it was so already.
+    pub changed: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -296,12 +321,15 @@ pub struct RunRequest {
 #[serde(rename_all = "camelCase")]
 pub struct RunView {
     pub run: String,
-    /// `dispatched`, `succeeded`, `dead-lettered`, `cancelled` or `skipped`.
+    /// `waiting`, `dispatched`, `succeeded`, `dead-lettered`, `cancelled` or `skipped`.
     pub state: String,
     pub due_at: String,
     pub revision: u64,
     /// 0, and one more for each redrive.
     pub generation: u32,
+    /// What a waiting run waits for: `overlap` (an earlier run of its job), `queue` or `dispatch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -323,6 +351,16 @@ pub struct RunView {
     pub executor: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
+}
+
+/// `delete`: a job goes, with its history.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeleteRequest {
+    pub job: String,
+    /// Who asks, for the change log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -9,7 +9,9 @@ use store::Store;
 use store::control::Trigger;
 
 use super::Api;
-use super::types::{ApiError, DeleteReply, ErrorKind, JobRequest, TriggerReply, TriggerRequest};
+use super::types::{
+    ApiError, DeleteReply, DeleteRequest, ErrorKind, JobRequest, TriggerReply, TriggerRequest,
+};
 use crate::service::PlannerBus;
 
 /// Attempts of one compare-and-set against other writers.
@@ -18,15 +20,16 @@ const CONFLICT_RETRIES_MAX: usize = 8;
 impl<S: Store, B: PlannerBus> Api<S, B> {
     pub(super) async fn delete(
         &self,
-        request: Result<JobRequest, ApiError>,
+        request: Result<DeleteRequest, ApiError>,
     ) -> Result<DeleteReply, ApiError> {
-        let job = job_id(&request?.job)?;
+        let DeleteRequest { job, by } = request?;
+        let job = job_id(&job)?;
         let shard = self.shards.shard_of(&job);
         for _ in 0..CONFLICT_RETRIES_MAX {
             let Some(present) = self.bus.get(shard, &job).await? else {
                 return Err(ApiError::not_found(&format!("the job {job}")));
             };
-            match self.bus.delete(shard, &job, present.revision).await {
+            match self.bus.delete_by(shard, &job, present.revision, by.as_deref()).await {
                 Ok(revision) => return Ok(DeleteReply { job: job.to_string(), revision: revision.0 }),
                 Err(bus::BusError::Conflict) => {}
                 Err(problem) => return Err(problem.into()),

@@ -7,12 +7,16 @@
 #![allow(clippy::missing_panics_doc, missing_docs, reason = "the names of the cases say what they require")]
 
 pub mod attempts;
+pub mod changes;
 pub mod control;
 pub mod dispatch;
+pub mod gate;
 pub mod history;
 pub mod leases;
+pub mod overlap;
 pub mod plan;
 pub mod random;
+pub mod stats;
 mod world;
 
 use std::future::Future;
@@ -96,6 +100,24 @@ macro_rules! conformance_tests {
                 dropped_entries_leave_no_record,
                 large_batches_are_carried_out,
             ];
+            overlap: [
+                a_claimed_run_counts_and_is_known_again,
+                no_more_are_claimed_than_may_be_under_way,
+                a_claim_needs_the_present_revision,
+                a_claim_of_a_known_run_only_clears_the_entry,
+                a_run_waits_for_an_earlier_one_and_is_released,
+                those_that_wait_go_in_order_of_due,
+                nobody_waits_if_there_is_room,
+                only_the_newest_waits_if_asked_so,
+                a_waiting_run_can_be_settled,
+                a_released_run_that_is_skipped_makes_room,
+                an_edit_of_the_limit_lets_waiting_runs_go,
+                a_deleted_job_skips_those_that_wait,
+                a_deleted_job_may_leave_its_history,
+                held_runs_count_and_come_back,
+                a_held_run_that_ended_does_not_come_back,
+                runs_that_wait_are_listed,
+            ];
             attempts: [
                 overdue_runs_come_by_worry,
                 worry_can_be_put_off,
@@ -124,6 +146,30 @@ macro_rules! conformance_tests {
                 a_redriven_run_moves_between_lists,
                 a_deleted_job_takes_its_history_along,
                 an_open_run_survives_its_job,
+            ];
+            stats: [
+                ends_are_counted_and_edits_keep_the_counts,
+                skips_are_counted,
+                all_attempts_of_a_run_are_kept,
+                a_dead_letter_is_reopened_once,
+                a_reopened_run_ends_in_its_new_generation,
+                an_epoch_is_told_as_its_node,
+            ];
+            changes: [
+                a_change_is_noted_with_its_install,
+                the_log_of_a_job_is_bounded_and_outlives_it,
+                interruptions_are_noted_and_bounded,
+            ];
+            gate: [
+                only_so_many_go_and_an_end_lets_the_next_go,
+                asking_the_gate_again_changes_nothing,
+                a_key_without_a_token_is_passed_over,
+                a_paused_gate_keeps_who_asks,
+                priorities_and_namespaces_take_turns,
+                who_ended_while_waiting_is_forgotten,
+                gates_are_listed_while_they_hold_anything,
+                active_runs_that_nobody_saw_are_found,
+                large_batches_pass_the_gate,
             ];
         }
     };
@@ -183,6 +229,7 @@ mod tests {
         let (one, two) = (memory().await, memory().await);
         for seed in 0..20 {
             random::agree(&one, &two, seed, 200).await;
+            crate::conformance::gate::agree(&one, &two, seed, 200).await;
         }
     }
 

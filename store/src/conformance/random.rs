@@ -6,7 +6,9 @@
 use std::fmt::Write;
 
 use model::bucket::{Placed, Tier};
-use model::id::{Entry, Key, Revision};
+use model::change::{Change, ChangeKind};
+use model::id::{Entry, Key, Occurrence, Revision};
+use model::overlap::{Overlap, Rule};
 use model::run::{Generation, Outcome, RunState, SkipReason};
 use model::shard::ShardId;
 use model::spec::HistoryLimits;
@@ -17,17 +19,22 @@ use super::world::{TTL, at, attempt, entry, install, job, occurrence, record, se
 use crate::control::{BackfillRun, Trigger};
 use crate::error::StoreError;
 use crate::lease::{Epoch, LeaseReply, Role};
-use crate::ledger::{RunRecord, Sent, Skip, TakenEntry};
+use crate::ledger::{Claim, Park, RunRecord, Sent, Skip, TakenEntry, Wait};
 use crate::plan::{Advance, Cursor, Waiting};
-use crate::{ControlStore, Inspect, LeaseStore, LedgerStore, PlanStore};
+use crate::stats::Reopening;
+use crate::{ChangeStore, ControlStore, Inspect, LeaseStore, LedgerStore, PlanStore, StatsStore};
 
 const JOBS: [&str; 3] = ["a/a", "a/a-b", "b/c"];
 const SHARD: ShardId = ShardId(3);
 
 /// SplitMix64: enough randomness for drawing operations, the same everywhere.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
+    pub(super) fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -36,15 +43,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    fn chance(&mut self, percent: u64) -> bool {
+    pub(super) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
         items[usize::try_from(self.below(items.len() as u64)).unwrap()]
     }
 
@@ -132,6 +139,10 @@ enum Op {
         until: Timestamp,
         limit: usize,
     },
+    Unpark {
+        passed: usize,
+        limit: usize,
+    },
     Repair {
         entry: Entry,
         sequence: u64,
@@ -143,6 +154,11 @@ enum Op {
         due_at: Timestamp,
         generation: u32,
         attempt: u32,
+    },
+    Reopen {
+        job: &'static str,
+        due_at: Timestamp,
+        generation: u32,
     },
     Overdue {
         now: Timestamp,
@@ -183,13 +199,26 @@ impl Op {
                     failed: u32::try_from(random.below(3)).unwrap(),
                     skipped: u32::try_from(random.below(5)).unwrap(),
                 };
+                new.overlap = random.chance(50).then(|| Rule {
+                    policy: random.pick(&Overlap::ALL),
+                    limit: u32::try_from(random.below(3) + 1).unwrap(),
+                });
                 new.condition = random.chance(10).then(|| "invalid".into());
                 let mut change = install(name, Some(random.below(20)), random.chance(85).then_some(new));
+                change.keep_history = random.chance(20);
+                change.at = random.instant();
                 change.remove = random.instants(20);
                 change.add = random.instants(12);
                 change.add_unseen = random.instants(4);
                 change.skipped =
                     random.instants(2).into_iter().map(|due| (due, SkipReason::Suspended)).collect();
+                change.change = random.chance(70).then(|| Change {
+                    at: random.instant(),
+                    revision: Revision(*revision),
+                    kind: random.pick(&ChangeKind::ALL),
+                    by: random.chance(50).then(|| "ann".into()),
+                    schedule: None,
+                });
                 Self::Install { install: change, right: random.chance(90) }
             }
             22..34 => Self::Advance {
@@ -216,12 +245,16 @@ impl Op {
                 worry_ms: i64::try_from(random.below(600_000)).unwrap(),
                 reason: random.reason(),
             },
-            65..70 => Self::Missed {
+            65..68 => Self::Missed {
                 after: random.instant(),
                 until: random.instant(),
                 limit: usize::try_from(random.below(6) + 1).unwrap(),
             },
-            70..73 => Self::Repair {
+            68..71 => Self::Unpark {
+                passed: usize::try_from(random.below(2)).unwrap(),
+                limit: usize::try_from(random.below(4) + 1).unwrap(),
+            },
+            71..73 => Self::Repair {
                 entry: entry(name, random.instant(), random.below(*revision + 1)),
                 sequence: random.below(1000),
                 republished: u32::try_from(random.below(3)).unwrap(),
@@ -243,7 +276,12 @@ impl Op {
                 generation: u32::try_from(random.below(2)).unwrap(),
                 attempt: u32::try_from(random.below(4) + 1).unwrap(),
             },
-            92..97 => Self::Overdue {
+            92..94 => Self::Reopen {
+                job: name,
+                due_at: random.instant(),
+                generation: u32::try_from(random.below(3)).unwrap(),
+            },
+            94..97 => Self::Overdue {
                 now: random.instant().plus_ms(300_000),
                 limit: usize::try_from(random.below(5) + 1).unwrap(),
                 later: random.chance(50),
@@ -354,6 +392,12 @@ impl<F: Fixture> Side<'_, F> {
             Op::Missed { after, until, limit } => {
                 format!("{:?}", store.missed(SHARD, self.dispatcher(), *after, *until, *limit).await)
             }
+            Op::Unpark { passed, limit } => {
+                let held = store.held(SHARD, *passed, *limit).await.unwrap();
+                let unknown = occurrence("a/a", at("03:00:00"));
+                let runs: Vec<Occurrence> = held.into_iter().chain([unknown]).collect();
+                format!("{runs:?}{:?}", store.unpark(SHARD, &runs).await)
+            }
             Op::Repair { entry, sequence, republished } => {
                 let due_at = entry.occurrence.due_at;
                 let repair = Sent {
@@ -371,6 +415,17 @@ impl<F: Fixture> Side<'_, F> {
                 let generation = Generation(*generation);
                 format!("{:?}", store.note_attempt(SHARD, &run, generation, &end, "worker-9").await)
             }
+            Op::Reopen { job, due_at, generation } => {
+                let reopening = Reopening {
+                    occurrence: occurrence(job, *due_at),
+                    revision: Revision(7),
+                    generation: Generation(*generation),
+                    sequence: 77,
+                    published_at: *due_at,
+                    worry_at: due_at.plus_ms(90_000),
+                };
+                format!("{:?}", store.reopen(SHARD, &reopening).await)
+            }
             Op::Overdue { now, limit, later } => {
                 let runs = store.overdue(SHARD, *now, *limit).await;
                 let answer = format!("{runs:?}");
@@ -384,18 +439,19 @@ impl<F: Fixture> Side<'_, F> {
         }
     }
 
-    /// Confirms, skips, drops or leaves each of the entries, by two bits of `actions`.
+    /// Confirms, claims, parks, skips, drops or leaves each of the entries, by three bits of `actions`.
     async fn dispatch(
         &self,
         entries: &[TakenEntry],
         actions: u64,
         worry_ms: i64,
         reason: &SkipReason,
-    ) -> Result<(), StoreError> {
+    ) -> Result<String, StoreError> {
         let (mut sent, mut skips, mut drops) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut claims, mut parks) = (Vec::new(), Vec::new());
         for (i, taken) in entries.iter().enumerate() {
             let (entry, due_at) = (taken.entry.clone(), taken.entry.occurrence.due_at);
-            match (actions >> (2 * i)) & 3 {
+            match (actions >> (3 * i)) & 7 {
                 0 | 1 => sent.push(Sent {
                     entry,
                     sequence: i as u64,
@@ -403,17 +459,31 @@ impl<F: Fixture> Side<'_, F> {
                     worry_at: due_at.plus_ms(worry_ms),
                     republished: 0,
                 }),
-                2 => skips.push(Skip { entry, reason: reason.clone(), at: due_at }),
+                2 => claims.push(Claim {
+                    entry,
+                    revision: taken.job_revision.unwrap_or_default(),
+                    triggered: i % 5 == 0,
+                }),
+                3 => parks.push(Park {
+                    entry,
+                    wait: Wait::Overlap { newest_only: i % 3 == 0 },
+                    triggered: i % 4 == 0,
+                    at: due_at,
+                }),
+                4 => parks.push(Park { entry, wait: Wait::Queue, triggered: false, at: due_at }),
+                5 => skips.push(Skip { entry, reason: reason.clone(), at: due_at }),
                 _ => drops.push(entry),
             }
         }
         let store = self.fixture.store();
+        let claimed = store.claim(SHARD, self.dispatcher(), &claims).await?;
+        let parked = store.park(SHARD, self.dispatcher(), &parks).await?;
         store.confirm(SHARD, self.dispatcher(), &sent).await?;
         store.skip(SHARD, self.dispatcher(), &skips).await?;
         if actions & (1 << 40) != 0 {
             store.drop_entries(SHARD, self.dispatcher(), &drops).await?;
         }
-        Ok(())
+        Ok(format!("{claimed:?}{parked:?}"))
     }
 
     async fn backfilled(&self) -> Vec<BackfillRun> {
@@ -427,13 +497,22 @@ impl<F: Fixture> Side<'_, F> {
         let store = self.fixture.store();
         let mut all = format!("{:#?}", store.buckets(SHARD, 1_000).await);
         let jobs = JOBS.map(job);
+        for job in &jobs {
+            let _ = write!(all, "{:?}", store.changes(SHARD, job).await);
+            let _ = write!(all, "{:?}", store.stats(SHARD, job).await);
+        }
         let _ = write!(all, "{:#?}{:#?}", store.cursor(SHARD).await, store.jobs(SHARD, &jobs).await);
         for job in &jobs {
             let runs = store.runs(SHARD, job, 500).await.unwrap();
+            for run in &runs {
+                let _ = write!(all, "{:?}", store.past_attempts(SHARD, &run.occurrence).await);
+            }
             let runs: Vec<_> = runs.into_iter().map(|run| RunRecord { epoch: None, ..run }).collect();
             let _ = write!(all, "{runs:#?}");
         }
-        let _ = write!(all, "{:#?}{:#?}", Inspect::sent(store, SHARD, 500).await, self.backfilled().await);
+        let _ = write!(all, "{:#?}", Inspect::sent(store, SHARD, 500).await);
+        let _ = write!(all, "{:#?}", store.held(SHARD, 0, 500).await);
+        let _ = write!(all, "{:#?}", self.backfilled().await);
         all
     }
 }

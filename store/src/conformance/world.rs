@@ -65,6 +65,7 @@ pub(crate) fn record(revision: u64, placed: Option<Placed>) -> JobRecord {
         placed,
         condition: None,
         history: HistoryLimits { succeeded: 3, failed: 10, skipped: 100 },
+        overlap: None,
     }
 }
 
@@ -73,10 +74,13 @@ pub(crate) fn install(name: &str, expected: Option<u64>, record: Option<JobRecor
         job: job(name),
         expected: expected.map(Revision),
         record,
+        keep_history: false,
+        at: at("07:00:03"),
         remove: Vec::new(),
         add: Vec::new(),
         add_unseen: Vec::new(),
         skipped: Vec::new(),
+        change: None,
     }
 }
 

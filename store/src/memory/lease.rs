@@ -33,6 +33,7 @@ impl LeaseStore for MemoryStore {
                     }
                 };
                 shard.highest_epochs.insert(role, epoch);
+                shard.owners.insert((role, epoch), node.into());
                 shard.leases.insert(role, Lease { node: node.into(), epoch, expires_at: now.plus(ttl) });
                 LeaseReply::Granted { epoch, fresh }
             };

@@ -1,17 +1,21 @@
 //! The run ledger in memory.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::dispatch::Admission;
 use model::id::{Entry, Occurrence};
 use model::name::JobId;
 use model::run::{AttemptEnd, Generation, RunState, Standing, accepts_end};
 use model::shard::ShardId;
+use model::stats::{Counted, lateness};
 use model::time::Timestamp;
 
 use super::{MemoryStore, Shard, sorted};
 use crate::error::StoreError;
 use crate::lease::{Epoch, Role};
 use crate::ledger::{
-    LEDGER_BATCH_MAX, LedgerStore, RunRecord, Sent, SentRun, Settled, Settlement, Skip, TERMINATED_KEPT,
-    Taken, TakenEntry,
+    Claim, LEDGER_BATCH_MAX, LedgerStore, Park, RunRecord, Sent, SentRun, Settled, Settlement, Skip,
+    TERMINATED_KEPT, Taken, TakenEntry,
 };
 use crate::record::{StoredRun, history_of};
 
@@ -59,6 +63,35 @@ impl LedgerStore for MemoryStore {
         })
     }
 
+    async fn claim(&self, shard: ShardId, epoch: Epoch, claims: &[Claim]) -> Result<Vec<bool>, StoreError> {
+        if claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.fenced(shard, Role::Dispatcher, epoch, |shard, _| {
+            Ok(claims.iter().map(|claim| shard.claim(claim)).collect())
+        })
+    }
+
+    async fn park(&self, shard: ShardId, epoch: Epoch, parks: &[Park]) -> Result<Vec<bool>, StoreError> {
+        if parks.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.fenced(shard, Role::Dispatcher, epoch, |shard, _| {
+            Ok(parks.iter().map(|park| shard.park(park)).collect())
+        })
+    }
+
+    async fn unpark(&self, shard: ShardId, runs: &[Occurrence]) -> Result<Vec<bool>, StoreError> {
+        self.on(shard, |shard, _| Ok(runs.iter().map(|run| shard.unpark(run)).collect()))
+    }
+
+    async fn held(&self, shard: ShardId, passed: usize, limit: usize) -> Result<Vec<Occurrence>, StoreError> {
+        self.on(shard, |shard, _| {
+            let page = shard.held.iter().skip(passed).take(limit.min(LEDGER_BATCH_MAX));
+            Ok(page.map(|(_, _, entry)| entry.occurrence.clone()).collect())
+        })
+    }
+
     async fn confirm(&self, shard: ShardId, epoch: Epoch, sent: &[Sent]) -> Result<(), StoreError> {
         if sent.is_empty() {
             return Ok(());
@@ -74,10 +107,20 @@ impl LedgerStore for MemoryStore {
             return Ok(());
         }
         self.fenced(shard, Role::Dispatcher, epoch, |shard, _| {
+            let mut freed = BTreeSet::new();
             for Skip { entry, reason, at } in skips {
-                if shard.remove_entry(entry) {
+                if !shard.remove_entry(entry) {
+                    continue;
+                }
+                if shard.waits_under(entry) {
+                    shard.skip_waiting(&entry.occurrence, reason, *at);
+                    freed.insert(entry.occurrence.job.clone());
+                } else {
                     shard.record_skipped(&entry.occurrence, entry.revision, reason, *at);
                 }
+            }
+            for job in freed {
+                shard.let_go(&job);
             }
             Ok(())
         })
@@ -96,10 +139,34 @@ impl LedgerStore for MemoryStore {
     }
 
     async fn settle(&self, shard: ShardId, settlement: &Settlement) -> Result<Settled, StoreError> {
-        if !settlement.state.is_end() {
+        let settled = self.settle_all(shard, std::slice::from_ref(settlement)).await?;
+        Ok(settled[0])
+    }
+
+    async fn settle_all(
+        &self,
+        shard: ShardId,
+        settlements: &[Settlement],
+    ) -> Result<Vec<Settled>, StoreError> {
+        if settlements.iter().any(|settlement| !settlement.state.is_end()) {
             return Err(StoreError::Refused("a settlement must be of an ended state".into()));
         }
-        self.on(shard, |shard, _| Ok(shard.settle(settlement)))
+        self.on(shard, |shard, _| {
+            let mut settled: Vec<Settled> = settlements.iter().map(|end| shard.settle(end)).collect();
+            // Whoever waited goes after all of them; the last end of its job let it go.
+            let mut last_ends = BTreeMap::new();
+            for (index, end) in settlements.iter().enumerate() {
+                if settled[index] == Settled::Recorded {
+                    last_ends.insert(&end.occurrence.job, index);
+                }
+            }
+            for (job, index) in last_ends {
+                if shard.let_go(job) > 0 {
+                    settled[index] = Settled::RecordedAndReleased;
+                }
+            }
+            Ok(settled)
+        })
     }
 
     async fn note_attempt(
@@ -118,6 +185,11 @@ impl LedgerStore for MemoryStore {
                 run.generation = generation;
                 run.last = Some(end.clone());
                 run.executor = Some(executor.into());
+                shard.keep_attempt(occurrence, generation, end, executor);
+                if end.attempt == 1 && shard.jobs.contains_key(&occurrence.job) {
+                    let late = lateness(occurrence.due_at, end.started_at);
+                    shard.stats.entry(occurrence.job.clone()).or_default().lateness.add(late);
+                }
             }
             Ok(())
         })
@@ -162,14 +234,21 @@ impl LedgerStore for MemoryStore {
 impl Shard {
     fn taken_entry(&self, entry: &Entry) -> TakenEntry {
         let job_revision = self.jobs.get(&entry.occurrence.job).map(|record| record.revision);
-        TakenEntry { entry: entry.clone(), job_revision }
+        TakenEntry { entry: entry.clone(), job_revision, admission: Admission::Fresh, overlap: None }
+    }
+
+    fn due_entry(&self, entry: &Entry) -> TakenEntry {
+        let job = &entry.occurrence.job;
+        let limited = self.jobs.get(job).is_some_and(|record| record.overlap.is_some());
+        let overlap = limited.then(|| self.standing(job));
+        TakenEntry { admission: self.admission(&entry.occurrence), overlap, ..self.taken_entry(entry) }
     }
 
     fn take(&mut self, until: Timestamp, limit: usize, now: Timestamp) -> Taken {
         let Some(cursor) = self.cursor.clone() else { return Taken { now, ..Taken::default() } };
         let cap = until.min(cursor.planned_until.plus_ms(-1));
         let due = || self.minutes.iter().take_while(|(due, ..)| *due <= cap);
-        let entries: Vec<_> = due().take(limit).map(|(_, _, entry)| self.taken_entry(entry)).collect();
+        let entries: Vec<_> = due().take(limit).map(|(_, _, entry)| self.due_entry(entry)).collect();
         let mut reached = cap;
         if due().nth(limit).is_some() {
             reached = entries.last().map_or(cap, |taken| taken.entry.occurrence.due_at);
@@ -188,30 +267,22 @@ impl Shard {
         let in_sent = self.sent.iter().any(|(_, _, known)| known == occurrence);
         let record = self.runs.get_mut(occurrence);
         let open = match &record {
-            Some(run) => run.record.state == RunState::Dispatched && sent.republished >= run.republished,
+            Some(run) => match run.record.state {
+                RunState::Waiting => waits,
+                state => state == RunState::Dispatched && sent.republished >= run.republished,
+            },
             None => waits || in_sent,
         };
         if !open {
             return;
         }
         let new = |occurrence: &Occurrence| StoredRun {
-            record: RunRecord {
-                occurrence: occurrence.clone(),
-                revision: sent.entry.revision,
-                state: RunState::Dispatched,
-                generation: Generation(0),
-                published_at: None,
-                sequence: None,
-                epoch: None,
-                last: None,
-                executor: None,
-                output: None,
-                skip_reason: None,
-                ended_at: None,
-            },
+            record: RunRecord::new(occurrence.clone(), sent.entry.revision, RunState::Dispatched),
             republished: 0,
         };
         let run = self.runs.entry(occurrence.clone()).or_insert_with_key(new);
+        run.record.state = RunState::Dispatched;
+        run.record.waits_for = None;
         run.record.sequence = Some(sent.sequence);
         run.record.published_at = Some(sent.published_at);
         run.record.epoch = Some(epoch);
@@ -229,32 +300,41 @@ impl Shard {
     fn settle(&mut self, settlement: &Settlement) -> Settled {
         let occurrence = &settlement.occurrence;
         let stored = self.runs.get(occurrence);
+        let waited =
+            stored.filter(|run| run.record.state == RunState::Waiting).map(|run| run.record.revision);
         let standing =
             stored.map(|run| Standing { state: run.record.state, generation: run.record.generation });
         if !accepts_end(standing, settlement.generation) {
             return Settled::AlreadyEnded;
         }
+        if standing.is_some_and(|standing| standing.state.is_end()) {
+            self.keep_last(occurrence);
+        }
+        let counted = Counted::of(settlement.state, occurrence.due_at, &settlement.last);
+        self.count(&occurrence.job, &counted);
         self.forget_sent(occurrence);
         let present = self.jobs.get(&occurrence.job).map(|record| record.revision);
-        for revision in present.into_iter().chain([settlement.revision]) {
+        for revision in present.into_iter().chain([settlement.revision]).chain(waited) {
             self.remove_entry(&Entry { occurrence: occurrence.clone(), revision });
         }
-        let published = self.runs.remove(occurrence);
+        for tier in [&mut self.waits, &mut self.held] {
+            tier.retain(|(_, _, entry)| entry.occurrence != *occurrence);
+        }
+        let before = self.runs.remove(occurrence);
+        let known = before.as_ref().map(|run| &run.record);
         let record = RunRecord {
-            occurrence: occurrence.clone(),
-            revision: settlement.revision,
-            state: settlement.state,
             generation: settlement.generation,
-            published_at: published.as_ref().and_then(|run| run.record.published_at),
-            sequence: published.as_ref().and_then(|run| run.record.sequence),
-            epoch: published.as_ref().and_then(|run| run.record.epoch),
+            triggered: known.is_some_and(|run| run.triggered),
+            published_at: known.and_then(|run| run.published_at),
+            sequence: known.and_then(|run| run.sequence),
+            epoch: known.and_then(|run| run.epoch),
             last: Some(settlement.last.clone()),
             executor: Some(settlement.executor.clone()),
             output: settlement.output.clone(),
-            skip_reason: None,
             ended_at: Some(settlement.settled_at),
+            ..RunRecord::new(occurrence.clone(), settlement.revision, settlement.state)
         };
-        let republished = published.map_or(0, |run| run.republished);
+        let republished = before.map_or(0, |run| run.republished);
         self.runs.insert(occurrence.clone(), StoredRun { record, republished });
         if let Some(kind) = history_of(settlement.state) {
             self.note_end(occurrence, kind);

@@ -3,19 +3,28 @@
 //! One state behind one lock, so every operation is atomic; time comes from an injected clock. The conformance suite
 //! runs on both. Keep this the plainer of the two: it is also the specification of what the scripts do.
 
+mod changes;
 mod control;
+mod gate;
 mod inspect;
 mod lease;
 mod ledger;
+mod overlap;
 mod plan;
+mod stats;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use model::change::Change;
+use model::gate::Gate;
 use model::id::{Entry, Occurrence};
-use model::name::JobId;
+use model::misfire::Interruption;
+use model::name::{JobId, QueueId};
+use model::run::Generation;
 use model::shard::ShardId;
 use model::spec::HistoryLimits;
+use model::stats::JobStats;
 use model::time::Timestamp;
 
 use crate::error::StoreError;
@@ -24,6 +33,7 @@ use crate::lease::{Epoch, Role};
 use crate::node::NodeView;
 use crate::plan::{Cursor, JobRecord};
 use crate::record::{StoredRun, history_limit, history_of};
+use crate::stats::PastAttempt;
 
 /// The clock of a `MemoryStore`.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -76,9 +86,20 @@ struct Shard {
     horizon: Sorted<JobId>,
     half_hours: Sorted<Entry>,
     minutes: Sorted<Entry>,
+    /// Runs that wait for an earlier one of their job.
+    waits: Sorted<Entry>,
+    /// Runs that wait for their queue.
+    held: Sorted<Entry>,
     sent: Sorted<Occurrence>,
     runs: BTreeMap<Occurrence, StoredRun>,
     asked: control::Asked,
+    /// Past attempts by run; those of runs that are forgotten go with them.
+    tries: BTreeMap<Occurrence, BTreeMap<(Generation, u32), PastAttempt>>,
+    stats: BTreeMap<JobId, JobStats>,
+    owners: BTreeMap<(Role, Epoch), String>,
+    changes: BTreeMap<JobId, VecDeque<Change>>,
+    interruptions: BTreeMap<(Timestamp, String), Interruption>,
+    gates: BTreeMap<QueueId, Gate>,
 }
 
 impl MemoryStore {
@@ -163,6 +184,7 @@ impl Shard {
             .collect();
         for occurrence in list.iter().rev().skip(limit as usize) {
             self.runs.remove(occurrence);
+            self.tries.remove(occurrence);
         }
     }
 

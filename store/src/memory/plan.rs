@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use model::bucket::{Placed, Tier};
 use model::id::{Entry, Occurrence, Revision};
 use model::name::JobId;
-use model::run::{Generation, RunState, SkipReason};
+use model::run::{RunState, SkipReason};
 use model::shard::ShardId;
+use model::stats::Counted;
 use model::time::{SECOND_MS, Timestamp};
 
 use super::{MemoryStore, Shard, sorted};
@@ -126,11 +127,21 @@ impl Shard {
                 self.remove_entry(&entry(&install.job, *due_at, record.revision));
             }
         }
+        if let Some(change) = &install.change {
+            self.note_change(&install.job, change);
+        }
         let Some(record) = &install.record else {
-            self.jobs.remove(&install.job);
             let job = &install.job;
-            self.runs
-                .retain(|occurrence, run| occurrence.job != *job || history_of(run.record.state).is_none());
+            self.jobs.remove(job);
+            self.stats.remove(job);
+            self.runs.retain(|occurrence, run| {
+                occurrence.job != *job || install.keep_history || history_of(run.record.state).is_none()
+            });
+            for occurrence in self.waiting_runs(job) {
+                self.skip_waiting(&occurrence, &SkipReason::Deleted, install.at);
+            }
+            let runs = &self.runs;
+            self.tries.retain(|occurrence, _| runs.contains_key(occurrence));
             return Installed::Done;
         };
         self.jobs.insert(install.job.clone(), record.clone());
@@ -139,6 +150,7 @@ impl Shard {
         for due_at in add.chain(&install.add_unseen) {
             self.plan_entry(&install.job, *due_at, record.revision);
         }
+        self.let_go(&install.job);
         for (due_at, reason) in &install.skipped {
             let occurrence = Occurrence { job: install.job.clone(), due_at: *due_at };
             self.record_skipped(&occurrence, record.revision, reason, *due_at);
@@ -245,21 +257,14 @@ impl Shard {
             return;
         }
         let record = RunRecord {
-            occurrence: occurrence.clone(),
-            revision,
-            state: RunState::Skipped,
-            generation: Generation(0),
-            published_at: None,
-            sequence: None,
-            epoch: None,
-            last: None,
-            executor: None,
-            output: None,
             skip_reason: Some(reason.describe().into()),
             ended_at: Some(at),
+            ..RunRecord::new(occurrence.clone(), revision, RunState::Skipped)
         };
         self.runs.insert(occurrence.clone(), StoredRun { record, republished: 0 });
         self.note_end(occurrence, History::Skipped);
+        let (state, ended_at) = (RunState::Skipped, at);
+        self.count(&occurrence.job, &Counted { state, lateness: None, duration: None, ended_at });
         self.trim(&occurrence.job, History::Skipped);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::limits::OWNERS_MAX;
 use model::shard::ShardId;
 use model::time::{Timestamp, duration_ms};
 
@@ -24,10 +25,15 @@ impl LeaseStore for RedisStore {
         let calls: Vec<_> = shards
             .iter()
             .map(|shard| {
-                Call::new(&LEASE_HOLD, &[keys::lease(*shard, role), keys::cursor(*shard)])
-                    .arg(node)
-                    .arg(duration_ms(ttl).max(1))
-                    .arg(format!("{}_epoch", role.as_str()))
+                Call::new(
+                    &LEASE_HOLD,
+                    &[keys::lease(*shard, role), keys::cursor(*shard), keys::owners(*shard)],
+                )
+                .arg(node)
+                .arg(duration_ms(ttl).max(1))
+                .arg(format!("{}_epoch", role.as_str()))
+                .arg(role.as_str())
+                .arg(OWNERS_MAX)
             })
             .collect();
         self.link.run_all(&calls).await?.into_iter().map(reply).collect()

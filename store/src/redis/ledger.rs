@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use model::bucket::Minute;
-use model::id::{Entry, Occurrence, Revision};
+use model::id::{Entry, Occurrence};
 use model::name::JobId;
-use model::run::{AttemptEnd, Generation};
+use model::run::{AttemptEnd, Generation, SkipReason, WaitsFor};
 use model::shard::ShardId;
+use model::stats::{Counted, lateness};
 use model::time::Timestamp;
 use redis::Value;
 
@@ -15,17 +16,20 @@ use super::link::Call;
 use super::plan::wrong_type;
 use super::quarantine::Unreadable;
 use super::script::{
-    CONFIRM, DROP_ENTRIES, MISSED, NOTE_ATTEMPT, OVERDUE, RUNS, SETTLE, SKIP, TAKE, WORRY_LATER,
+    CLAIM, CONFIRM, DROP_ENTRIES, MISSED, NOTE_ATTEMPT, OVERDUE, PARK, RUNS, SETTLE, SKIP, TAKE, UNPARK,
+    WORRY_LATER,
 };
+use super::taken::taken_entries;
 use super::{RedisStore, value};
 use crate::error::StoreError;
 use crate::keys::{self, History};
 use crate::lease::{Epoch, Role};
 use crate::ledger::{
-    LEDGER_BATCH_MAX, LedgerStore, RunRecord, Sent, SentRun, Settled, Settlement, Skip, TERMINATED_KEPT,
-    Taken, TakenEntry,
+    Claim, LEDGER_BATCH_MAX, LedgerStore, Park, RunRecord, Sent, SentRun, Settled, Settlement, Skip,
+    TERMINATED_KEPT, Taken, TakenEntry, Wait,
 };
 use crate::record::{self, RUN_FIELDS};
+use crate::stats::counted_text;
 
 impl LedgerStore for RedisStore {
     async fn take(
@@ -96,6 +100,67 @@ impl LedgerStore for RedisStore {
         command.arg(keys::terminated(sequence));
         let noted = value::text(self.link.query(&command).await?);
         Ok(noted.map(|text| text.split_once(' ').map_or(String::new(), |(_, reason)| reason.into())))
+    }
+
+    async fn claim(&self, shard: ShardId, epoch: Epoch, claims: &[Claim]) -> Result<Vec<bool>, StoreError> {
+        let mut claimed = Vec::with_capacity(claims.len());
+        for claims in claims.chunks(LEDGER_BATCH_MAX) {
+            let mut call = Call::new(&CLAIM, &[keys::lease(shard, Role::Dispatcher)])
+                .arg(keys::prefix(shard))
+                .arg(epoch.0)
+                .arg(claims.len());
+            for claim in claims {
+                push_entry(&mut call, &claim.entry);
+                call.push(claim.revision.0);
+                call.push(u8::from(claim.triggered));
+            }
+            claimed.extend(flags(self.link.run(&call).await?, "claim")?);
+        }
+        Ok(claimed)
+    }
+
+    async fn park(&self, shard: ShardId, epoch: Epoch, parks: &[Park]) -> Result<Vec<bool>, StoreError> {
+        let mut parked = Vec::with_capacity(parks.len());
+        for parks in parks.chunks(LEDGER_BATCH_MAX) {
+            let mut call = Call::new(&PARK, &[keys::lease(shard, Role::Dispatcher)])
+                .arg(keys::prefix(shard))
+                .arg(epoch.0)
+                .arg(parks.len())
+                .arg(SkipReason::Coalesced.describe());
+            for park in parks {
+                push_entry(&mut call, &park.entry);
+                call.push(u8::from(park.triggered));
+                call.push(park.at.to_string());
+                let (word, newest_only) = match park.wait {
+                    Wait::Overlap { newest_only } => (WaitsFor::Overlap, newest_only),
+                    Wait::Queue => (WaitsFor::Queue, false),
+                };
+                call = call.arg(word.as_str()).arg(u8::from(newest_only));
+            }
+            parked.extend(flags(self.link.run(&call).await?, "park")?);
+        }
+        Ok(parked)
+    }
+
+    async fn unpark(&self, shard: ShardId, runs: &[Occurrence]) -> Result<Vec<bool>, StoreError> {
+        let mut unparked = Vec::with_capacity(runs.len());
+        for runs in runs.chunks(LEDGER_BATCH_MAX) {
+            let mut call = Call::new(&UNPARK, &[keys::held(shard)]).arg(keys::prefix(shard));
+            runs.iter().for_each(|run| call.push(run.to_string()));
+            unparked.extend(flags(self.link.run(&call).await?, "unpark")?);
+        }
+        Ok(unparked)
+    }
+
+    async fn held(&self, shard: ShardId, passed: usize, limit: usize) -> Result<Vec<Occurrence>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(keys::held(shard)).arg(passed).arg(passed + limit.min(LEDGER_BATCH_MAX) - 1);
+        let members = value::items(self.link.query(&command).await?, "ZRANGE")?;
+        let entries = members.into_iter().filter_map(|member| value::parse::<Entry>(&value::bytes(member)));
+        Ok(entries.map(|entry| entry.occurrence).collect())
     }
 
     async fn confirm(&self, shard: ShardId, epoch: Epoch, sent: &[Sent]) -> Result<(), StoreError> {
@@ -178,6 +243,7 @@ impl LedgerStore for RedisStore {
                     .arg(Minute::of(due_at).to_string())
                     .arg(record::history_of(settlement.state).map_or("", History::as_str))
                     .arg(settlement.generation.0)
+                    .arg(counted_text(&Counted::of(settlement.state, due_at, &settlement.last)))
                     .arg(fields.len());
                 for (field, text) in fields {
                     call = call.arg(field).arg(text);
@@ -186,6 +252,7 @@ impl LedgerStore for RedisStore {
             for answer in value::items(self.link.run(&call).await?, "settle")? {
                 settled.push(match answer {
                     Value::Int(1) => Settled::Recorded,
+                    Value::Int(2) => Settled::RecordedAndReleased,
                     _ => Settled::AlreadyEnded,
                 });
             }
@@ -201,8 +268,13 @@ impl LedgerStore for RedisStore {
         end: &AttemptEnd,
         executor: &str,
     ) -> Result<(), StoreError> {
-        let mut call =
-            Call::new(&NOTE_ATTEMPT, &[keys::run(shard, occurrence)]).arg(generation.0).arg(end.attempt);
+        let late = || format!("late:{}", lateness(occurrence.due_at, end.started_at));
+        let mut call = Call::new(&NOTE_ATTEMPT, &[keys::run(shard, occurrence)])
+            .arg(generation.0)
+            .arg(end.attempt)
+            .arg(keys::prefix(shard))
+            .arg(occurrence.job.to_string())
+            .arg(if end.attempt == 1 { late() } else { String::new() });
         for (field, text) in record::attempt_fields(end, generation, executor) {
             call = call.arg(field).arg(text);
         }
@@ -246,11 +318,12 @@ impl LedgerStore for RedisStore {
             return Ok(Vec::new());
         }
         let [succeeded, failed, skipped] = History::ALL.map(|kind| keys::history(shard, job, kind));
-        let call = Call::new(&RUNS, &[keys::open(shard), succeeded, failed, skipped])
-            .arg(keys::prefix(shard))
-            .arg(job.to_string())
-            .arg(limit.min(LEDGER_BATCH_MAX))
-            .arg(&RUN_FIELDS);
+        let call =
+            Call::new(&RUNS, &[keys::open(shard), keys::waits(shard, job), succeeded, failed, skipped])
+                .arg(keys::prefix(shard))
+                .arg(job.to_string())
+                .arg(limit.min(LEDGER_BATCH_MAX))
+                .arg(&RUN_FIELDS);
         let mut rows = value::items(self.link.run(&call).await?, "runs")?.into_iter();
         let mut runs = Vec::new();
         while let (Some(id), Some(values)) = (rows.next(), rows.next()) {
@@ -364,34 +437,14 @@ fn by_minute<T>(
     call
 }
 
-fn taken_entries(groups: Value) -> Result<(Vec<TakenEntry>, Vec<Unreadable>), StoreError> {
-    let (mut taken, mut unreadable) = (Vec::new(), Vec::new());
-    let mut groups = value::items(groups, "take")?.into_iter();
-    while let (Some(minute), Some(rows), Some(revisions)) = (groups.next(), groups.next(), groups.next()) {
-        let minute = value::text(minute).unwrap_or_default();
-        let mut rows = value::items(rows, "take")?.into_iter();
-        for revision in value::items(revisions, "take")? {
-            let (Some(member), Some(due)) = (rows.next(), rows.next()) else { break };
-            let (member, due_ms) = (value::bytes(member), value::number(&due, "take")?);
-            // An entry outside its own minute could be taken, but never be found again to be taken out.
-            let entry = value::parse::<Entry>(&member).filter(|entry| {
-                let due_at = entry.occurrence.due_at;
-                due_at.as_ms() == due_ms && Minute::of(due_at).to_string() == minute
-            });
-            let revision = match revision {
-                Value::Nil => Some(None),
-                revision => value::parse(&value::bytes(revision)).map(|number| Some(Revision(number))),
-            };
-            match (entry, revision) {
-                (Some(entry), Some(job_revision)) => taken.push(TakenEntry { entry, job_revision }),
-                _ => unreadable.push(Unreadable {
-                    bucket: format!("minute:{minute}"),
-                    tier: "minute",
-                    slice: minute.clone(),
-                    member,
-                }),
-            }
-        }
-    }
-    Ok((taken, unreadable))
+/// Three arguments: entry, due in ms, minute.
+fn push_entry(call: &mut Call, entry: &Entry) {
+    let due_at = entry.occurrence.due_at;
+    call.push(entry.to_string());
+    call.push(due_at.as_ms());
+    call.push(Minute::of(due_at).to_string());
+}
+
+fn flags(answer: Value, what: &str) -> Result<Vec<bool>, StoreError> {
+    Ok(value::items(answer, what)?.into_iter().map(|flag| matches!(flag, Value::Int(1))).collect())
 }

@@ -3,8 +3,10 @@
 //! Scripts are atomic, so the rules that need it live in them; everything else is decided by `model`, before. This is
 //! the only place that knows Redis.
 
+mod changes;
 mod control;
 mod error;
+mod gate;
 mod info;
 mod inspect;
 mod lease;
@@ -14,6 +16,8 @@ mod node;
 mod plan;
 mod quarantine;
 mod script;
+mod stats;
+mod taken;
 mod value;
 
 use link::Link;

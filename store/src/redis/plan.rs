@@ -13,6 +13,7 @@ use super::link::Call;
 use super::quarantine::Unreadable;
 use super::script::{ADVANCE, BEGIN, INSERT, INSTALL, PROGRESS, WAITING};
 use super::{RedisStore, value};
+use crate::changes::change_text;
 use crate::error::StoreError;
 use crate::keys;
 use crate::lease::{Epoch, Role};
@@ -98,6 +99,11 @@ impl PlanStore for RedisStore {
         push_occurrences(&mut call, &install.add);
         push_occurrences(&mut call, &install.add_unseen);
         push_skipped(&mut call, &install.skipped);
+        let mut call = call
+            .arg(install.at.to_string())
+            .arg(u8::from(install.keep_history))
+            .arg(SkipReason::Deleted.describe());
+        call.push(install.change.as_ref().map(change_text).unwrap_or_default());
         match self.link.run(&call).await? {
             Value::Int(1) => Ok(Installed::Done),
             Value::Int(0) => Ok(Installed::Conflict),

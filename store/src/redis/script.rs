@@ -6,6 +6,9 @@ use redis::Cmd;
 
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
 const REVISIONS: &str = include_str!("scripts/revisions.lua");
+const OVERLAP: &str = include_str!("scripts/overlap.lua");
+const CHANGES: &str = include_str!("scripts/changes.lua");
+const STATS: &str = include_str!("scripts/stats.lua");
 const HISTORY: &str = include_str!("scripts/history.lua");
 
 /// A script as the server gets it, and its hash.
@@ -53,24 +56,31 @@ scripts! {
     HEARTBEAT = "heartbeat.lua" + [PRELUDE];
     BEGIN = "begin.lua" + [PRELUDE];
     PROGRESS = "progress.lua" + [PRELUDE];
-    INSTALL = "install.lua" + [PRELUDE, HISTORY];
+    INSTALL = "install.lua" + [PRELUDE, HISTORY, OVERLAP, CHANGES];
     WAITING = "waiting.lua" + [PRELUDE];
     ADVANCE = "advance.lua" + [PRELUDE, HISTORY];
     INSERT = "insert.lua" + [PRELUDE];
-    TAKE = "take.lua" + [PRELUDE, REVISIONS];
+    TAKE = "take.lua" + [PRELUDE, REVISIONS, OVERLAP];
     MISSED = "missed.lua" + [PRELUDE, REVISIONS];
+    CLAIM = "claim.lua" + [PRELUDE, OVERLAP];
+    PARK = "park.lua" + [PRELUDE, HISTORY, OVERLAP];
+    UNPARK = "unpark.lua" + [PRELUDE, OVERLAP];
     CONFIRM = "confirm.lua" + [PRELUDE];
-    SKIP = "skip.lua" + [PRELUDE, HISTORY];
+    SKIP = "skip.lua" + [PRELUDE, HISTORY, OVERLAP];
     DROP_ENTRIES = "drop_entries.lua" + [PRELUDE];
-    SETTLE = "settle.lua" + [PRELUDE, HISTORY];
-    NOTE_ATTEMPT = "note_attempt.lua" + [];
+    SETTLE = "settle.lua" + [PRELUDE, HISTORY, OVERLAP, STATS];
+    NOTE_ATTEMPT = "note_attempt.lua" + [PRELUDE, STATS];
     OVERDUE = "overdue.lua" + [PRELUDE];
     WORRY_LATER = "worry_later.lua" + [PRELUDE];
     RUNS = "runs.lua" + [PRELUDE];
     TRIGGER = "trigger.lua" + [PRELUDE];
     START_BACKFILLED = "start_backfilled.lua" + [PRELUDE];
     FORGET_BACKFILL_RUNS = "forget_backfill_runs.lua" + [PRELUDE];
+    REOPEN = "reopen.lua" + [PRELUDE, STATS];
+    NOTE_INTERRUPTION = "note_interruption.lua" + [PRELUDE];
     QUARANTINE = "quarantine.lua" + [PRELUDE];
+    GATE = "gate.lua" + [PRELUDE];
+    GATE_VIEW = "gate_view.lua" + [];
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! From a crontab's command to what is run: `%` and standard input, shell, folder, environment, user.
 
+use model::codes::CodeRanges;
 use model::spec::ExecSpec;
 
 use super::variables::Variables;
@@ -25,6 +26,7 @@ pub(super) fn exec(command: &str, user: Option<&str>, variables: &Variables) -> 
         stdin,
         working_dir,
         user: user.map(str::to_owned),
+        permanent_exit_codes: CodeRanges::default(),
     }
 }
 

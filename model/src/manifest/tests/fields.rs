@@ -74,7 +74,11 @@ fn the_document_itself() {
         (&|d| *d = Value::Null, "", "found nothing"),
         (&|d| d["apiVersion"] = json!("batch/v1"), "apiVersion", "must be ecron/v1, not \"batch/v1\""),
         (&|d| d["apiVersion"] = json!(1), "apiVersion", "expected text, found the integer 1"),
-        (&|d| d["kind"] = json!("CronJob"), "kind", "must be Job, Calendar or Namespace, not \"CronJob\""),
+        (
+            &|d| d["kind"] = json!("CronJob"),
+            "kind",
+            "must be Job, Calendar, Namespace or Queue, not \"CronJob\"",
+        ),
         (&|d| d["kind"] = json!("job"), "kind", "did you mean Job?"),
         (&|d| d["status"] = json!({}), "status", "unknown field"),
         (&|d| d["spec"] = json!("x"), "spec", "expected a map"),
@@ -137,7 +141,7 @@ fn schedules() {
             ".end",
             "before",
         ),
-        (json!({"every": "1m", "count": 0}), ".count", "between 1"),
+        (json!({"every": "1m", "count": 0}), ".count", "between 1 and 100000"),
         (json!({"every": "1m", "exclude": ["xmas"]}), ".exclude[0]", "2026-12-25"),
         (
             json!({"every": "1m", "exclude": ["2026-12-25", {"calendar": "x"}]}),
@@ -334,4 +338,41 @@ fn depth_and_size_are_bounded() {
     one_problem(document(json!({"payload": deep})), "", "MANIFEST_DEPTH_MAX");
     let large = json!({"shell": "x", "env": {"A": "x".repeat(600_000)}});
     one_problem(document(json!({"exec": large})), "", "MANIFEST_BYTES_MAX");
+}
+
+#[test]
+fn codes_after_which_trying_again_cannot_help() {
+    let codes = json!(["2", 3, "64-78"]);
+    let Work::Exec(exec) = job(json!({"exec": {"shell": "true", "permanentExitCodes": codes}})).work else {
+        panic!("no command")
+    };
+    let permanent: Vec<u16> = (0..=255).filter(|code| exec.is_permanent(*code)).collect();
+    let expected: Vec<u16> = [2, 3].into_iter().chain(64..=78).chain([126, 127]).collect();
+    assert_eq!(permanent, expected);
+
+    let url = "https://example.org";
+    let http = |extra: Value| {
+        let mut http = json!({"url": url});
+        http.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        match job(json!({"http": http})).work {
+            Work::Http(http) => http,
+            other => panic!("{other:?}"),
+        }
+    };
+    let default = http(json!({}));
+    let lenient: Vec<u16> = (400..=599).filter(|status| !default.is_permanent(*status)).collect();
+    assert_eq!(lenient, [408, 425, 429].into_iter().chain(500..=599).collect::<Vec<_>>());
+    let own = http(json!({"permanentStatuses": [404, "500-502"]}));
+    assert_eq!(
+        [400, 404, 429, 501, 503].map(|status| own.is_permanent(status)),
+        [false, true, false, true, false]
+    );
+    assert!(!http(json!({"permanentStatuses": []})).is_permanent(404));
+
+    let exec = |codes: Value| json!({"exec": {"shell": "true", "permanentExitCodes": codes}});
+    refused(exec(json!([0])), "spec.exec.permanentExitCodes[0]", "within 1 to 255");
+    refused(exec(json!(["9-3"])), "spec.exec.permanentExitCodes[0]", "within 1 to 255");
+    refused(exec(json!(vec!["1"; 33])), "spec.exec.permanentExitCodes", "CODE_RANGES_MAX");
+    let statuses = json!({"http": {"url": url, "permanentStatuses": ["200-404"]}});
+    refused(statuses, "spec.http.permanentStatuses[0]", "within 300 to 599");
 }

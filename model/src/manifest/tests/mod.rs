@@ -4,6 +4,7 @@ mod calendars;
 mod fields;
 mod hostile;
 mod lines;
+mod queues;
 mod round_trip;
 mod store;
 

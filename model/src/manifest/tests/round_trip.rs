@@ -8,14 +8,19 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::codes::{CodeRange, CodeRanges};
+use crate::gate::GateRules;
 use crate::manifest::{Calendars, decode_with, encode, encode_object, from_bytes, to_bytes};
 use crate::misfire::{CatchUp, CatchUpPolicy};
 use crate::name::{CalendarId, JobId, Name, QueueId};
 use crate::overlap::Overlap;
 use crate::priority::Priority;
+use crate::rate::Rate;
 use crate::retry::RetryPolicy;
 use crate::schedule::{Dialect, Exclusion, Fold, Gap, NamedCalendar, ScheduleSpec};
-use crate::spec::{Acceptance, CalendarSpec, ExecSpec, HistoryLimits, HttpSpec, NamespaceSpec, Work};
+use crate::spec::{
+    Acceptance, CalendarSpec, ExecSpec, HistoryLimits, HttpSpec, NamespaceSpec, QueueSpec, Senders, Work,
+};
 
 fn name() -> impl Strategy<Value = Name> {
     "[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?".prop_map(|text| Name::new(&text).unwrap())
@@ -113,6 +118,7 @@ fn work() -> impl Strategy<Value = Work> {
                 env,
                 stdin,
                 working_dir: other.clone(),
+                permanent_exit_codes: if other.is_some() { codes(&["2", "64-78"]) } else { codes(&[]) },
                 user: other,
             });
     let http = (
@@ -124,9 +130,14 @@ fn work() -> impl Strategy<Value = Work> {
             method: method.into(),
             url: "https://example.org/x?y".into(),
             headers,
+            permanent_statuses: body.is_some().then(|| codes(&["404", "500-503"])),
             body,
         });
     prop_oneof![payload().prop_map(Work::Payload), exec.prop_map(Work::Exec), http.prop_map(Work::Http)]
+}
+
+fn codes(texts: &[&str]) -> CodeRanges {
+    CodeRanges(texts.iter().map(|text| CodeRange::parse(text, 0..=999).unwrap()).collect())
 }
 
 pub(super) fn jobs() -> impl Strategy<Value = JobSpec> {
@@ -221,6 +232,26 @@ proptest! {
                 .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
             prop_assert_eq!(read, object);
         }
+    }
+
+    #[test]
+    fn a_manifest_says_the_whole_queue(
+        namespace in name(), queue in name(), limits in (option::of(1u32..100_000), option::of(1u32..1_000), option::of(1u32..50)),
+        per in millis(1..=31_622_400_000), paused: bool, shares in btree_map(name(), 1u32..1_000, 0..4),
+        from in option::of(proptest::collection::btree_set(name(), 0..4)),
+    ) {
+        let (concurrency, rate, key_rate) = limits;
+        let of = |limit: u32| Rate { limit, per, burst: limit.min(7) };
+        let object = Object::Queue(QueueSpec {
+            id: QueueId { namespace, name: queue },
+            rules: GateRules {
+                concurrency, rate: rate.map(of), key_rate: key_rate.map(of), paused, shares,
+            },
+            from: from.map_or(Senders::Any, Senders::Named),
+        });
+        let read = decode(&Node::from_json(encode_object(&object)), now())
+            .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
+        prop_assert_eq!(read, object);
     }
 
     #[test]

@@ -40,19 +40,7 @@ pub struct PauseRequest {
     pub by: Option<String>,
 }
 
-/// `pause-queue` and `resume-queue`: `billing/reports`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct QueuePauseRequest {
-    pub queue: String,
-    /// Who asks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TriggerReply {
-    /// The run that was started.
+/// The run that was started.
     pub run: String,
     /// It was started before, by a request with the same key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -6,7 +6,8 @@
 -- returns 1
 -- Atomic: a run is in the minute tier or in `sent`, never in neither before it has ended.
 -- An entry that is in neither place has ended meanwhile: left alone. One that is in `sent` is the repair of a run whose
--- message was lost (updated, unless a later repair was confirmed already). One whose run has ended only leaves the tier.
+-- message was lost (updated, unless a later repair was confirmed already). One whose run has ended only leaves the tier,
+-- and so does one whose run waits elsewhere.
 if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
 local prefix, sent = ARGV[1], KEYS[2]
 local STRIDE = 4
@@ -21,7 +22,7 @@ for _ = 1, tonumber(ARGV[3]) do
 end
 local known = #runs > 0 and redis.call('EXISTS', unpack(runs)) > 0
 
-local worries, openings, opened = {}, {}, {}
+local worries, openings, opened, admitted = {}, {}, {}, {}
 local run_index = 0
 position = 4
 for _ = 1, tonumber(ARGV[3]) do
@@ -44,7 +45,13 @@ for _ = 1, tonumber(ARGV[3]) do
     end
     local open = waits
     if record then
-      open = record[1] == 'dispatched' and tonumber(ARGV[at + 3]) >= (tonumber(record[2] or 0) or 0)
+      local claimed = record[1] == 'waiting' and waits
+      if claimed then
+        redis.call('HDEL', run, 'waits_for')
+        redis.call('HSET', run, 'state', 'dispatched')
+        admitted[#admitted + 1] = id
+      end
+      open = claimed or record[1] == 'dispatched' and tonumber(ARGV[at + 3]) >= (tonumber(record[2] or 0) or 0)
     elseif not waits then
       open = redis.call('ZSCORE', sent, id)
     end
@@ -67,5 +74,6 @@ for _ = 1, tonumber(ARGV[3]) do
   position = position + 2 + STRIDE * count
 end
 if #worries > 0 then redis.call('ZADD', sent, unpack(worries)) end
+if #admitted > 0 then redis.call('SREM', prefix .. 'admitted', unpack(admitted)) end
 if #openings > 0 then redis.call('ZADD', KEYS[3], unpack(openings)) end
 return 1

@@ -42,10 +42,22 @@ local function limits_of(prefix, job)
   return try('HGET', prefix .. 'job:' .. job, 'history') or nil
 end
 
+-- Ends a run that waits as skipped: the caller has taken its entry from wherever it waited.
+local function skip_waiting(prefix, id, reason, at, due_ms, limits)
+  local run = prefix .. 'run:' .. id
+  redis.call('HDEL', run, 'waits_for')
+  redis.call('HSET', run, 'state', 'skipped', 'skip_reason', reason, 'ended_at', at)
+  local job = string.match(id, '^(.-)@')
+  if limits then redis.call('HINCRBY', prefix .. 'stats:' .. job, 'skipped', 1) end
+  remember(prefix, job, 'skipped', limits, id, due_ms)
+end
+
 -- Records that an occurrence will never be published, unless its run has a record already.
 local function record_skipped(prefix, id, revision, reason, at, due_ms, limits)
   local run = prefix .. 'run:' .. id
   if redis.call('EXISTS', run) == 1 then return end
   redis.call('HSET', run, 'v', '1', 'state', 'skipped', 'revision', revision, 'skip_reason', reason, 'ended_at', at)
-  remember(prefix, string.match(id, '^(.-)@'), 'skipped', limits, id, due_ms)
+  local job = string.match(id, '^(.-)@')
+  if limits then redis.call('HINCRBY', prefix .. 'stats:' .. job, 'skipped', 1) end
+  remember(prefix, job, 'skipped', limits, id, due_ms)
 end

@@ -8,6 +8,8 @@
 --       then how many to add, then minute, its start (ms), due (text), due (ms), …
 --       then the same for those that no older revision named
 --       then how many skipped, then due (text), due (ms), reason, …
+--       then at (text), keep the history 0|1 (of a deletion), the reason of those that waited (of a deletion)
+--       last: the change to note (JSON; empty: none)
 -- returns 1 done, 0 the record is of another revision
 -- Atomic: from here on no run of the old revision starts, and none of the new one is missing.
 -- What the dispatcher has taken by now belongs to the old revision: neither removed nor put in, unless no older revision
@@ -49,16 +51,28 @@ end
 local revision = ARGV[5]
 if revision == '' then
   redis.call('DEL', KEYS[2])
+  local at, keep, reason = unpack(ARGV, #ARGV - 3)
+  redis.call('UNLINK', prefix .. 'stats:' .. job)
   for _, kind in ipairs({'succeeded', 'failed', 'skipped'}) do
     local list = prefix .. 'history:' .. job .. ':' .. kind
     for _, id in ipairs(redis.call('ZRANGE', list, 0, -1)) do
-      redis.call('UNLINK', prefix .. 'run:' .. id)
+      if keep == '1' then
+        redis.call('EXPIRE', prefix .. 'run:' .. id, ORPHAN_S)
+      else
+        redis.call('UNLINK', prefix .. 'run:' .. id)
+      end
     end
-    redis.call('UNLINK', list)
+    if keep == '1' then redis.call('EXPIRE', list, ORPHAN_S) else redis.call('UNLINK', list) end
   end
+  local waits = prefix .. 'waits:' .. job
+  local waiting = redis.call('ZRANGE', waits, 0, -1, 'WITHSCORES')
+  for i = 1, #waiting, 2 do
+    skip_waiting(prefix, string.match(waiting[i], '^(.*)#'), reason, at, waiting[i + 1], nil)
+  end
+  redis.call('UNLINK', waits)
 else
   if record and present ~= '' then
-    redis.call('HDEL', KEYS[2], 'condition', 'placed')
+    redis.call('HDEL', KEYS[2], 'condition', 'placed', 'overlap')
   else
     redis.call('DEL', KEYS[2])
     -- Runs that ended while there was no record are this job's now.
@@ -87,6 +101,7 @@ else
     end
     position = position + 1
   end
+  let_go(prefix, job, limit_of(redis.call('HGET', KEYS[2], 'overlap')))
   for minute, members in pairs(additions) do
     spread('ZADD', prefix .. 'minute:' .. minute, members)
     redis.call('ZADD', prefix .. 'minutes', starts[minute], minute)
@@ -99,4 +114,5 @@ else
   end
 end
 for minute in pairs(touched) do tidy(prefix, 'minute', minute) end
+note_change(prefix, job, ARGV[#ARGV], revision == '')
 return 1

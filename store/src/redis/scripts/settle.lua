@@ -1,27 +1,28 @@
 #!lua
--- Folds the ends of some runs into their records: out of `sent` and the minute tier, into their jobs' histories.
+-- Folds the ends of some runs into their records: out of `sent`, the minute tier or wherever they wait, into their jobs'
+-- histories; and lets go who waited for them.
 -- KEYS  1 sent, 2 the open runs
 -- ARGV  1 prefix, 2 how many, then each: run id, revision, due (ms), minute, kind of history, generation,
---       how many fields, then field, value, …
--- returns {1|0, …}: 1 recorded, 0 the run had an outcome already
+--       what to count (words), how many fields, then field, value, …
+-- returns {2|1|0, …}: 1 recorded, 2 likewise and a run that waited for it is due now, 0 the run had an outcome already
 -- Atomic: of many reports of one end exactly one must count (model::run::accepts_end).
 local prefix, position = ARGV[1], 3
-local replies, ended, jobs = {}, {}, {}
+local replies, ended, jobs, limited = {}, {}, {}, {}
 local KIND = {succeeded = 'succeeded', ['dead-lettered'] = 'failed', cancelled = 'failed', skipped = 'skipped'}
 for n = 1, tonumber(ARGV[2]) do
-  local id, revision, due_ms, minute, kind, generation = unpack(ARGV, position, position + 5)
-  local first, last = position + 7, position + 6 + 2 * tonumber(ARGV[position + 6])
+  local id, revision, due_ms, minute, kind, generation, counted = unpack(ARGV, position, position + 6)
+  local first, last = position + 8, position + 7 + 2 * tonumber(ARGV[position + 7])
   position = last + 1
   local run, job = prefix .. 'run:' .. id, string.match(id, '^(.-)@')
   local standing = redis.call('HMGET', run, 'state', 'generation', 'attempt', 'revision')
   local state, known = standing[1], tonumber(standing[2] or 0) or 0
   local reported = tonumber(generation)
-  local accepted = not state or reported > known or (state == 'dispatched' and reported == known)
+  local accepted = not state or reported > known or ((state == 'dispatched' or state == 'waiting') and reported == known)
   replies[n] = accepted and 1 or 0
   if accepted then
     local record = jobs[job]
     if not record then
-      record = try('HMGET', prefix .. 'job:' .. job, 'revision', 'history') or {}
+      record = try('HMGET', prefix .. 'job:' .. job, 'revision', 'history', 'overlap') or {}
       jobs[job] = record
     end
     ended[#ended + 1] = id
@@ -32,6 +33,19 @@ for n = 1, tonumber(ARGV[2]) do
       local removed = redis.call('ZREM', bucket, id .. '#' .. revision)
       if edited then removed = removed + redis.call('ZREM', bucket, id .. '#' .. record[1]) end
       if removed > 0 then tidy(prefix, 'minute', minute) end
+    end
+    if state == 'waiting' then
+      local entry = id .. '#' .. standing[4]
+      local removed = redis.call('ZREM', prefix .. 'waits:' .. job, entry) + redis.call('ZREM', prefix .. 'held', entry)
+      if removed == 0 and redis.call('ZREM', prefix .. 'minute:' .. minute, entry) > 0 then tidy(prefix, 'minute', minute) end
+      redis.call('HDEL', run, 'waits_for')
+      redis.call('SREM', prefix .. 'admitted', id)
+    end
+    if record[3] then limited[job] = n end
+    if record[2] then count(prefix, job, counted) end
+    if KIND[state] and standing[3] then
+      local past = redis.call('HMGET', run, 'executor', 'error')
+      keep_attempt(run, known, standing[3], past[1], past[2])
     end
     if state and (state ~= 'dispatched' or standing[3]) then
       redis.call('HDEL', run, 'error', 'output', 'skip_reason')
@@ -46,5 +60,8 @@ for first = 1, #ended, UNPACK_MAX do
   local last = math.min(first + UNPACK_MAX - 1, #ended)
   redis.call('ZREM', KEYS[1], unpack(ended, first, last))
   redis.call('ZREM', KEYS[2], unpack(ended, first, last))
+end
+for job, n in pairs(limited) do
+  if let_go(prefix, job, limit_of(jobs[job][3])) > 0 then replies[n] = 2 end
 end
 return replies

@@ -2,8 +2,10 @@
 -- The due entries of a shard's minute tier, and the mark of how far the shard is taken. Removes no entry.
 -- KEYS  1 the dispatcher's lease, 2 the cursor
 -- ARGV  1 prefix, 2 epoch, 3 until (ms), 4 limit
--- returns {taken before, taken until, next due or -1, now (all ms), {minute, {entry, due (ms), …}, {revision, …}, …}}
+-- returns {taken before, taken until, next due or -1, now (all ms), {minute, {entry, due (ms), …}, {revision, …}, {note, …}, …}}
 --   A revision is the job's present one, nil if there is no such job, '?' if its record can't be read.
+--   A note is of an entry whose run has a record, or whose job is limited: its number in the list, then
+--   <fresh|released|claimed> <1 if triggered, else 0> <runs under way> <runs that wait> (-1 -1 if nothing is limited).
 -- Atomic: the mark must not pass an entry that a planner puts in meanwhile.
 -- Entries due at `planned until` or later are left for later: before that instant the minute tier is complete, at it
 -- not yet, and the mark must not pass what is still to come. When nothing is due this is eight commands.
@@ -14,6 +16,27 @@ local now = now_ms()
 if not cursor[1] then return {0, 0, -1, now, {}} end
 local planned, before = tonumber(cursor[2] or ''), tonumber(cursor[3] or '')
 if not planned or not before then return corrupt_reply(KEYS[2], 'a bound is no number') end
+
+-- Nearly always no run of the minute tier has a record: one call finds that out for all of them.
+local any_admitted
+local standings = {}
+local function note_of(prefix, entry, job, rule)
+  local id = string.match(entry, '^(.*)#')
+  local admission, triggered = 'fresh', '0'
+  if id and any_admitted and redis.call('SISMEMBER', prefix .. 'admitted', id) == 1 then
+    local record = redis.call('HMGET', prefix .. 'run:' .. id, 'waits_for', 'triggered')
+    if record[1] then admission = record[1] == 'dispatch' and 'claimed' or 'released' end
+    triggered = record[2] or '0'
+  elseif not rule then
+    return nil
+  end
+  local standing = rule and standings[job] or '-1 -1'
+  if rule and not standings[job] then
+    standing = active_of(prefix, job) .. ' ' .. redis.call('ZCARD', prefix .. 'waits:' .. job)
+    standings[job] = standing
+  end
+  return admission .. ' ' .. triggered .. ' ' .. standing
+end
 
 local cap = math.min(tonumber(ARGV[3]), planned - 1)
 local groups, left, last, more = {}, limit, nil, false
@@ -27,11 +50,18 @@ for _, minute in ipairs(redis.call('ZRANGE', prefix .. 'minutes', '-inf', cap, '
     entries[#entries] = nil
   end
   if #entries > 0 then
-    local revisions = {}
-    for i = 1, #entries, 2 do revisions[#revisions + 1] = revision_of(prefix, entries[i]) end
+    if any_admitted == nil then any_admitted = redis.call('EXISTS', prefix .. 'admitted') == 1 end
+    local revisions, notes = {}, {}
+    for i = 1, #entries, 2 do
+      local revision, job, rule = revision_of(prefix, entries[i])
+      revisions[#revisions + 1] = revision
+      local note = (rule or any_admitted) and note_of(prefix, entries[i], job, rule)
+      if note then notes[#notes + 1], notes[#notes + 2] = #revisions, note end
+    end
     left = left - #revisions
     last = tonumber(entries[#entries])
-    groups[#groups + 1], groups[#groups + 2], groups[#groups + 3] = minute, entries, revisions
+    local g = #groups
+    groups[g + 1], groups[g + 2], groups[g + 3], groups[g + 4] = minute, entries, revisions, notes
   end
   if more then break end
 end

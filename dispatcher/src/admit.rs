@@ -1,0 +1,122 @@
+//! What becomes of a batch of due entries, as `model` decides it: published, claimed first, parked, skipped or dropped.
+//! Nothing here talks to a server.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use model::dispatch::{Admission, Due, JobNow, Verdict, decide};
+use model::id::{Entry, Occurrence};
+use model::name::JobId;
+use model::overlap::{self, Standing};
+use model::time::Timestamp;
+use store::ledger::{Claim, Park, Skip, TakenEntry, Wait};
+
+use crate::jobs::KnownJob;
+
+/// The decisions about a batch, in the order in which they are carried out.
+#[derive(Debug, Default)]
+pub(crate) struct Decided {
+    pub(crate) skips: Vec<Skip>,
+    /// Skipped runs that had been admitted: whoever waits for one of them may go now.
+    pub(crate) made_room: usize,
+    pub(crate) drops: Vec<Entry>,
+    pub(crate) parks: Vec<Park>,
+    /// Jobs whose runs under way are to be cancelled: a newer one waits for their place.
+    pub(crate) replaced: BTreeSet<JobId>,
+    /// To be claimed, and published if that succeeds.
+    pub(crate) claims: Vec<(Claim, Arc<KnownJob>)>,
+    /// To be published.
+    pub(crate) publish: Vec<(Entry, Arc<KnownJob>)>,
+    /// Their jobs changed between two reads (or can't be read): the next pass sees them as they are.
+    pub(crate) changed: usize,
+}
+
+/// Decides about entries, each with its job as it is now, earliest first.
+pub(crate) fn decide_all(
+    entries: impl Iterator<Item = (TakenEntry, Option<Arc<KnownJob>>)>,
+    taken_before: Timestamp,
+    now: Timestamp,
+) -> Decided {
+    let mut decided = Decided::default();
+    let mut standings: HashMap<JobId, Standing> = HashMap::new();
+    let mut seen: HashSet<Occurrence> = HashSet::new();
+    for (taken, job) in entries {
+        if job.is_none() && taken.job_revision.is_some() {
+            decided.changed += 1;
+            continue;
+        }
+        match (verdict(&taken, job.as_deref(), taken_before, now), job) {
+            (Verdict::Publish { .. }, Some(job)) => {
+                decided.admit(taken, job, &mut standings, &mut seen, now);
+            }
+            // `decide` publishes nothing of a job that is gone.
+            (Verdict::Publish { .. }, None) => {}
+            (Verdict::Skip(reason), _) => {
+                decided.made_room += usize::from(taken.admission != Admission::Fresh);
+                decided.skips.push(Skip { entry: taken.entry, reason, at: now });
+            }
+            (Verdict::Drop, _) => decided.drops.push(taken.entry),
+        }
+    }
+    decided
+}
+
+impl Decided {
+    /// An entry that may run as far as its schedule is concerned: its job's overlap rule decides when.
+    fn admit(
+        &mut self,
+        taken: TakenEntry,
+        job: Arc<KnownJob>,
+        standings: &mut HashMap<JobId, Standing>,
+        seen: &mut HashSet<Occurrence>,
+        now: Timestamp,
+    ) {
+        let TakenEntry { entry, admission, overlap, .. } = taken;
+        let claim = |entry: Entry, triggered| Claim { entry, revision: job.revision, triggered };
+        let (rule, standing) = match (admission, job.spec.overlap_rule().zip(overlap)) {
+            (Admission::Claimed { triggered }, _) if entry.revision != job.revision => {
+                return self.claims.push((claim(entry, triggered), job));
+            }
+            (Admission::Claimed { .. }, _) | (Admission::Fresh, None) => {
+                return self.publish.push((entry, job));
+            }
+            (Admission::Released { triggered }, _) => {
+                return self.claims.push((claim(entry, triggered), job));
+            }
+            (Admission::Fresh, Some(limited)) => limited,
+        };
+        // Two entries of one occurrence (planned by two revisions) are one run.
+        if !seen.insert(entry.occurrence.clone()) {
+            return self.drops.push(entry);
+        }
+        let standing = standings.entry(entry.occurrence.job.clone()).or_insert(standing);
+        let verdict = overlap::decide(rule, *standing);
+        *standing = standing.after(&verdict);
+        let triggered = !job.schedule.names(entry.occurrence.due_at);
+        match verdict {
+            overlap::Verdict::Start => self.claims.push((claim(entry, triggered), job)),
+            overlap::Verdict::Wait(overlap::Waiting { newest_only, cancel_active }) => {
+                if cancel_active {
+                    self.replaced.insert(entry.occurrence.job.clone());
+                }
+                self.parks.push(Park { entry, wait: Wait::Overlap { newest_only }, triggered, at: now });
+            }
+            overlap::Verdict::Skip(reason) => self.skips.push(Skip { entry, reason, at: now }),
+        }
+    }
+}
+
+fn verdict(taken: &TakenEntry, job: Option<&KnownJob>, taken_before: Timestamp, now: Timestamp) -> Verdict {
+    let names = |due_at: Timestamp| job.is_some_and(|job| job.schedule.names(due_at));
+    let job_now = job.map(|job| JobNow {
+        revision: job.revision,
+        // What was due before the pause is no business of it.
+        suspended: job.paused_since.is_some_and(|since| taken.entry.occurrence.due_at > since),
+        starting_deadline: job.spec.starting_deadline,
+        limited: job.spec.overlap_rule().is_some(),
+        names: &names,
+    });
+    let entry = &taken.entry;
+    let due = Due { at: entry.occurrence.due_at, revision: entry.revision, admission: taken.admission };
+    decide(due, job_now, taken_before, now)
+}

@@ -1,0 +1,294 @@
+//! Runs that fall due while earlier ones are under way, by each policy, over the memory twins on a clock that jumps. The
+//! executor takes several seconds for a run. Seeds of failed histories go into `tests/overlap-seeds.txt` and stay.
+
+#![expect(clippy::expect_used, reason = "a name that a test makes up is a name")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ambient::Entropy;
+use anyhow::{Result, ensure};
+use harness::world::World;
+use model::name::JobId;
+use model::run::{RunState, SkipReason};
+use model::time::Timestamp;
+use serde_json::json;
+use store::ledger::RunRecord;
+
+fn every(name: &str, seconds: u64, overlap: &str) -> serde_json::Value {
+    json!({
+        "apiVersion": "ecron/v1", "kind": "Job", "metadata": {"name": name},
+        "spec": {
+            "schedule": {"every": format!("{seconds}s")}, "queue": "work", "overlap": overlap,
+            "catchUp": {"policy": "all", "max": 10000},
+            "history": {"succeeded": 1000, "failed": 1000, "skipped": 1000},
+        },
+    })
+}
+
+fn job(name: &str) -> JobId {
+    format!("default/{name}").parse().expect("a name")
+}
+
+/// A world with the job `tick`, every ten seconds, each of whose runs takes 25.
+async fn ticking(overlap: &str) -> Result<World> {
+    let mut world = World::begin()?;
+    world.takes.insert(job("tick"), Duration::from_secs(25));
+    world.start();
+    world.apply(every("tick", 10, overlap)).await?;
+    Ok(world)
+}
+
+fn counted(runs: &BTreeMap<Timestamp, RunRecord>, reason: &SkipReason) -> usize {
+    let text = reason.describe();
+    runs.values().filter(|run| run.skip_reason.as_deref() == Some(text)).count()
+}
+
+/// How far apart the started runs were due, in seconds.
+fn steps(started: &[Timestamp]) -> Vec<i64> {
+    started.windows(2).map(|pair| pair[1].ms_since(pair[0]) / 1_000).collect()
+}
+
+#[tokio::test]
+async fn skip_leaves_out_what_falls_due_meanwhile() -> Result<()> {
+    let mut world = ticking("skip").await?;
+    world.run(305).await?;
+    let started = world.started_dues(&job("tick"));
+    ensure!(steps(&started).iter().all(|step| *step == 30), "{started:?}");
+    ensure!(started.len() == 10, "{} started", started.len());
+    assert_eq!(world.most_at_once[&job("tick")], 1);
+    let runs = world.runs(&job("tick")).await?;
+    assert_eq!(counted(&runs, &SkipReason::Overlap), 20);
+    Ok(())
+}
+
+#[tokio::test]
+async fn queue_one_runs_the_newest_that_waited() -> Result<()> {
+    let mut world = ticking("queue-one").await?;
+    world.run(605).await?;
+    let started = world.started_dues(&job("tick"));
+    // Each start comes right after the end before it, with the occurrence that was due last by then.
+    for (run, starts) in &world.started {
+        let model::id::RunId::Occurrence(occurrence) = run else { continue };
+        ensure!(starts[0].ms_since(occurrence.due_at) < 12_000, "{run} started at {}", starts[0]);
+    }
+    ensure!((22..=24).contains(&started.len()), "{} started", started.len());
+    assert_eq!(world.most_at_once[&job("tick")], 1);
+    let runs = world.runs(&job("tick")).await?;
+    let coalesced = counted(&runs, &SkipReason::Coalesced);
+    let waiting = runs.values().filter(|run| run.state == RunState::Waiting).count();
+    assert_eq!((started.len() + coalesced + waiting, runs.len()), (60, 60));
+    Ok(())
+}
+
+#[tokio::test]
+async fn queue_all_runs_every_one_in_order() -> Result<()> {
+    let mut world = ticking("queue-all").await?;
+    world.run(605).await?;
+    let started = world.started_dues(&job("tick"));
+    ensure!(steps(&started).iter().all(|step| *step == 10), "{started:?}");
+    ensure!((22..=24).contains(&started.len()), "{} started", started.len());
+    assert_eq!(world.most_at_once[&job("tick")], 1);
+    let runs = world.runs(&job("tick")).await?;
+    let waiting = runs.values().filter(|run| run.state == RunState::Waiting).count();
+    assert_eq!(started.len() + waiting, 60);
+    Ok(())
+}
+
+#[tokio::test]
+async fn max_active_lets_so_many_run_beside_each_other() -> Result<()> {
+    let mut world = World::begin()?;
+    world.takes.insert(job("tick"), Duration::from_secs(45));
+    world.start();
+    let mut limited = every("tick", 10, "allow");
+    limited["spec"]["maxActive"] = json!(3);
+    world.apply(limited.clone()).await?;
+    world.run(305).await?;
+    assert_eq!(world.most_at_once[&job("tick")], 3);
+    let started = world.started_dues(&job("tick"));
+    ensure!(steps(&started).iter().all(|step| *step == 10), "{started:?}");
+    ensure!((18..=20).contains(&started.len()), "{} started", started.len());
+    // Without the limit, those that waited go at once.
+    limited["spec"]["maxActive"] = json!(null);
+    let unlimited = every("tick", 10, "allow");
+    world.apply(unlimited).await?;
+    world.run(3).await?;
+    assert_eq!(world.started_dues(&job("tick")).len(), 30);
+    Ok(())
+}
+
+#[tokio::test]
+async fn those_that_wait_survive_an_edit_of_something_else() -> Result<()> {
+    let mut world = ticking("queue-all").await?;
+    world.run(105).await?;
+    let mut edited = every("tick", 10, "queue-all");
+    edited["spec"]["payload"] = json!({"version": 2});
+    world.apply(edited).await?;
+    world.run(500).await?;
+    let started = world.started_dues(&job("tick"));
+    ensure!(steps(&started).iter().all(|step| *step == 10), "{started:?}");
+    assert_eq!(world.most_at_once[&job("tick")], 1);
+    assert_eq!(world.doubled().len(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn those_that_wait_are_skipped_if_their_instant_or_job_is_gone() -> Result<()> {
+    let mut world = ticking("queue-all").await?;
+    world.run(105).await?;
+    let before = world.runs(&job("tick")).await?;
+    let waiting = before.values().filter(|run| run.state == RunState::Waiting).count();
+    ensure!(waiting >= 5, "{waiting} wait");
+    // No instant of the new schedule is one of the old.
+    let mut edited = every("tick", 10, "queue-all");
+    edited["spec"]["schedule"] = json!({"cron": "7 * * * * *"});
+    world.apply(edited).await?;
+    world.run(100).await?;
+    let runs = world.runs(&job("tick")).await?;
+    assert_eq!(counted(&runs, &SkipReason::Superseded), waiting);
+
+    let mut world = ticking("queue-all").await?;
+    world.run(105).await?;
+    world.delete(&job("tick")).await?;
+    world.run(60).await?;
+    let runs = world.runs(&job("tick")).await?;
+    assert_eq!(counted(&runs, &SkipReason::Deleted), waiting);
+    ensure!(runs.values().all(|run| run.state.is_end()), "{runs:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_starting_deadline_counts_while_a_run_waits() -> Result<()> {
+    let mut world = World::begin()?;
+    world.takes.insert(job("tick"), Duration::from_secs(25));
+    world.start();
+    let mut hurried = every("tick", 10, "queue-all");
+    hurried["spec"]["startingDeadline"] = json!("40s");
+    world.apply(hurried).await?;
+    world.run(605).await?;
+    for (run, starts) in &world.started {
+        let model::id::RunId::Occurrence(occurrence) = run else { continue };
+        ensure!(starts[0].ms_since(occurrence.due_at) <= 41_000, "{run} started at {}", starts[0]);
+    }
+    let runs = world.runs(&job("tick")).await?;
+    ensure!(counted(&runs, &SkipReason::StartingDeadline) > 20, "{runs:?}");
+    assert_eq!(world.most_at_once[&job("tick")], 1);
+    let started = world.started_dues(&job("tick")).len();
+    ensure!((21..=24).contains(&started), "a skipped run makes room at once: {started} started");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_triggered_run_obeys_the_policy_and_survives_an_edit() -> Result<()> {
+    use store::PlanStore;
+    let mut world = World::begin()?;
+    world.takes.insert(job("tick"), Duration::from_secs(25));
+    world.start();
+    let mut daily = every("tick", 10, "queue-all");
+    daily["spec"]["schedule"] = json!({"every": "1d"});
+    world.apply(daily.clone()).await?;
+    world.run(5).await?;
+    let shard = model::shard::ShardCount::new(4).expect("four shards").shard_of(&job("tick"));
+    for _ in 0..3 {
+        world.store.insert(shard, &job("tick"), world.clock.now()).await?;
+        world.run(2).await?;
+    }
+    assert_eq!(world.started_dues(&job("tick")).len(), 1);
+    daily["spec"]["payload"] = json!(7);
+    world.apply(daily).await?;
+    world.run(90).await?;
+    assert_eq!(world.started_dues(&job("tick")).len(), 3);
+    assert_eq!(world.most_at_once[&job("tick")], 1);
+    Ok(())
+}
+
+/// Random histories of crashes, outages and edits: never more at once than may be, nothing is lost or doubled, and every
+/// occurrence either ran or has a record that says why not.
+#[tokio::test]
+async fn random_histories_keep_the_limits_and_account_for_every_occurrence() -> Result<()> {
+    let kept = include_str!("../overlap-seeds.txt").lines().filter(|line| !line.starts_with('#'));
+    for line in kept {
+        history(line.trim().parse()?).await?;
+    }
+    // More with ECRON_TEST_SEEDS=N.
+    let seeds = std::env::var("ECRON_TEST_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    for seed in 1..=seeds {
+        history(seed).await?;
+    }
+    Ok(())
+}
+
+async fn history(seed: u64) -> Result<()> {
+    let entropy = Entropy::seeded(seed);
+    let draw = |below: u64| entropy.next_u64() % below;
+    let policies = ["allow", "skip", "queue-one", "queue-all"];
+    let mut world = World::begin()?;
+    world.start();
+    let mut limits = Vec::new();
+    let mut jobs = Vec::new();
+    for n in 0..3 {
+        let name = format!("job-{n}");
+        let limit = 1 + draw(3);
+        let mut spec = every(&name, 2 + draw(20), policies[draw(4) as usize]);
+        spec["spec"]["maxActive"] = json!(limit);
+        world.takes.insert(job(&name), Duration::from_secs(draw(40)));
+        world.apply(spec.clone()).await?;
+        limits.push(limit as usize);
+        jobs.push((name, spec));
+    }
+    let since = world.clock.now();
+    world.run(5).await?;
+    for _ in 0..25 {
+        let which = draw(3) as usize;
+        match draw(6) {
+            0 => {
+                // Any field but schedule and limit.
+                let (_, spec) = &mut jobs[which];
+                spec["spec"]["overlap"] = json!(policies[draw(4) as usize]);
+                spec["spec"]["payload"] = json!(draw(100));
+                world.apply(spec.clone()).await?;
+            }
+            1 => {
+                world.crash();
+                world.run(draw(8) as u32).await?;
+                world.start();
+            }
+            2 => {
+                world.crash();
+                world.run(15 + draw(200) as u32).await?;
+                world.start();
+            }
+            3 => world.bus.forget_ids(),
+            4 => {
+                let (name, _) = &jobs[which];
+                world.takes.insert(job(name), Duration::from_secs(draw(40)));
+            }
+            _ => {}
+        }
+        world.run(1 + draw(40) as u32).await?;
+    }
+    let until = world.clock.now().plus_ms(-5_000);
+    for ((name, _), limit) in jobs.iter().zip(&limits) {
+        let id = job(name);
+        let most = world.most_at_once.get(&id).copied().unwrap_or(0);
+        ensure!(most <= *limit, "seed {seed}: {most} runs of {name} at once, of {limit}");
+        let started = world.started_dues(&id);
+        let schedule = world.declared(&id).await?.schedule;
+        let mut after = since;
+        while let Some(due) = schedule.next_after(after).filter(|due| *due <= until) {
+            after = due;
+            let record = world.record(&id, due).await?;
+            let ran = started.contains(&due);
+            match record.map(|record| record.state) {
+                // Its history is full.
+                None if started.len() > 1_000 && ran => {}
+                None => ensure!(false, "seed {seed}: {name} has no record of {due}; ran: {ran}"),
+                Some(RunState::Skipped) => ensure!(!ran, "seed {seed}: {name} ran {due}, and says skipped"),
+                Some(RunState::Succeeded) => ensure!(ran, "seed {seed}: {name} didn't run {due}"),
+                Some(_) => {}
+            }
+        }
+    }
+    ensure!(world.doubled().is_empty(), "seed {seed}: doubled {:?}", world.doubled());
+    Ok(())
+}
