@@ -215,7 +215,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             ObjectKey::Queue(queue) => {
                 Ok(self.jobs_using(queue).await?.iter().map(|job| job.id.to_string()).collect())
             }
-            ObjectKey::Namespace(_) => Ok(Vec::new()),
+            ObjectKey::Namespace(_) | ObjectKey::Backfill(_) => Ok(Vec::new()),
         }
     }
 
@@ -223,7 +223,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     async fn dependants(&self, key: &ObjectKey) -> Result<Vec<String>, ApiError> {
         match key {
             ObjectKey::Queue(queue) => self.guests(queue).await,
-            ObjectKey::Calendar(_) | ObjectKey::Namespace(_) => self.users(key).await,
+            ObjectKey::Calendar(_) | ObjectKey::Namespace(_) | ObjectKey::Backfill(_) => {
+                self.users(key).await
+            }
         }
     }
 }

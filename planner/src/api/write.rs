@@ -9,9 +9,7 @@ use store::Store;
 use store::control::Trigger;
 
 use super::Api;
-use super::types::{
-    ApiError, DeleteReply, DeleteRequest, ErrorKind, JobRequest, TriggerReply, TriggerRequest,
-};
+use super::types::{ApiError, DeleteReply, DeleteRequest, ErrorKind, TriggerReply, TriggerRequest};
 use crate::service::PlannerBus;
 
 /// Attempts of one compare-and-set against other writers.

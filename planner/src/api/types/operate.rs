@@ -40,7 +40,9 @@ pub struct PauseRequest {
     pub by: Option<String>,
 }
 
-/// The run that was started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TriggerReply {
+    /// The run that was started.
     pub run: String,
     /// It was started before, by a request with the same key.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
