@@ -4,7 +4,7 @@
 //! consumer names as they are, and `_` separates without ambiguity.
 
 use model::id::RunId;
-use model::name::{CalendarId, JobId, Name, QueueId};
+use model::name::{BackfillId, CalendarId, JobId, Name, QueueId};
 use model::object::{ObjectKey, ObjectKind};
 use model::shard::{ShardId, stable_hash};
 
@@ -198,6 +198,7 @@ pub fn object_key(key: &ObjectKey) -> String {
     let kind = key.kind().word();
     match key {
         ObjectKey::Calendar(id) => format!("{kind}.{}.{}", id.namespace, id.name),
+        ObjectKey::Backfill(id) => format!("{kind}.{}.{}", id.namespace, id.name),
         ObjectKey::Namespace(name) => format!("{kind}.{name}"),
         ObjectKey::Queue(id) => format!("{kind}.{}.{}", id.namespace, id.name),
     }
@@ -224,6 +225,7 @@ pub fn parse_object_key(key: &str) -> Option<ObjectKey> {
     let mut name = || Name::new(tokens.next()?).ok();
     let object = match ObjectKind::ALL.into_iter().find(|known| known.word() == kind)? {
         ObjectKind::Calendar => ObjectKey::Calendar(CalendarId { namespace, name: name()? }),
+        ObjectKind::Backfill => ObjectKey::Backfill(BackfillId { namespace, name: name()? }),
         ObjectKind::Namespace => ObjectKey::Namespace(namespace),
         ObjectKind::Queue => ObjectKey::Queue(QueueId { namespace, name: name()? }),
     };

@@ -68,9 +68,9 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ecron apply -f examples/heartbeat.yaml --wait\n  ecron apply -f jobs/ -f extra.yaml\n  generate | ecron apply -f -"
     )]
     Apply(ApplyArgs),
-    /// List jobs, runs, calendars, namespaces, queues or the audit
+    /// List jobs, runs, calendars, namespaces, queues, backfills or the audit
     #[command(
-        after_help = "Examples:\n  ecron get jobs                     # of every namespace\n  ecron get jobs -n billing -l team=finance\n  ecron get job billing/nightly-report -o yaml\n  ecron get runs billing/nightly-report\n  ecron get runs -n billing --state dead-lettered\n  ecron get runs billing/nightly-report -w\n  ecron get audit --since 2h\n  ecron get run billing/nightly-report@2026-11-22T01:30:00Z -o json\n  ecron get calendars\n  ecron get calendar billing/de-holidays -o yaml\n  ecron get queue billing/reports"
+        after_help = "Examples:\n  ecron get jobs                     # of every namespace\n  ecron get jobs -n billing -l team=finance\n  ecron get job billing/nightly-report -o yaml\n  ecron get runs billing/nightly-report\n  ecron get runs -n billing --state dead-lettered\n  ecron get runs billing/nightly-report -w\n  ecron get audit --since 2h\n  ecron get run billing/nightly-report@2026-11-22T01:30:00Z -o json\n  ecron get calendars\n  ecron get calendar billing/de-holidays -o yaml\n  ecron get queue billing/reports\n  ecron get backfills -w"
     )]
     Get(GetArgs),
     /// Show what a run's attempts said, line by line
@@ -91,15 +91,35 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  ecron pause billing/nightly-report\n  ecron pause namespace billing\n  ecron pause queue billing/reports\n\nA paused job's occurrences aren't planned; triggers and backfills still run, and so do runs under way. A paused queue hands out\nnothing. See `ecron resume`, and `ecron catch-up --dry-run` for what a resume would start."
     )]
-    Pause(PauseArgs),
+    Pause(crate::commands::pause::PauseArgs),
     /// Resume what was paused; each job's catchUp decides about what it missed
     #[command(
         after_help = "Examples:\n  ecron catch-up --dry-run billing/nightly-report    # what it would start\n  ecron resume billing/nightly-report\n  ecron resume namespace billing --wait\n  ecron resume queue billing/reports"
     )]
-    Resume(PauseArgs),
+    Resume(crate::commands::pause::PauseArgs),
     /// Run a job now, besides its schedule
-    #[command(after_help = "Example:\n  ecron trigger billing/nightly-report --wait")]
+    #[command(
+        after_help = "Examples:\n  ecron trigger billing/nightly-report --wait\n  ecron trigger billing/nightly-report --payload '{\"region\": \"us\"}' --key order-17\n\nA trigger never moves the schedule, and runs also while the job is paused. The same key again, within a day, starts nothing and\nanswers with the first run."
+    )]
     Trigger(TriggerArgs),
+    /// Run the occurrences of a time that has passed, a few at a time
+    #[command(
+        after_help = "Examples:\n  ecron backfill billing/nightly-report --from 2026-06-01T00:00:00Z --to 2026-07-01T00:00:00Z --dry-run\n  ecron backfill billing/nightly-report --from 2026-06-01T00:00:00Z --to 2026-07-01T00:00:00Z --max-active 4 --name june\n  ecron get backfills -w\n  ecron get backfill billing/june\n  ecron pause backfill billing/june\n  ecron cancel backfill billing/june\n\nEach run is due at its own instant and has its own id. One whose run is remembered already is left out."
+    )]
+    Backfill(crate::commands::backfill::BackfillArgs),
+    /// Cancel a backfill: it starts no further runs
+    #[command(after_help = "Example:\n  ecron cancel backfill billing/june")]
+    Cancel(crate::commands::backfill::CancelArgs),
+    /// Show what a resume, or the end of a downtime, would start
+    #[command(
+        after_help = "Examples:\n  ecron catch-up --dry-run                            # all jobs\n  ecron catch-up --dry-run -n billing\n  ecron catch-up --dry-run billing/nightly-report -o json\n\nPaused jobs are shown as if they were resumed now. Catching up itself happens by each job's catchUp, when it is resumed or when\ndispatching goes on."
+    )]
+    CatchUp(crate::commands::catch_up::CatchUpArgs),
+    /// Show what jobs would do in a stretch of time; needs no server
+    #[command(
+        after_help = "Examples:\n  ecron simulate -f jobs/ --from 2026-12-24T00:00:00Z --to 2026-12-27T00:00:00Z\n  ecron simulate -f job.yaml --from 2026-12-24T00:00:00Z --to 2026-12-25T00:00:00Z --duration 25m -o json\n\nFrom the first instant (included) to the second (not included). With --duration, runs take that long and the overlap policy\nshows. `every` counts from its start, or from --from."
+    )]
+    Simulate(crate::commands::simulate::SimulateArgs),
     /// Check manifests: every problem at once, with line and field; needs no server
     #[command(after_help = "Example:\n  ecron validate examples/*.yaml")]
     Validate(ValidateArgs),
@@ -207,10 +227,10 @@ pub(crate) struct ApplyArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GetArgs {
-    /// jobs, job, runs, run, calendars, calendar, namespaces, namespace, queues, queue or audit
+    /// jobs, job, runs, run, calendars, calendar, namespaces, namespace, queues, queue, backfills, backfill or audit
     #[arg(value_enum)]
     pub(crate) kind: Kind,
-    /// A job, calendar or queue (NAME or NS/NAME), a namespace, or a run id
+    /// A job, calendar, queue or backfill (NAME or NS/NAME), a namespace, or a run id
     pub(crate) name: Option<String>,
     /// Only this namespace; also the namespace of a bare NAME
     #[arg(short, long)]
@@ -230,6 +250,9 @@ pub(crate) struct GetArgs {
     /// Runs to show, newest first
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) limit: u16,
+    /// Backfills: print them again whenever they change, until all have ended
+    #[arg(short, long)]
+    pub(crate) watch: bool,
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
@@ -259,6 +282,8 @@ pub(crate) enum Kind {
     Calendar,
     Namespaces,
     Namespace,
+    Backfills,
+    Backfill,
     Queues,
     Queue,
     /// Who had what done
@@ -294,27 +319,15 @@ pub(crate) struct DeleteArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-pub(crate) struct PauseArgs {
-    /// Jobs: NAME or NS/NAME (the word `job` may stand before them); or `namespace NS…`, or `queue NAME…`
-    #[arg(value_name = "JOB", required = true)]
-    pub(crate) what: Vec<String>,
-    /// The namespace of a bare NAME
-    #[arg(short, long, default_value = "default")]
-    pub(crate) namespace: String,
-    /// Wait until the planner has taken note
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// How long to wait
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::config::duration)]
-    pub(crate) timeout: std::time::Duration,
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: Format,
-}
-
-#[derive(Clone, Debug, Args)]
 pub(crate) struct TriggerArgs {
     #[command(flatten)]
     pub(crate) job: OneJobArgs,
+    /// Instead of the job's own payload: any JSON
+    #[arg(long, value_name = "JSON")]
+    pub(crate) payload: Option<String>,
+    /// Names this trigger: the same key again, within a day, starts nothing
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
     /// Wait for the run's end and show it; exit code 1 unless it succeeded
     #[arg(long)]
     pub(crate) wait: bool,

@@ -2,6 +2,7 @@
 //!
 //! - `shard`: one pass over one shard: take → decide → publish → confirm;
 //! - `admit`: what becomes of the entries of a pass, by the rules of `model`;
+//! - `asked`: what a triggered or backfilled run brings along;
 //! - `order`: a job's spec into the message of one run;
 //! - `barrier`: outcomes first, whenever it is unknown what was published;
 //! - `settle`: events into run records and history;
@@ -12,6 +13,7 @@
 //! A dispatcher never computes when a job is due; it only asks whether a schedule still names an instant.
 
 mod admit;
+mod asked;
 pub mod barrier;
 pub mod checkpoint;
 pub mod jobs;

@@ -17,12 +17,14 @@ use model::id::{Entry, RunId};
 use model::run::{AttemptEnd, Outcome, RunState};
 use model::time::Timestamp;
 use store::StoreError;
+use store::control::ControlStore;
 use store::ledger::{LedgerStore, Sent, SentRun, Settled, Settlement};
 use store::ownership::Lease;
 use store::plan::PlanStore;
 
+use crate::asked::Asked;
 use crate::barrier::Barrier;
-use crate::jobs::Jobs;
+use crate::jobs::{Jobs, KnownJob};
 use crate::one_off;
 use crate::order::publication;
 use crate::shard::{PassError, WORRY_AFTER};
@@ -57,7 +59,7 @@ pub struct Reconciler<S, B> {
 
 impl<S, B> Reconciler<S, B>
 where
-    S: PlanStore + LedgerStore,
+    S: PlanStore + LedgerStore + ControlStore,
     B: RunStream + EventReader + DeadLetters + SpecStore + Nudge,
 {
     /// One pass over one shard; answers with how many runs it changed.
@@ -136,6 +138,7 @@ where
         let republished = run.republished + 1;
         let again =
             publication(run.occurrence.clone(), &job, &self.message_id_key, run.generation, republished, now);
+        let again = self.asked(lease, run, &job, now).await?.apply(&run.occurrence, again);
         self.bus.ensure_queue(&job.spec.queue).await?;
         let answer = self.bus.publish(vec![again]).await.pop();
         let published = answer.ok_or_else(|| BusError::Unknown("no answer to a publication".into()))??;
@@ -151,11 +154,17 @@ where
         Ok(true)
     }
 
-    async fn present_job(
+    async fn asked(
         &self,
         lease: &Lease,
         run: &SentRun,
-    ) -> Result<Option<Arc<crate::jobs::KnownJob>>, StoreError> {
+        job: &KnownJob,
+        now: Timestamp,
+    ) -> Result<Asked, StoreError> {
+        Asked::look_up(&*self.store, lease.shard, std::iter::once((&run.occurrence, job)), now).await
+    }
+
+    async fn present_job(&self, lease: &Lease, run: &SentRun) -> Result<Option<Arc<KnownJob>>, StoreError> {
         let job = &run.occurrence.job;
         let Some(record) = self.store.jobs(lease.shard, std::slice::from_ref(job)).await?.pop().flatten()
         else {
@@ -181,6 +190,7 @@ where
             run.republished,
             now,
         );
+        let original = self.asked(lease, run, &job, now).await?.apply(&run.occurrence, original);
         let letter = DeadLetter {
             id: run.occurrence.to_string(),
             subject: QueueSubject::Run.of(&job.spec.queue),

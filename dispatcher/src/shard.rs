@@ -16,12 +16,14 @@ use model::misfire::Interruption;
 use model::name::JobId;
 use model::run::Generation;
 use model::time::Timestamp;
+use store::control::ControlStore;
 use store::ledger::{Claim, LedgerStore, Sent, Skip, TakenEntry};
 use store::ownership::Lease;
 use store::plan::PlanStore;
 use store::{ChangeStore, StoreError};
 
 use crate::admit::decide_all;
+use crate::asked::Asked;
 use crate::barrier::Barrier;
 use crate::jobs::{Jobs, KnownJob};
 use crate::order::publication;
@@ -84,11 +86,13 @@ pub struct ShardDispatch<S, B> {
     pub(crate) last_problem: Option<String>,
     /// Entries due up to here may have been published by somebody who couldn't tell us.
     unresolved: bool,
+    /// What the runs that are being published bring along.
+    asked: Asked,
 }
 
 impl<S, B> ShardDispatch<S, B>
 where
-    S: PlanStore + LedgerStore + ChangeStore,
+    S: PlanStore + LedgerStore + ChangeStore + ControlStore,
     B: RunStream + EventReader,
 {
     #[must_use]
@@ -113,6 +117,7 @@ where
             recovered_until: None,
             last_problem: None,
             unresolved: true,
+            asked: Asked::default(),
         }
     }
 
@@ -258,6 +263,7 @@ where
         let mut publish = decided.publish;
         publish.extend(self.claim(decided.claims, report).await?);
         publish.sort_by_key(|(entry, _)| entry.occurrence.due_at);
+        self.asked = Asked::of_entries(&*self.store, shard, &publish, now).await?;
         self.publish(publish, report).await
     }
 
@@ -315,7 +321,9 @@ where
         let publications: Vec<Publication> = batch
             .iter()
             .map(|(entry, job)| {
-                publication(entry.occurrence.clone(), job, &self.message_id_key, Generation(0), 0, now)
+                let run = &entry.occurrence;
+                self.asked
+                    .apply(run, publication(run.clone(), job, &self.message_id_key, Generation(0), 0, now))
             })
             .collect();
         let answers = self.bus.publish(publications).await;

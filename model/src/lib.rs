@@ -1,5 +1,6 @@
 //! ecron's words and rules. No async, no IO, no clock, no randomness: every decision is a function over data.
 
+pub mod backfill;
 pub mod bucket;
 pub mod change;
 pub mod codes;
@@ -18,6 +19,7 @@ pub mod object;
 pub mod overlap;
 pub mod pause;
 pub mod plan;
+pub mod preview;
 pub mod priority;
 pub mod progress;
 pub mod quota;
@@ -26,6 +28,7 @@ pub mod retry;
 pub mod run;
 pub mod schedule;
 pub mod shard;
+pub mod simulate;
 pub mod spec;
 pub mod stats;
 pub mod time;

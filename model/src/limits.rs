@@ -89,3 +89,11 @@ pub const CHANGES_MAX: usize = 100;
 pub const INTERRUPTIONS_MAX: usize = 100;
 /// Shards a cluster may have.
 pub const SHARDS_MAX: u16 = 1024;
+/// How long a trigger's idempotency key is remembered.
+pub const TRIGGER_KEY_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Runs of one backfill that may be under way at once.
+pub const BACKFILL_ACTIVE_MAX: u32 = 100;
+/// Occurrences in the range of one backfill.
+pub const BACKFILL_RUNS_MAX: u32 = 100_000;
+/// How long a backfill that has ended is kept.
+pub const BACKFILL_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);

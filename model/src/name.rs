@@ -103,7 +103,14 @@ pub struct CalendarId {
     pub name: Name,
 }
 
-/// Why a text isn't the full name of a job, a queue or a calendar.
+/// A backfill's full name, `billing/nightly-report-in-june`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackfillId {
+    pub namespace: Name,
+    pub name: Name,
+}
+
+/// Why a text isn't the full name of a job, a queue or another object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FullNameError {
     #[error("expected NAMESPACE/NAME, for example billing/nightly-report")]
@@ -136,6 +143,13 @@ impl FromStr for CalendarId {
     }
 }
 
+impl FromStr for BackfillId {
+    type Err = FullNameError;
+    fn from_str(text: &str) -> Result<Self, FullNameError> {
+        split(text).map(|(namespace, name)| Self { namespace, name })
+    }
+}
+
 impl FromStr for QueueId {
     type Err = FullNameError;
     fn from_str(text: &str) -> Result<Self, FullNameError> {
@@ -155,11 +169,37 @@ impl fmt::Display for CalendarId {
     }
 }
 
+impl fmt::Display for BackfillId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 impl fmt::Display for QueueId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
+
+/// Full names are stored as their texts.
+macro_rules! stored_as_text {
+    ($($name:ident),*) => {$(
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+stored_as_text!(JobId, BackfillId);
 
 #[cfg(test)]
 mod tests {

@@ -2,19 +2,21 @@
 
 use std::fmt;
 
-use crate::name::{CalendarId, FullNameError, Name, QueueId};
+use crate::name::{BackfillId, CalendarId, FullNameError, Name, QueueId};
 
 /// The kinds of object beside jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ObjectKind {
     Calendar,
     Namespace,
+    /// Made by a request of its own, not by a manifest.
+    Backfill,
     Queue,
 }
 
 impl ObjectKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Calendar, Self::Namespace, Self::Queue];
+    pub const ALL: [Self; 4] = [Self::Calendar, Self::Namespace, Self::Queue, Self::Backfill];
 
     /// As in `kind:` of a manifest.
     #[must_use]
@@ -22,6 +24,7 @@ impl ObjectKind {
         match self {
             Self::Calendar => "Calendar",
             Self::Namespace => "Namespace",
+            Self::Backfill => "Backfill",
             Self::Queue => "Queue",
         }
     }
@@ -32,6 +35,7 @@ impl ObjectKind {
         match self {
             Self::Calendar => "calendar",
             Self::Namespace => "namespace",
+            Self::Backfill => "backfill",
             Self::Queue => "queue",
         }
     }
@@ -40,7 +44,7 @@ impl ObjectKind {
     #[must_use]
     pub fn is_in_namespace(self) -> bool {
         match self {
-            Self::Calendar | Self::Queue => true,
+            Self::Calendar | Self::Queue | Self::Backfill => true,
             Self::Namespace => false,
         }
     }
@@ -51,6 +55,7 @@ impl ObjectKind {
 pub enum ObjectKey {
     Calendar(CalendarId),
     Namespace(Name),
+    Backfill(BackfillId),
     Queue(QueueId),
 }
 
@@ -62,6 +67,7 @@ impl ObjectKey {
     pub fn parse(kind: ObjectKind, text: &str) -> Result<Self, FullNameError> {
         match kind {
             ObjectKind::Calendar => text.parse().map(Self::Calendar),
+            ObjectKind::Backfill => text.parse().map(Self::Backfill),
             ObjectKind::Namespace => Name::new(text).map(Self::Namespace).map_err(FullNameError::Name),
             ObjectKind::Queue => text.parse().map(Self::Queue),
         }
@@ -72,6 +78,7 @@ impl ObjectKey {
         match self {
             Self::Calendar(_) => ObjectKind::Calendar,
             Self::Namespace(_) => ObjectKind::Namespace,
+            Self::Backfill(_) => ObjectKind::Backfill,
             Self::Queue(_) => ObjectKind::Queue,
         }
     }
@@ -81,6 +88,7 @@ impl ObjectKey {
     pub fn namespace(&self) -> &Name {
         match self {
             Self::Calendar(id) => &id.namespace,
+            Self::Backfill(id) => &id.namespace,
             Self::Namespace(name) => name,
             Self::Queue(id) => &id.namespace,
         }
@@ -91,6 +99,7 @@ impl ObjectKey {
     pub fn name(&self) -> String {
         match self {
             Self::Calendar(id) => id.to_string(),
+            Self::Backfill(id) => id.to_string(),
             Self::Namespace(name) => name.to_string(),
             Self::Queue(id) => id.to_string(),
         }

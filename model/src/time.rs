@@ -112,6 +112,20 @@ impl FromStr for Timestamp {
     }
 }
 
+/// As its text.
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl From<DateTime<Utc>> for Timestamp {
     fn from(utc: DateTime<Utc>) -> Self {
         Self(utc.timestamp_millis())

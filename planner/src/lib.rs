@@ -4,11 +4,13 @@
 //! - `service`: every second, renew leases and plan each owned shard (`pass`);
 //! - `feed`: spec changes, as they come, into job records and entries (`install`);
 //! - `intake`: deferred messages into one-shot jobs;
+//! - `backfill`: occurrences of the past into the minute tier, a few at a time;
 //! - `api`: requests.
 //!
 //! A planner never publishes a run, and never reads one's outcome.
 
 pub mod api;
+pub mod backfill;
 pub mod feed;
 pub mod install;
 pub mod intake;

@@ -19,6 +19,7 @@ use store::ownership::{Lease, Ownership, RENEW_INTERVAL};
 use store::{Store, StoreError};
 
 use crate::api::{self, Api};
+use crate::backfill;
 use crate::feed::{self, Owned};
 use crate::intake;
 use crate::pass::{DeclaredCache, plan_shard};
@@ -91,6 +92,7 @@ impl<S: Store, B: PlannerBus> Planner<S, B> {
             self.keep_leases(&shutdown),
             self.plan(&shutdown),
             feed::run(&*self.store, &*self.bus, &self.owned, &self.clock, &shutdown),
+            backfill::run(&*self.store, &*self.bus, &self.owned, self.config.shards, &self.clock, &shutdown),
             intake::run(&api, &*self.bus, &self.clock, &shutdown),
             api::serve(Arc::clone(&api), &*self.bus, &self.clock, &shutdown),
         );

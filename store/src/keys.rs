@@ -144,6 +144,24 @@ pub fn history(shard: ShardId, job: &JobId, kind: History) -> String {
     format!("ecron:{{{shard}}}:history:{job}:{}", kind.as_str())
 }
 
+/// string with a time to live: the due instant (ms) of the run that was triggered first with this key.
+#[must_use]
+pub fn trigger(shard: ShardId, job: &JobId, key: &str) -> String {
+    format!("ecron:{{{shard}}}:trigger:{job}~{key}")
+}
+
+/// hash: run id → message body, of triggered runs that have one of their own and haven't ended.
+#[must_use]
+pub fn overrides(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:overrides")
+}
+
+/// hash: run id → `<backfill>`, and behind it how the run ended (`succeeded`, `failed`, `skipped`) until it is counted.
+#[must_use]
+pub fn backfill_runs(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:backfill-runs")
+}
+
 /// list of JSON (`changes::change_text`), newest first: what was done to a job, when and by whom.
 #[must_use]
 pub fn changes(shard: ShardId, job: &JobId) -> String {
@@ -247,6 +265,9 @@ mod tests {
             owners(shard),
             interruptions(shard),
             quarantine(shard),
+            trigger(shard, &occurrence.job, "order-17"),
+            overrides(shard),
+            backfill_runs(shard),
             gates(shard),
             gate(shard, &queue, GatePart::Active),
             gate(shard, &queue, GatePart::Lines),
@@ -277,6 +298,9 @@ mod tests {
             "owners",
             "interruptions",
             "quarantine",
+            "trigger:billing/nightly-report~order-17",
+            "overrides",
+            "backfill-runs",
             "gates",
             "gate:billing/reports:active",
             "gate:billing/reports:lines",

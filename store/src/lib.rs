@@ -4,6 +4,7 @@
 //! acts for a shard carries the epoch of the caller's lease, and changes nothing if that isn't the newest.
 
 pub mod changes;
+pub mod control;
 pub mod error;
 pub mod gate;
 pub mod inspect;
@@ -23,6 +24,7 @@ pub mod stats;
 pub mod conformance;
 
 pub use changes::ChangeStore;
+pub use control::ControlStore;
 pub use error::StoreError;
 pub use gate::GateStore;
 pub use inspect::Inspect;
@@ -35,7 +37,16 @@ pub use stats::StatsStore;
 
 /// Everything at once, for whoever assembles a node.
 pub trait Store:
-    LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + GateStore + LiveStore + Inspect
+    LeaseStore
+    + NodeStore
+    + PlanStore
+    + LedgerStore
+    + ControlStore
+    + ChangeStore
+    + StatsStore
+    + GateStore
+    + LiveStore
+    + Inspect
 {
 }
 impl<
@@ -43,6 +54,7 @@ impl<
         + NodeStore
         + PlanStore
         + LedgerStore
+        + ControlStore
         + ChangeStore
         + StatsStore
         + GateStore

@@ -26,6 +26,7 @@ use model::shard::{ShardCount, ShardId};
 use model::spec::JobSpec;
 use model::time::Timestamp;
 use planner::api::Api;
+use planner::backfill::BackfillError;
 use planner::feed::Feed;
 use planner::pass::{DeclaredCache, plan_shard};
 use store::lease::Role;
@@ -65,6 +66,8 @@ pub struct World {
     settler: Settler<MemoryStore, MemoryBus>,
     /// When each run was started by an executor.
     pub started: BTreeMap<RunId, Vec<Timestamp>>,
+    /// What each run was given, the last time.
+    pub payloads: BTreeMap<RunId, Vec<u8>>,
     /// How long a job's runs take; nothing, unless it says so here.
     pub takes: BTreeMap<JobId, Duration>,
     /// The most runs of each job that were ever in hand at once.
@@ -108,6 +111,7 @@ impl World {
             processes_begun: 0,
             settler,
             started: BTreeMap::new(),
+            payloads: BTreeMap::new(),
             takes: BTreeMap::new(),
             most_at_once: BTreeMap::new(),
             in_hand: Vec::new(),
@@ -200,6 +204,8 @@ impl World {
         for lease in process.leases.values() {
             plan_shard(&*self.store, lease.shard, lease.epoch, &process.cache, now).await?;
         }
+        let leases: Vec<Lease> = process.leases.values().cloned().collect();
+        planner::backfill::pass(&*self.store, &*self.bus, &leases, shards(), now).await?;
         self.settler.run_once(Duration::ZERO).await?;
         for shard in process.shards.values_mut() {
             loop {
@@ -259,7 +265,9 @@ impl World {
         for delivery in self.bus.fetch(&queue, BATCH, Duration::ZERO).await? {
             let order = delivery.order().clone()?;
             ensure!(order.due_at <= now, "{} was started at {now}, before it was due", order.run_id);
+            ensure!(order.start_by.is_none_or(|start_by| now <= start_by), "{} came too late", order.run_id);
             self.started.entry(order.run_id.clone()).or_default().push(now);
+            self.payloads.insert(order.run_id.clone(), delivery.payload().to_vec());
             let takes = job_of(&order.run_id).and_then(|job| self.takes.get(job)).copied();
             let ends_at = now.plus(takes.unwrap_or_default());
             self.in_hand.push(InHand { delivery, order, started_at: now, ends_at });
@@ -351,4 +359,5 @@ fn is_passing(problem: &anyhow::Error) -> bool {
             problem.downcast_ref::<PassError>(),
             Some(PassError::Store(StoreError::Fenced | StoreError::Failed(_)) | PassError::OutcomesBehind)
         )
+        || matches!(problem.downcast_ref(), Some(BackfillError::Store(StoreError::Fenced)))
 }

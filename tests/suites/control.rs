@@ -175,3 +175,258 @@ async fn a_job_that_joins_a_paused_namespace_is_paused() -> Result<()> {
     assert_eq!(again["objects"][0]["action"], "unchanged");
     Ok(())
 }
+
+/// The runs of a job that were triggered: due at a fraction of a second.
+fn triggered(world: &World, name: &str) -> Vec<Timestamp> {
+    world.started_dues(&job(name)).into_iter().filter(|due| due.floor(1_000) != *due).collect()
+}
+
+#[tokio::test]
+async fn a_trigger_brings_its_payload_and_its_key_and_leaves_the_schedule_alone() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    let mut manifest = every("tick", 10, "none");
+    manifest["spec"]["payload"] = json!({"region": "eu"});
+    let (_, since) = world.apply(manifest).await?;
+    world.run(30).await?;
+    let ask = async |world: &World, more: serde_json::Value| -> Result<serde_json::Value> {
+        let mut request = json!({"job": "default/tick", "by": "ada@host"});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            request[key] = value.clone();
+        }
+        world.ask("trigger", request).await
+    };
+    let first = ask(&world, json!({"payload": {"region": "us"}, "key": "order-17"})).await?;
+    let again = ask(&world, json!({"payload": {"region": "asia"}, "key": "order-17"})).await?;
+    assert_eq!((&again["run"], &again["duplicate"]), (&first["run"], &json!(true)), "{first} {again}");
+    let plain = ask(&world, json!({})).await?;
+    let null = ask(&world, json!({"payload": null})).await?;
+    world.run(40).await?;
+    for (reply, payload) in [(&first, r#"{"region":"us"}"#), (&plain, r#"{"region":"eu"}"#), (&null, "null")]
+    {
+        let run = reply["run"].as_str().unwrap_or_default().parse()?;
+        let given = world.payloads.get(&run).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        assert_eq!(given.as_deref(), Some(payload), "{reply}");
+    }
+    assert_eq!(triggered(&world, "tick").len(), 3);
+    let mut scheduled = world.started_dues(&job("tick"));
+    scheduled.retain(|due| due.floor(1_000) == *due);
+    assert_eq!(scheduled, occurrences(&world, "tick", since, world.clock.now()).await?);
+    // The same after a run stream was lost: a repair publishes what was asked for.
+    world.run(24 * 3600 / 240).await?;
+    for bad in [json!({"key": ""}), json!({"key": "a b"})] {
+        let refused = ask(&world, bad).await;
+        ensure!(refused.is_err_and(|problem| problem.to_string().contains("refused")));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_triggered_run_is_published_again_with_its_payload() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    let mut manifest = every("tick", 3_600, "none");
+    manifest["spec"]["queue"] = json!("later");
+    world.apply(manifest).await?;
+    world.run(5).await?;
+    let reply = world.ask("trigger", json!({"job": "default/tick", "payload": [1, 2]})).await?;
+    world.run(5).await?;
+    world.bus.lose_runs();
+    world.run(60).await?;
+    use bus::QueueReader;
+    use bus::queue::Delivery;
+    let queue = "default/later".parse()?;
+    let waiting = world.bus.fetch(&queue, 10, std::time::Duration::ZERO).await?;
+    ensure!(waiting.len() == 1, "{} messages", waiting.len());
+    assert_eq!(waiting[0].order().clone()?.run_id.to_string(), reply["run"].as_str().unwrap_or_default());
+    assert_eq!(waiting[0].payload().as_ref(), b"[1,2]");
+    Ok(())
+}
+
+async fn backfill(world: &World, name: &str) -> Result<serde_json::Value> {
+    let mut reply = world.ask("backfills", json!({"backfill": name})).await?;
+    Ok(reply["backfills"][0].take())
+}
+
+fn hours(from: &str, count: i64) -> Vec<Timestamp> {
+    let from: Timestamp = from.parse().expect("an instant");
+    (0..count).map(|hour| from.plus_ms(hour * 3_600_000)).collect()
+}
+
+const JUNE: &str = "2026-06-01T00:00:00Z";
+
+/// An hourly job with a backfill of 48 hours in June.
+async fn with_backfill(more: serde_json::Value) -> Result<World> {
+    let mut world = World::begin()?;
+    world.start();
+    let mut manifest = every("hourly", 3_600, "none");
+    manifest["spec"]["schedule"] = json!({"cron": "0 * * * *"});
+    manifest["spec"]["history"] = json!({"succeeded": 0, "failed": 0, "skipped": 0});
+    manifest["spec"]["startingDeadline"] = json!("1m");
+    world.apply(manifest).await?;
+    world.run(2).await?;
+    let mut request = json!({
+        "job": "default/hourly", "from": JUNE, "to": "2026-06-03T00:00:00Z", "name": "june", "maxActive": 4,
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        request[key] = value.clone();
+    }
+    let reply = world.ask("backfill", request).await?;
+    assert_eq!((&reply["backfill"], &reply["total"]), (&json!("default/june"), &json!(48)), "{reply}");
+    Ok(world)
+}
+
+#[tokio::test]
+async fn a_backfill_runs_every_occurrence_once_a_few_at_a_time() -> Result<()> {
+    for reverse in [false, true] {
+        let mut world = with_backfill(json!({"reverse": reverse, "by": "ada@host"})).await?;
+        // The job is paused: a backfill was asked for, and runs all the same.
+        world.ask("pause", json!({"job": "default/hourly"})).await?;
+        let mut begun = 0;
+        while backfill(&world, "default/june").await?["phase"] == "running" {
+            world.run(1).await?;
+            ensure!(world.started.len() - begun <= 4, "more than four at once");
+            begun = world.started.len();
+            ensure!(begun <= 48, "too many");
+        }
+        assert_eq!(world.started_dues(&job("hourly")), hours(JUNE, 48));
+        assert_eq!(world.doubled().len(), 0);
+        let done = backfill(&world, "default/june").await?;
+        assert_eq!(
+            (&done["phase"], &done["succeeded"], &done["active"]),
+            (&json!("done"), &json!(48), &json!(0))
+        );
+        assert_eq!((&done["by"], &done["started"]), (&json!("ada@host"), &json!(48)), "{done}");
+        let first = world.started.iter().min_by_key(|(_, starts)| starts[0]).map(|(run, _)| run.to_string());
+        let expected = if reverse { "2026-06-02T" } else { "2026-06-01T" };
+        ensure!(first.as_ref().is_some_and(|run| run.contains(expected)), "{first:?} came first");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backfill_survives_crashes_and_wipes_with_exact_counts() -> Result<()> {
+    use bus::Checkpoints;
+    let mut world = with_backfill(json!({})).await?;
+    for round in 0..12 {
+        world.run(1).await?;
+        match round % 3 {
+            0 => {
+                world.crash();
+                world.run(2).await?;
+                world.start();
+            }
+            1 => {
+                let until = world.clock.now();
+                let all = model::shard::ShardCount::new(4).expect("four shards").all();
+                world.bus.save_checkpoint("node", &all.map(|shard| (shard, until)).collect()).await?;
+                world.store.wipe();
+            }
+            _ => world.bus.forget_ids(),
+        }
+    }
+    world.run(90).await?;
+    assert_eq!(world.started_dues(&job("hourly")), hours(JUNE, 48));
+    let done = backfill(&world, "default/june").await?;
+    assert_eq!(
+        (&done["phase"], &done["succeeded"], &done["total"]),
+        (&json!("done"), &json!(48), &json!(48)),
+        "{done}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backfill_is_paused_resumed_and_cancelled() -> Result<()> {
+    let mut world = with_backfill(json!({"maxActive": 1})).await?;
+    world.run(10).await?;
+    world.ask("pause", json!({"backfill": "default/june"})).await?;
+    world.run(5).await?;
+    let begun = world.started.len();
+    ensure!((2..20).contains(&begun), "{begun} runs");
+    world.run(20).await?;
+    assert_eq!(world.started.len(), begun, "it is paused");
+    let paused = backfill(&world, "default/june").await?;
+    assert_eq!((&paused["phase"], &paused["succeeded"]), (&json!("paused"), &json!(begun)), "{paused}");
+    world.ask("resume", json!({"backfill": "default/june"})).await?;
+    world.run(10).await?;
+    ensure!(world.started.len() > begun + 2);
+    world.ask("cancel-backfill", json!({"backfill": "default/june"})).await?;
+    world.run(5).await?;
+    let begun = world.started.len();
+    world.run(20).await?;
+    let cancelled = backfill(&world, "default/june").await?;
+    assert_eq!((world.started.len(), &cancelled["phase"]), (begun, &json!("cancelled")));
+    assert_eq!((&cancelled["succeeded"], &cancelled["active"]), (&json!(begun), &json!(0)), "{cancelled}");
+    let refused = world.ask("resume", json!({"backfill": "default/june"})).await;
+    ensure!(refused.is_err_and(|problem| problem.to_string().contains("it is cancelled")));
+    world.ask("delete-object", json!({"kind": "Backfill", "name": "default/june"})).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backfill_leaves_out_what_ran_and_ends_with_its_job() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("tick", 10, "none")).await?;
+    world.run(121).await?;
+    let ran = world.started_dues(&job("tick")).len();
+    let request = |dry: bool| {
+        json!({
+            "job": "default/tick", "from": "2026-11-22T06:35:00Z", "to": "2026-11-22T06:47:00Z", "dryRun": dry,
+            "maxActive": 20,
+        })
+    };
+    let preview = world.ask("backfill", request(true)).await?;
+    assert_eq!(world.ask("backfills", json!({})).await?["backfills"], json!([]), "a dry run makes none");
+    let made = world.ask("backfill", request(false)).await?;
+    assert_eq!((&preview["total"], &preview["alreadyRan"]), (&made["total"], &made["alreadyRan"]));
+    let name = made["backfill"].as_str().unwrap_or_default().to_owned();
+    world.run(15).await?;
+    let done = backfill(&world, &name).await?;
+    assert_eq!(done["phase"], "done", "{done}");
+    ensure!(done["alreadyRan"].as_u64().is_some_and(|left_out| left_out as usize >= ran - 1), "{done} {ran}");
+    assert_eq!(world.doubled().len(), 0);
+
+    world.ask("backfill", json!({
+        "job": "default/tick", "from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z", "name": "long",
+    })).await?;
+    world.run(5).await?;
+    world.delete(&job("tick")).await?;
+    world.run(5).await?;
+    assert_eq!(backfill(&world, "default/long").await?["phase"], "failed");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_preview_says_what_a_resume_starts() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    for (name, policy) in [("all", "all"), ("latest", "latest"), ("none", "none")] {
+        world.apply(every(name, 10, policy)).await?;
+    }
+    world.run(60).await?;
+    let nothing = world.ask("catch-up", json!({})).await?;
+    assert_eq!((&nothing["jobs"], &nothing["runs"]), (&json!([]), &json!(0)));
+    world.ask("pause", json!({"namespace": "default"})).await?;
+    world.run(100).await?;
+    let preview = world.ask("catch-up", json!({"namespace": "default"})).await?;
+    assert_eq!((&preview["missed"], &preview["runs"]), (&json!(30), &json!(11)), "{preview}");
+    assert_eq!(
+        (&preview["jobs"][0]["job"], &preview["jobs"][0]["namespacePaused"]),
+        (&json!("default/all"), &json!(true))
+    );
+    let ran = world.started.len();
+    world.ask("resume", json!({"namespace": "default"})).await?;
+    world.run(5).await?;
+    let expected = preview["runs"].as_u64().unwrap_or_default() as usize;
+    let between = world.started.len() - ran;
+    ensure!((expected..expected + 4).contains(&between), "{between} runs, {expected} were announced");
+    // The end of a downtime, the same way.
+    world.run(60).await?;
+    world.crash();
+    world.run(60).await?;
+    let down = world.ask("catch-up", json!({"job": "default/all"})).await?;
+    ensure!(down["runs"].as_u64().is_some_and(|runs| (5..8).contains(&runs)), "{down}");
+    Ok(())
+}

@@ -9,7 +9,7 @@ use model::object::ObjectKind;
 use planner::api::types::{JobRequest, JobView, ListReply, ListRequest, RunRequest, RunView};
 
 use crate::args::{Format, GetArgs, Kind, Servers};
-use crate::commands::{describe, job_name, objects, runs};
+use crate::commands::{backfill, describe, job_name, objects, runs};
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output::{self, Table, brief};
@@ -25,6 +25,7 @@ pub(crate) async fn run(servers: &Servers, args: &GetArgs) -> Result<(), Failure
         }
         Kind::Calendars | Kind::Calendar => objects::get(servers, args, ObjectKind::Calendar).await,
         Kind::Namespaces | Kind::Namespace => objects::get(servers, args, ObjectKind::Namespace).await,
+        Kind::Backfills | Kind::Backfill => backfill::get(servers, args).await,
         Kind::Queues | Kind::Queue => objects::get(servers, args, ObjectKind::Queue).await,
         Kind::Job => Err(Failure::input("name a job: ecron get job NAME")),
         Kind::Jobs => list(&nats(servers).await?, args).await,

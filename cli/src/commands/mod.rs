@@ -1,7 +1,9 @@
 //! One file a command; this one only hands over.
 
 pub(crate) mod apply;
+pub(crate) mod backfill;
 pub(crate) mod bench;
+pub(crate) mod catch_up;
 pub(crate) mod dead;
 pub(crate) mod delete;
 pub(crate) mod describe;
@@ -15,6 +17,7 @@ pub(crate) mod objects;
 pub(crate) mod pause;
 pub(crate) mod roles;
 pub(crate) mod runs;
+pub(crate) mod simulate;
 pub(crate) mod trigger;
 pub(crate) mod validate;
 
@@ -41,6 +44,10 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Pause(args) => pause::run(&servers, &args, pause::Turn::Pause).await,
         Command::Resume(args) => pause::run(&servers, &args, pause::Turn::Resume).await,
         Command::Trigger(args) => trigger::run(&servers, &args).await,
+        Command::Backfill(args) => backfill::run(&servers, &args).await,
+        Command::Cancel(args) => backfill::cancel(&servers, &args).await,
+        Command::CatchUp(args) => catch_up::run(&servers, &args).await,
+        Command::Simulate(args) => simulate::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Next(args) => next_instants(args),
         Command::Inspect(args) => inspect::run(&servers, &args).await,

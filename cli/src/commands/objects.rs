@@ -32,6 +32,7 @@ pub(crate) fn kind(word: &str) -> Option<ObjectKind> {
     match word {
         "calendar" | "calendars" => Some(ObjectKind::Calendar),
         "namespace" | "namespaces" => Some(ObjectKind::Namespace),
+        "backfill" | "backfills" => Some(ObjectKind::Backfill),
         "queue" | "queues" => Some(ObjectKind::Queue),
         _ => None,
     }

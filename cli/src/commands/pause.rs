@@ -1,13 +1,33 @@
 //! `ecron pause` and `ecron resume`: jobs, a namespace, or a queue.
 
 use bus::nats::NatsBus;
+use clap::Args;
+use model::object::ObjectKind;
 use planner::api::types::{ApplyReply, PauseRequest, QueueRequest};
 
-use crate::args::{PauseArgs, Servers};
-use crate::commands::{apply, job_name};
+use crate::args::{Format, Servers};
+use crate::commands::{apply, job_name, objects};
 use crate::connect::{ask, asker, nats};
 use crate::failure::Failure;
 use crate::output;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PauseArgs {
+    /// Jobs: NAME or NS/NAME (the word `job` may stand before them); or `namespace NS…`, `queue NAME…`, `backfill NAME…`
+    #[arg(value_name = "JOB", required = true)]
+    pub(crate) what: Vec<String>,
+    /// The namespace of a bare NAME
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Wait until the planner has taken note
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = crate::config::duration)]
+    pub(crate) timeout: std::time::Duration,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
 
 /// Which way to turn what is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +55,7 @@ impl Turn {
 pub(crate) async fn run(servers: &Servers, args: &PauseArgs, turn: Turn) -> Result<(), Failure> {
     let (kind, names) = match args.what.split_first() {
         Some((word, names)) if !names.is_empty() => match word.as_str() {
-            "job" | "jobs" | "namespace" | "namespaces" | "queue" | "queues" => {
+            "job" | "jobs" | "namespace" | "namespaces" | "queue" | "queues" | "backfill" | "backfills" => {
                 (word.trim_end_matches('s'), names)
             }
             _ => ("job", args.what.as_slice()),
@@ -49,6 +69,11 @@ pub(crate) async fn run(servers: &Servers, args: &PauseArgs, turn: Turn) -> Resu
             "namespace" => {
                 let request =
                     PauseRequest { namespace: Some(name.clone()), by: asker(), ..PauseRequest::default() };
+                ask::<_, ApplyReply>(&bus, turn.verb(), &request).await?
+            }
+            "backfill" => {
+                let backfill = Some(objects::named(ObjectKind::Backfill, name, &args.namespace)?.name());
+                let request = PauseRequest { backfill, by: asker(), ..PauseRequest::default() };
                 ask::<_, ApplyReply>(&bus, turn.verb(), &request).await?
             }
             "queue" => {
@@ -94,6 +119,10 @@ fn sentences(reply: &ApplyReply, turn: Turn) -> Vec<String> {
     for object in &reply.objects {
         let jobs = object.updated.len() + object.updated_more;
         let word = word(object.action);
+        if object.kind == ObjectKind::Backfill {
+            lines.push(format!("backfill {} {word}", object.name));
+            continue;
+        }
         lines.push(format!(
             "namespace {} {word} ({jobs} job(s) told, revision {})",
             object.name, object.revision

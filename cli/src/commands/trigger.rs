@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use ambient::Clock;
-use planner::api::types::{ErrorKind, JobRequest, RunRequest, RunView, TriggerReply};
+use planner::api::types::{ErrorKind, RunRequest, RunView, TriggerReply, TriggerRequest};
 
 use crate::args::{Servers, TriggerArgs};
 use crate::commands::{describe, job_name};
-use crate::connect::{ask, nats};
+use crate::connect::{ask, asker, nats};
 use crate::failure::Failure;
 use crate::output;
 
@@ -17,10 +17,15 @@ const WAIT_POLL: Duration = Duration::from_millis(100);
 pub(crate) async fn run(servers: &Servers, args: &TriggerArgs) -> Result<(), Failure> {
     let job = job_name(&args.job.job, &args.job.namespace)?;
     let bus = nats(servers).await?;
-    let reply: TriggerReply = ask(&bus, "trigger", &JobRequest { job }).await?;
+    let payload = args.payload.as_deref().map(serde_json::from_str).transpose();
+    let payload =
+        payload.map_err(|problem| Failure::input(format!("failed to read --payload as JSON: {problem}")))?;
+    let request = TriggerRequest { job, payload, key: args.key.clone(), by: asker() };
+    let reply: TriggerReply = ask(&bus, "trigger", &request).await?;
     if !args.wait {
         if !output::structured(&reply, args.job.output)? {
-            output::line(format_args!("run {} started", reply.run))?;
+            let word = if reply.duplicate { "was started before, with this key" } else { "started" };
+            output::line(format_args!("run {} {word}", reply.run))?;
         }
         return Ok(());
     }

@@ -87,6 +87,6 @@ pub fn apply_order(document: &Node) -> u8 {
     match super::kind(document) {
         Some(ObjectKind::Namespace) => 0,
         Some(ObjectKind::Calendar | ObjectKind::Queue) => 1,
-        None => 2,
+        Some(ObjectKind::Backfill) | None => 2,
     }
 }

@@ -144,7 +144,9 @@ fn spec(job: &JobSpec) -> Value {
     Value::Object(spec)
 }
 
-fn policy_word(policy: CatchUpPolicy) -> &'static str {
+/// The word of a catch-up policy.
+#[must_use]
+pub fn policy_word(policy: CatchUpPolicy) -> &'static str {
     // The table has every policy: a test encodes and decodes each.
     CATCH_UP_POLICIES.iter().find(|(_, known)| *known == policy).map_or("none", |(word, _)| *word)
 }

@@ -28,6 +28,7 @@ pub fn object_key(document: &Node) -> Option<ObjectKey> {
     match kind(document)? {
         ObjectKind::Calendar => Some(ObjectKey::Calendar(CalendarId { namespace, name })),
         ObjectKind::Namespace => Some(ObjectKey::Namespace(name)),
+        ObjectKind::Backfill => None,
         ObjectKind::Queue => Some(ObjectKey::Queue(QueueId { namespace, name })),
     }
 }

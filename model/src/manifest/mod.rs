@@ -33,7 +33,7 @@ mod work;
 
 pub use self::accept::{accept, admit};
 pub use self::calendars::{Calendars, apply_order, calendars_named};
-pub use self::encode::{encode, encode_object};
+pub use self::encode::{encode, encode_object, policy_word};
 pub use self::metadata::{job_id, kind, object_key};
 pub use self::node::{Entry, Node, NodeValue};
 pub use self::problem::{PROBLEMS_MAX, Problem};
@@ -184,6 +184,7 @@ fn object(document: &Node, terms: &Terms<'_>, problems: &mut Problems) -> Option
     match kind {
         Some(Some(ObjectKind::Calendar)) => calendar::calendar(&fields, problems).map(Object::Calendar),
         Some(Some(ObjectKind::Namespace)) => namespace::namespace(&fields, problems).map(Object::Namespace),
+        Some(Some(ObjectKind::Backfill)) => root.refuse(problems, "a backfill is made by `ecron backfill`"),
         Some(Some(ObjectKind::Queue)) => queue::queue(&fields, problems).map(Object::Queue),
         Some(None) => job::job(&fields, terms, problems).map(Object::Job),
         // Without a kind, or with a slip in it, it is read as a job to find the other mistakes. Of something else

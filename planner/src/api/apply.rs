@@ -119,6 +119,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let updated = match key {
             ObjectKey::Calendar(calendar) => self.spread(calendar, now).await,
             ObjectKey::Namespace(name) => self.spread_pause(name, now).await,
+            ObjectKey::Backfill(_) => return applied,
             ObjectKey::Queue(_) => return applied,
         };
         match updated {

@@ -4,11 +4,13 @@
 
 pub mod apply;
 mod audit;
+mod backfill;
 mod calendars;
 pub mod dead;
 pub mod explain;
 mod objects;
 mod pause;
+mod preview;
 mod queues;
 pub mod read;
 pub mod stats;
@@ -57,6 +59,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "delete" => reply(self.delete(parsed(body)).await),
             "pause" => reply(self.pause(parsed(body)).await),
             "resume" => reply(self.resume(parsed(body)).await),
+            "catch-up" => reply(self.catch_up(parsed(body)).await),
+            "backfill" => reply(self.backfill(parsed(body)).await),
+            "backfills" => reply(self.backfills(parsed(body)).await),
+            "cancel-backfill" => reply(self.cancel_backfill(parsed(body)).await),
             "trigger" => reply(self.trigger(parsed(body)).await),
             "objects" => reply(self.objects(parsed(body)).await),
             "object" => reply(self.object(parsed(body)).await),
@@ -65,7 +71,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "resume-queue" => reply(self.set_queue_paused(parsed(body), false).await),
             other => reply::<()>(Err(ApiError::refused(format!(
                 "know the verb {other:?}; there are apply, get, list, runs, run, explain, redrive, purge, delete, pause, resume, \
-                 trigger, objects, object, delete-object, pause-queue and resume-queue"
+                 catch-up, trigger, backfill, backfills, cancel-backfill, objects, object, delete-object, pause-queue and \
+                 resume-queue"
             )))),
         };
         Bytes::from(answer)

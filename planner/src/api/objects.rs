@@ -19,6 +19,7 @@ use super::types::{
     ApiError, AppliedJob, AppliedObject, ApplyAction, DeleteObjectReply, ErrorKind, ObjectRequest,
     ObjectView, ObjectsReply, ObjectsRequest,
 };
+use crate::backfill;
 use crate::service::PlannerBus;
 
 /// Objects in a page of `objects`, at most and unless asked for fewer.
@@ -215,7 +216,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             ObjectKey::Queue(queue) => {
                 Ok(self.jobs_using(queue).await?.iter().map(|job| job.id.to_string()).collect())
             }
-            ObjectKey::Namespace(_) => Ok(Vec::new()),
+            ObjectKey::Namespace(_) | ObjectKey::Backfill(_) => Ok(Vec::new()),
         }
     }
 
@@ -223,7 +224,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     async fn dependants(&self, key: &ObjectKey) -> Result<Vec<String>, ApiError> {
         match key {
             ObjectKey::Queue(queue) => self.guests(queue).await,
-            ObjectKey::Calendar(_) | ObjectKey::Namespace(_) => self.users(key).await,
+            ObjectKey::Calendar(_) | ObjectKey::Namespace(_) | ObjectKey::Backfill(_) => {
+                self.users(key).await
+            }
         }
     }
 }
@@ -272,6 +275,11 @@ pub(super) fn read(stored: &StoredObject) -> Option<Object> {
 }
 
 fn view(key: &ObjectKey, stored: &StoredObject) -> ObjectView {
+    if let ObjectKey::Backfill(id) = key {
+        let summary = backfill::from_bytes(id, &stored.value)
+            .map_or_else(|| "unreadable".into(), |one| backfill::summary(&one));
+        return ObjectView { summary, ..plain_view(key, stored) };
+    }
     let summary = match read(stored) {
         Some(Object::Calendar(spec)) if spec.calendar.exclude.len() == 1 => "1 entry".into(),
         Some(Object::Calendar(spec)) => format!("{} entries", spec.calendar.exclude.len()),
@@ -285,11 +293,15 @@ fn view(key: &ObjectKey, stored: &StoredObject) -> ObjectView {
         Some(Object::Queue(queue)) => summary(&queue),
         Some(Object::Job(_)) | None => "unreadable: apply it again".into(),
     };
+    ObjectView { summary, ..plain_view(key, stored) }
+}
+
+fn plain_view(key: &ObjectKey, stored: &StoredObject) -> ObjectView {
     ObjectView {
         kind: key.kind(),
         name: key.name(),
         revision: stored.revision.0,
-        summary,
+        summary: String::new(),
         manifest: None,
         jobs: vec![],
         jobs_more: 0,

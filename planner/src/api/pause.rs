@@ -1,4 +1,4 @@
-//! `pause` and `resume`, of a job or of a namespace with all its jobs.
+//! `pause` and `resume`, of a job, of a namespace with all its jobs, or of a backfill.
 //!
 //! A job carries its namespace's pause with it, as it carries its calendars: nobody who plans or dispatches has to look
 //! it up. As with calendars, whoever writes a job and whoever pauses its namespace look afterwards at what the other may
@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use bus::specs::StoredSpec;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use model::backfill::Turn;
 use model::id::Revision;
 use model::manifest::{self, Object, encode_object};
 use model::name::{JobId, Name};
@@ -47,23 +48,26 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
 
     async fn turn(&self, request: PauseRequest, paused: bool) -> Result<ApplyReply, ApiError> {
         let now = self.clock.now();
-        let PauseRequest { job, namespace, by } = request;
-        tracing::info!(?job, ?namespace, ?by, paused, "paused or resumed by request");
-        match (job, namespace) {
-            (Some(job), None) => {
+        let PauseRequest { job, namespace, backfill, by } = request;
+        tracing::info!(?job, ?namespace, ?backfill, ?by, paused, "paused or resumed by request");
+        match (job, namespace, backfill) {
+            (None, None, Some(backfill)) => {
+                let turn = if paused { Turn::Pause } else { Turn::Resume };
+                let object = self.turn_backfill(&backfill, turn, now).await?;
+                Ok(ApplyReply { jobs: vec![], objects: vec![object] })
+            }
+            (Some(job), None, None) => {
                 let job = self.turn_job(&job_id(&job)?, paused, now).await?;
                 Ok(ApplyReply { jobs: vec![job], objects: vec![] })
             }
-            (None, Some(namespace)) => {
+            (None, Some(namespace), None) => {
                 let name = Name::new(&namespace).map_err(|problem| {
                     ApiError::refused(format!("read namespace {namespace:?}: it {problem}"))
                 })?;
                 let object = self.turn_namespace(&name, paused, now).await?;
                 Ok(ApplyReply { jobs: vec![], objects: vec![object] })
             }
-            (Some(_), Some(_)) | (None, None) => {
-                Err(ApiError::refused("read the request: name a job or a namespace, one of them".into()))
-            }
+            _ => Err(ApiError::refused("read the request: name a job, a namespace or a backfill".into())),
         }
     }
 

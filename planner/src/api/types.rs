@@ -6,6 +6,10 @@ use model::object::ObjectKind;
 use model::progress::Fraction;
 use serde::{Deserialize, Serialize};
 
+mod operate;
+
+pub use operate::*;
+
 /// The version of the API's bodies.
 pub const API_VERSION: u32 = 1;
 
@@ -148,28 +152,15 @@ pub enum ApplyAction {
     Failed,
 }
 
-/// `get`, `delete`, `trigger`: one job by its full name.
+/// `get`, `delete`: one job by its full name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobRequest {
     pub job: String,
 }
 
-/// `pause` and `resume`: a job (`billing/nightly-report`) or a namespace (`billing`).
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PauseRequest {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Who asks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
-}
-
-/// `object` and `delete-object`: a calendar (`billing/de-holidays`), a queue (`billing/reports`) or a namespace
-/// (`billing`).
+/// `object` and `delete-object`: a calendar (`billing/de-holidays`), a queue (`billing/reports`), a namespace (`billing`)
+/// or a backfill (`billing/june`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectRequest {
@@ -520,10 +511,4 @@ pub struct DeleteRequest {
 pub struct DeleteReply {
     pub job: String,
     pub revision: u64,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TriggerReply {
-    /// The run that was started.
-    pub run: String,
 }

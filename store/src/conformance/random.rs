@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use model::bucket::{Placed, Tier};
 use model::change::{Change, ChangeKind};
-use model::id::{Entry, Occurrence, Revision};
+use model::id::{Entry, Key, Occurrence, Revision};
 use model::overlap::{Overlap, Rule};
 use model::run::{Generation, Outcome, RunState, SkipReason};
 use model::shard::ShardId;
@@ -16,12 +16,13 @@ use model::time::Timestamp;
 
 use super::Fixture;
 use super::world::{TTL, at, attempt, entry, install, job, occurrence, record, settlement};
+use crate::control::{BackfillRun, Trigger};
 use crate::error::StoreError;
 use crate::lease::{Epoch, LeaseReply, Role};
 use crate::ledger::{Claim, Park, RunRecord, Sent, Skip, TakenEntry, Wait};
 use crate::plan::{Advance, Cursor, Waiting};
 use crate::stats::Reopening;
-use crate::{ChangeStore, Inspect, LeaseStore, LedgerStore, PlanStore, StatsStore};
+use crate::{ChangeStore, ControlStore, Inspect, LeaseStore, LedgerStore, PlanStore, StatsStore};
 
 const JOBS: [&str; 3] = ["a/a", "a/a-b", "b/c"];
 const SHARD: ShardId = ShardId(3);
@@ -113,6 +114,19 @@ enum Op {
         job: &'static str,
         due_at: Timestamp,
     },
+    Trigger {
+        job: &'static str,
+        due_at: Timestamp,
+        /// 0: none.
+        key: u64,
+        payload: bool,
+    },
+    Backfill {
+        job: &'static str,
+        dues: Vec<Timestamp>,
+    },
+    /// Forgets the backfills' runs that have ended.
+    CountBackfilled,
     Take {
         until: Timestamp,
         limit: usize,
@@ -215,7 +229,15 @@ impl Op {
                 minutes: (0..4).map(|_| random.instants(5)).collect(),
                 skipped: random.instants(2),
             },
-            34..40 => Self::Insert { job: name, due_at: random.instant() },
+            34..35 => Self::Insert { job: name, due_at: random.instant() },
+            35..37 => Self::Trigger {
+                job: name,
+                due_at: random.instant(),
+                key: random.below(3),
+                payload: random.chance(50),
+            },
+            37..39 => Self::Backfill { job: name, dues: random.instants(6) },
+            39..40 => Self::CountBackfilled,
             40..65 => Self::Take {
                 until: random.instant(),
                 limit: usize::try_from(random.below(12) + 1).unwrap(),
@@ -335,6 +357,26 @@ impl<F: Fixture> Side<'_, F> {
             Op::Insert { job: name, due_at } => {
                 format!("{:?}", store.insert(SHARD, &job(name), *due_at).await)
             }
+            Op::Trigger { job: name, due_at, key, payload } => {
+                let key = (*key > 0).then(|| Key::new(&format!("key-{key}")).unwrap());
+                let payload = payload.then(|| format!("\"{due_at}\""));
+                let trigger = Trigger { job: job(name), due_at: *due_at, key, payload };
+                let triggered = store.trigger(SHARD, &trigger).await;
+                let due_at = triggered.clone().ok().flatten().map_or(*due_at, |triggered| triggered.due_at);
+                let asked = store.asked_for(SHARD, &[occurrence(name, due_at)]).await;
+                format!("{triggered:?}{asked:?}")
+            }
+            Op::Backfill { job: name, dues } => {
+                let backfill = "a/backfill".parse().unwrap();
+                let started =
+                    store.start_backfilled(SHARD, self.planner(), &backfill, &job(name), dues).await;
+                format!("{started:?}{:?}", self.backfilled().await)
+            }
+            Op::CountBackfilled => {
+                let ended = self.backfilled().await.into_iter().filter(|run| run.end.is_some());
+                let ended: Vec<_> = ended.map(|run| run.occurrence).collect();
+                format!("{:?}", store.forget_backfill_runs(SHARD, self.planner(), &ended).await)
+            }
             Op::Take { until, limit, actions, worry_ms, reason } => {
                 let taken = store.take(SHARD, self.dispatcher(), *until, *limit).await;
                 let taken = taken.map(|mut taken| {
@@ -444,6 +486,12 @@ impl<F: Fixture> Side<'_, F> {
         Ok(format!("{claimed:?}{parked:?}"))
     }
 
+    async fn backfilled(&self) -> Vec<BackfillRun> {
+        let mut runs = self.fixture.store().backfill_runs(SHARD).await.unwrap();
+        runs.sort_by(|a, b| a.occurrence.cmp(&b.occurrence));
+        runs
+    }
+
     /// Everything that can be seen of the shard.
     async fn look(&self) -> String {
         let store = self.fixture.store();
@@ -464,6 +512,7 @@ impl<F: Fixture> Side<'_, F> {
         }
         let _ = write!(all, "{:#?}", Inspect::sent(store, SHARD, 500).await);
         let _ = write!(all, "{:#?}", store.held(SHARD, 0, 500).await);
+        let _ = write!(all, "{:#?}", self.backfilled().await);
         all
     }
 }

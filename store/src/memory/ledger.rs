@@ -338,6 +338,7 @@ impl Shard {
         let republished = before.map_or(0, |run| run.republished);
         self.runs.insert(occurrence.clone(), StoredRun { record, republished });
         if let Some(kind) = history_of(settlement.state) {
+            self.note_end(occurrence, kind);
             self.trim(&occurrence.job, kind);
         }
         Settled::Recorded

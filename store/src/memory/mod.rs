@@ -4,6 +4,7 @@
 //! runs on both. Keep this the plainer of the two: it is also the specification of what the scripts do.
 
 mod changes;
+mod control;
 mod gate;
 mod inspect;
 mod lease;
@@ -93,6 +94,7 @@ struct Shard {
     held: Sorted<Entry>,
     sent: Sorted<Occurrence>,
     runs: BTreeMap<Occurrence, StoredRun>,
+    asked: control::Asked,
     /// Past attempts by run; those of runs that are forgotten go with them.
     tries: BTreeMap<Occurrence, BTreeMap<(Generation, u32), PastAttempt>>,
     stats: BTreeMap<JobId, JobStats>,

@@ -262,6 +262,7 @@ impl Shard {
             ..RunRecord::new(occurrence.clone(), revision, RunState::Skipped)
         };
         self.runs.insert(occurrence.clone(), StoredRun { record, republished: 0 });
+        self.note_end(occurrence, History::Skipped);
         let (state, ended_at) = (RunState::Skipped, at);
         self.count(&occurrence.job, &Counted { state, lateness: None, duration: None, ended_at });
         self.trim(&occurrence.job, History::Skipped);

@@ -4,6 +4,7 @@
 //! the only place that knows Redis.
 
 mod changes;
+mod control;
 mod error;
 mod gate;
 mod info;

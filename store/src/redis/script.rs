@@ -74,6 +74,9 @@ scripts! {
     OVERDUE = "overdue.lua" + [PRELUDE];
     WORRY_LATER = "worry_later.lua" + [PRELUDE];
     RUNS = "runs.lua" + [PRELUDE];
+    TRIGGER = "trigger.lua" + [PRELUDE];
+    START_BACKFILLED = "start_backfilled.lua" + [PRELUDE];
+    FORGET_BACKFILL_RUNS = "forget_backfill_runs.lua" + [PRELUDE];
     REOPEN = "reopen.lua" + [PRELUDE, STATS];
     NOTE_INTERRUPTION = "note_interruption.lua" + [PRELUDE];
     QUARANTINE = "quarantine.lua" + [PRELUDE];

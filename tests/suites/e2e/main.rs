@@ -6,6 +6,7 @@ mod bad_input;
 mod bare_clients;
 mod calendars;
 mod catch_up;
+mod control;
 mod dead;
 mod executor_loss;
 mod explain;

@@ -1,0 +1,209 @@
+//! What an operator does to jobs: pausing, triggers, backfills, and looking ahead.
+
+use serde::{Deserialize, Serialize};
+
+use super::is_zero;
+
+/// `trigger`: one run of a job, now.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TriggerRequest {
+    pub job: String,
+    /// Instead of the job's own; any JSON, also `null`.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub payload: Option<serde_json::Value>,
+    /// Names this trigger: the same key again, within a day, is answered with this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// A field that is there, even if it is `null`.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(deserializer).map(Some)
+}
+
+/// `pause` and `resume`: a job (`billing/nightly-report`), a namespace (`billing`) or a backfill (`billing/june`).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PauseRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<String>,
+    /// Who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TriggerReply {
+    /// The run that was started.
+    pub run: String,
+    /// It was started before, by a request with the same key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub duplicate: bool,
+}
+
+/// `backfill`: run a job's occurrences of a time that has passed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackfillRequest {
+    pub job: String,
+    /// The first instant of the range.
+    pub from: String,
+    /// The first instant after the range; not in the future.
+    pub to: String,
+    /// Runs of it that may be under way at once: 1 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_active: Option<u32>,
+    /// The newest first.
+    #[serde(default)]
+    pub reverse: bool,
+    /// Its name, in the job's namespace. Made up unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Only say what it would do.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackfillReply {
+    /// Empty for a dry run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub backfill: String,
+    pub job: String,
+    /// Occurrences in the range.
+    pub total: u32,
+    /// Those of them whose runs are remembered: they are left out.
+    pub already_ran: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
+/// `backfills`: all of them, those of a namespace, or one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackfillsRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BackfillsReply {
+    /// In order of name.
+    pub backfills: Vec<BackfillView>,
+}
+
+/// `cancel-backfill`: one by its full name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CancelBackfillRequest {
+    pub backfill: String,
+    /// Who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// A backfill: what was asked for, and how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackfillView {
+    pub backfill: String,
+    pub job: String,
+    pub from: String,
+    pub to: String,
+    pub max_active: u32,
+    pub reverse: bool,
+    /// `running`, `paused`, `cancelled`, `done` or `failed`.
+    pub phase: String,
+    pub total: u32,
+    /// Runs that were begun: those under way and those that ended.
+    pub started: u32,
+    /// Runs under way.
+    pub active: u32,
+    pub succeeded: u32,
+    /// Dead-lettered or cancelled.
+    pub failed: u32,
+    /// Recorded as skipped, with a reason.
+    pub skipped: u32,
+    /// Left out: there was a run already.
+    pub already_ran: u32,
+    pub created_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// `catch-up`: of one job, of a namespace's, or of all.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CatchUpRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CatchUpReply {
+    /// When it was looked at.
+    pub at: String,
+    /// Occurrences that were missed, of all jobs.
+    pub missed: u64,
+    /// Runs that would start, of all jobs.
+    pub runs: u64,
+    /// From the first start to the last.
+    pub over_ms: i64,
+    /// The jobs that missed something, those that would start most first.
+    pub jobs: Vec<CatchUpView>,
+    /// How many more of them there are than are listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub jobs_more: usize,
+}
+
+/// What one job would be caught up on, if it were resumed and dispatched now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CatchUpView {
+    pub job: String,
+    /// Nothing that was due after this instant was dispatched.
+    pub since: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_since: Option<String>,
+    /// It is paused by itself.
+    pub suspended: bool,
+    pub namespace_paused: bool,
+    /// `catchUp.policy`.
+    pub policy: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    pub missed: u32,
+    /// Runs that would start.
+    pub runs: usize,
+    /// The due instants of the first and the last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+    /// The newest ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub due: Vec<String>,
+    /// From the first start to the last, by `catchUp.rate`.
+    pub over_ms: i64,
+}
