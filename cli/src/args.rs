@@ -99,6 +99,11 @@ pub(crate) enum Command {
     /// Run a job now, besides its schedule
     #[command(after_help = "Example:\n  ecron trigger billing/nightly-report --wait")]
     Trigger(TriggerArgs),
+    /// Give a queue ad-hoc work, now or for later
+    #[command(
+        after_help = "Examples:\n  ecron submit billing/reports '{\"region\": \"eu\"}'\n  ecron submit billing/reports --key order-17 --unique-until done -    # the payload from standard input\n  ecron submit billing/reports --delay 2h --retry attempts=5 '{}'"
+    )]
+    Submit(SubmitArgs),
     /// Check manifests: every problem at once, with line and field; needs no server
     #[command(after_help = "Example:\n  ecron validate examples/*.yaml")]
     Validate(ValidateArgs),
@@ -307,6 +312,43 @@ pub(crate) struct TriggerArgs {
     /// How long to wait
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::config::duration)]
     pub(crate) timeout: std::time::Duration,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SubmitArgs {
+    /// NS/QUEUE, or QUEUE
+    pub(crate) queue: String,
+    /// What the handler gets, byte for byte; `-` reads it from standard input
+    pub(crate) payload: Option<String>,
+    /// The namespace of a bare QUEUE
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Names the run: submitting the same key again within ten minutes starts nothing
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Until the key's run has `started`, is `done`, or for a duration: a second submission is told the first one's run
+    #[arg(long, value_name = "started|done|DURATION", requires = "key")]
+    pub(crate) unique_until: Option<String>,
+    /// What the key is unique among
+    #[arg(long, value_name = "queue|namespace", requires = "key", value_parser = ["queue", "namespace"])]
+    pub(crate) scope: Option<String>,
+    /// Not before this instant
+    #[arg(long, value_name = "INSTANT", conflicts_with = "delay")]
+    pub(crate) at: Option<String>,
+    /// Not before this much time has passed
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) delay: Option<String>,
+    /// How long one attempt may take
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+    /// The retry policy, or a part of it: attempts=5,initial=1s
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) retry: Option<String>,
+    /// For the handler; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    pub(crate) headers: Vec<String>,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -28,3 +28,4 @@ pub mod shard;
 pub mod spec;
 pub mod stats;
 pub mod time;
+pub mod unique;

@@ -3,6 +3,7 @@
 //! Small traits by need; `redis` and `memory` implement all of them and pass one conformance suite. Every write that
 //! acts for a shard carries the epoch of the caller's lease, and changes nothing if that isn't the newest.
 
+pub mod adhoc;
 pub mod changes;
 pub mod error;
 pub mod gate;
@@ -22,6 +23,7 @@ pub mod stats;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use adhoc::AdHocStore;
 pub use changes::ChangeStore;
 pub use error::StoreError;
 pub use gate::GateStore;
@@ -35,7 +37,16 @@ pub use stats::StatsStore;
 
 /// Everything at once, for whoever assembles a node.
 pub trait Store:
-    LeaseStore + NodeStore + PlanStore + LedgerStore + ChangeStore + StatsStore + GateStore + LiveStore + Inspect
+    LeaseStore
+    + NodeStore
+    + PlanStore
+    + LedgerStore
+    + ChangeStore
+    + StatsStore
+    + GateStore
+    + LiveStore
+    + AdHocStore
+    + Inspect
 {
 }
 impl<
@@ -47,6 +58,7 @@ impl<
         + StatsStore
         + GateStore
         + LiveStore
+        + AdHocStore
         + Inspect,
 > Store for T
 {

@@ -13,6 +13,7 @@ pub(crate) mod next;
 pub(crate) mod objects;
 pub(crate) mod pause;
 pub(crate) mod roles;
+pub(crate) mod submit;
 pub(crate) mod trigger;
 pub(crate) mod validate;
 
@@ -37,6 +38,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Delete(args) => delete::run(&servers, &args).await,
         Command::Pause(args) => pause::run(&servers, &args, pause::Turn::Pause).await,
         Command::Resume(args) => pause::run(&servers, &args, pause::Turn::Resume).await,
+        Command::Submit(args) => submit::run(&servers, &args).await,
         Command::Trigger(args) => trigger::run(&servers, &args).await,
         Command::Validate(args) => validate::run(&args),
         Command::Next(args) => next_instants(args),
