@@ -29,6 +29,9 @@ pub trait Checkpoints: Send + Sync + 'static {
     /// The cluster's settings, writing `proposal` first if there are none.
     fn init_cluster(&self, proposal: &Cluster) -> impl Future<Output = Result<Cluster, BusError>> + Send;
 
+    /// The cluster's settings, if it was initialised.
+    fn cluster(&self) -> impl Future<Output = Result<Option<Cluster>, BusError>> + Send;
+
     /// Records for each shard that everything due up to an instant was published or skipped. One value for all
     /// shards of a node, overwritten, at most once a second.
     fn save_checkpoint(

@@ -120,6 +120,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ecron simulate -f jobs/ --from 2026-12-24T00:00:00Z --to 2026-12-27T00:00:00Z\n  ecron simulate -f job.yaml --from 2026-12-24T00:00:00Z --to 2026-12-25T00:00:00Z --duration 25m -o json\n\nFrom the first instant (included) to the second (not included). With --duration, runs take that long and the overlap policy\nshows. `every` counts from its start, or from --from."
     )]
     Simulate(crate::commands::simulate::SimulateArgs),
+    /// Give a queue ad-hoc work, now or for later
+    #[command(
+        after_help = "Examples:\n  ecron submit billing/reports '{\"region\": \"eu\"}'\n  ecron submit billing/reports --key order-17 --unique-until done -    # the payload from standard input\n  ecron submit billing/reports --delay 2h --retry attempts=5 '{}'"
+    )]
+    Submit(SubmitArgs),
     /// Check manifests: every problem at once, with line and field; needs no server
     #[command(after_help = "Example:\n  ecron validate examples/*.yaml")]
     Validate(ValidateArgs),
@@ -241,7 +246,7 @@ pub(crate) struct GetArgs {
     /// Only runs in this state
     #[arg(long, value_parser = ["waiting", "dispatched", "succeeded", "dead-lettered", "cancelled", "skipped"])]
     pub(crate) state: Option<String>,
-    /// Keep watching runs: each change is another line
+    /// Keep watching: each change of a run is another line; backfills are printed again until all have ended
     #[arg(short, long)]
     pub(crate) watch: bool,
     /// Only what was asked for within this time (audit)
@@ -250,9 +255,6 @@ pub(crate) struct GetArgs {
     /// Runs to show, newest first
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) limit: u16,
-    /// Backfills: print them again whenever they change, until all have ended
-    #[arg(short, long)]
-    pub(crate) watch: bool,
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
@@ -334,6 +336,43 @@ pub(crate) struct TriggerArgs {
     /// How long to wait
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = crate::config::duration)]
     pub(crate) timeout: std::time::Duration,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SubmitArgs {
+    /// NS/QUEUE, or QUEUE
+    pub(crate) queue: String,
+    /// What the handler gets, byte for byte; `-` reads it from standard input
+    pub(crate) payload: Option<String>,
+    /// The namespace of a bare QUEUE
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Names the run: submitting the same key again within ten minutes starts nothing
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Until the key's run has `started`, is `done`, or for a duration: a second submission is told the first one's run
+    #[arg(long, value_name = "started|done|DURATION", requires = "key")]
+    pub(crate) unique_until: Option<String>,
+    /// What the key is unique among
+    #[arg(long, value_name = "queue|namespace", requires = "key", value_parser = ["queue", "namespace"])]
+    pub(crate) scope: Option<String>,
+    /// Not before this instant
+    #[arg(long, value_name = "INSTANT", conflicts_with = "delay")]
+    pub(crate) at: Option<String>,
+    /// Not before this much time has passed
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) delay: Option<String>,
+    /// How long one attempt may take
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+    /// The retry policy, or a part of it: attempts=5,initial=1s
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) retry: Option<String>,
+    /// For the handler; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    pub(crate) headers: Vec<String>,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -9,10 +9,13 @@ use bus::events::{AttemptReport, Event, EventDelivery, EventReader, ProgressNote
 use bus::queue::REPORTED_TERM_PREFIX;
 use bus::{BusError, Nudge, SpecStore};
 use model::id::{Occurrence, RunId};
+use model::name::QueueId;
 use model::run::RunState;
 use model::shard::{ShardCount, ShardId};
 use model::time::Timestamp;
+use model::unique::{Freed, UniqueKey};
 use store::StoreError;
+use store::adhoc::{AdHocRun, AdHocStore};
 use store::ledger::{LedgerStore, Settled, Settlement};
 use store::live::LiveStore;
 use store::plan::PlanStore;
@@ -57,7 +60,7 @@ pub struct Settler<S, B> {
 
 impl<S, B> Settler<S, B>
 where
-    S: PlanStore + LedgerStore + LiveStore,
+    S: PlanStore + LedgerStore + LiveStore + AdHocStore,
     B: EventReader + SpecStore + Nudge,
 {
     #[must_use]
@@ -155,23 +158,39 @@ where
         outcomes
     }
 
+    /// What an attempt of ad-hoc work leaves: a record if it didn't succeed at once, and a unique key that is free.
+    async fn note_ad_hoc(&self, queue: &QueueId, report: &AttemptReport) -> Result<(), SettleError> {
+        if let Some(run) = ad_hoc_run(report) {
+            self.store.note_ad_hoc(self.shards.shard_of_queue(queue), &run).await?;
+        }
+        let freed = if report.ends_run.is_some() { Freed::Ended } else { Freed::Started };
+        self.free(&report.run_id, freed).await
+    }
+
+    async fn free(&self, run_id: &RunId, freed: Freed) -> Result<(), SettleError> {
+        if let Some(key) = UniqueKey::of(run_id) {
+            self.store.free_key(self.shards.shard_of_key(&key), &key, run_id, freed).await?;
+        }
+        Ok(())
+    }
+
     /// Everything that an event says but the end of a run.
     async fn note(&self, event: &Event) -> Result<(), SettleError> {
         match event {
-            Event::Attempt(AttemptReport { ends_run: Some(_), .. }) => {}
-            Event::Attempt(report) => {
-                // The event stream is the whole history of ad-hoc work: it has no job to remember it.
-                if let RunId::Occurrence(occurrence) = &report.run_id {
+            Event::Attempt(report) => match &report.run_id {
+                RunId::Occurrence(_) if report.ends_run.is_some() => {}
+                RunId::Occurrence(occurrence) => {
                     let shard = self.shards.shard_of(&occurrence.job);
                     let (generation, executor) = (report.generation, &report.executor);
                     self.store.note_attempt(shard, occurrence, generation, &report.end, executor).await?;
                 }
-            }
+                RunId::AdHoc { queue, .. } => self.note_ad_hoc(queue, report).await?,
+            },
             Event::Progress(ProgressNote { run_id: RunId::Occurrence(occurrence), progress, .. }) => {
                 let shard = self.shards.shard_of(&occurrence.job);
                 self.store.note_progress(shard, occurrence, progress).await?;
             }
-            Event::Progress(_) => {}
+            Event::Progress(note) => self.free(&note.run_id, Freed::Started).await?,
             Event::Terminated { reason, .. } if reason.starts_with(REPORTED_TERM_PREFIX) => {}
             Event::Terminated { sequence, reason, .. } => {
                 self.store.note_terminated(*sequence, reason, self.clock.now()).await?;
@@ -183,6 +202,22 @@ where
         }
         Ok(())
     }
+}
+
+/// How a run of ad-hoc work stands after an attempt, if that is worth remembering: one that succeeds at its first attempt
+/// leaves nothing but its report, so that it costs nothing.
+fn ad_hoc_run(report: &AttemptReport) -> Option<AdHocRun> {
+    let state = report.ends_run.unwrap_or(RunState::Dispatched);
+    let at_once = state == RunState::Succeeded && report.end.attempt <= 1 && report.generation.0 == 0;
+    (!at_once).then(|| AdHocRun {
+        run_id: report.run_id.clone(),
+        generation: report.generation,
+        state,
+        due_at: report.due_at,
+        last: report.end.clone(),
+        executor: report.executor.clone(),
+        output: report.output.clone().or_else(|| report.reason.clone()),
+    })
 }
 
 /// The run that an event ends, and how.

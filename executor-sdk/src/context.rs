@@ -9,6 +9,7 @@ use bus::order::{Order, WorkKind};
 use model::id::RunId;
 use model::name::QueueId;
 use model::time::Timestamp;
+use model::unique::UniqueKey;
 use tokio_util::sync::CancellationToken;
 
 use crate::decide::time_allowed;
@@ -136,9 +137,9 @@ impl Context {
         self.0.started_at
     }
 
-    /// After this long the attempt is said to be under way.
+    /// After this long the attempt is said to be under way: that of unique work at once, since its key may be free.
     pub(crate) fn started_note_after(&self) -> Duration {
-        STARTED_NOTE_AFTER
+        if UniqueKey::of(self.run_id()).is_some() { Duration::ZERO } else { STARTED_NOTE_AFTER }
     }
 
     /// Waits for the cancellation.

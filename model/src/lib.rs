@@ -32,3 +32,4 @@ pub mod simulate;
 pub mod spec;
 pub mod stats;
 pub mod time;
+pub mod unique;

@@ -73,6 +73,8 @@ pub const LOG_BYTES_MAX: usize = 1024 * 1024;
 pub const LOG_LINE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of all logs together; the oldest go first.
 pub const LOGS_BYTES_MAX: i64 = 1024 * 1024 * 1024;
+/// The longest time that a unique key is taken, whatever becomes of its run.
+pub const UNIQUE_PERIOD_MAX: Duration = Duration::from_secs(31 * 24 * 3600);
 /// How far ahead ad-hoc work may be deferred.
 pub const DEFER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Characters of who a request says it comes from.

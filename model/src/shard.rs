@@ -8,7 +8,8 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher24;
 
 use crate::limits::SHARDS_MAX;
-use crate::name::JobId;
+use crate::name::{JobId, QueueId};
+use crate::unique::UniqueKey;
 
 /// Shards of a cluster, unless set when it is initialised.
 pub const SHARDS_DEFAULT: u16 = 64;
@@ -49,6 +50,19 @@ impl ShardCount {
     pub fn shard_of(self, job: &JobId) -> ShardId {
         let hash = stable_hash(&[job.namespace.as_str(), "/", job.name.as_str()]);
         ShardId(u16::try_from(hash % u64::from(self.0)).unwrap_or(0))
+    }
+
+    /// The shard of what is remembered of a queue: that of a job of the same name.
+    #[must_use]
+    pub fn shard_of_queue(self, queue: &QueueId) -> ShardId {
+        self.shard_of(&JobId { namespace: queue.namespace.clone(), name: queue.name.clone() })
+    }
+
+    /// The shard of a unique key: that of its queue, or of a queue called like its namespace.
+    #[must_use]
+    pub fn shard_of_key(self, key: &UniqueKey) -> ShardId {
+        let (namespace, name) = key.home();
+        self.shard_of(&JobId { namespace: namespace.clone(), name: name.clone() })
     }
 }
 

@@ -4,9 +4,10 @@
 //! that one script may touch any of them. The scripts build keys from that prefix by the same words as this file.
 
 use model::bucket::{HalfHour, Minute};
-use model::id::Occurrence;
+use model::id::{Occurrence, RunId};
 use model::name::{JobId, QueueId};
 use model::shard::ShardId;
+use model::unique::UniqueKey;
 
 use crate::lease::Role;
 
@@ -112,6 +113,19 @@ pub fn lease(shard: ShardId, role: Role) -> String {
 #[must_use]
 pub fn run(shard: ShardId, occurrence: &Occurrence) -> String {
     format!("ecron:{{{shard}}}:run:{occurrence}")
+}
+
+/// hash with a time to live: `run`, `until`, and `published` once that is known. A unique key that is taken.
+#[must_use]
+pub fn unique(shard: ShardId, key: &UniqueKey) -> String {
+    format!("ecron:{{{shard}}}:unique:{key}")
+}
+
+/// hash with a time to live: generation, ended, attempt and the rest as JSON. A run of ad-hoc work that failed at least
+/// once.
+#[must_use]
+pub fn ad_hoc(shard: ShardId, run_id: &RunId) -> String {
+    format!("ecron:{{{shard}}}:ad-hoc:{run_id}")
 }
 
 /// Which list of a job's runs.
@@ -235,6 +249,9 @@ pub fn quarantine(shard: ShardId) -> String {
 
 #[cfg(test)]
 mod tests {
+    use model::id::Key;
+    use model::unique::Scope;
+
     use super::*;
 
     #[test]
@@ -243,6 +260,7 @@ mod tests {
         let (shard, at) = (ShardId(7), "2026-11-22T06:45:17Z".parse().unwrap());
         let occurrence: Occurrence = "billing/nightly-report@2026-11-22T06:45:17Z".parse().unwrap();
         let queue: QueueId = "billing/reports".parse().unwrap();
+        let key = UniqueKey { scope: Scope::Queue, queue: queue.clone(), key: Key::new("order-17").unwrap() };
         let keys = [
             horizon(shard),
             half_hours(shard),
@@ -259,6 +277,8 @@ mod tests {
             lease(shard, Role::Planner),
             lease(shard, Role::Dispatcher),
             run(shard, &occurrence),
+            unique(shard, &key),
+            ad_hoc(shard, &key.run_id(at).unwrap()),
             history(shard, &occurrence.job, History::Failed),
             changes(shard, &occurrence.job),
             stats(shard, &occurrence.job),
@@ -292,6 +312,8 @@ mod tests {
             "lease:planner",
             "lease:dispatcher",
             "run:billing/nightly-report@2026-11-22T06:45:17Z",
+            "unique:billing/reports~order-17",
+            "ad-hoc:billing/reports~order-17+q1795329917000",
             "history:billing/nightly-report:failed",
             "changes:billing/nightly-report",
             "stats:billing/nightly-report",

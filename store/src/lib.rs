@@ -3,6 +3,7 @@
 //! Small traits by need; `redis` and `memory` implement all of them and pass one conformance suite. Every write that
 //! acts for a shard carries the epoch of the caller's lease, and changes nothing if that isn't the newest.
 
+pub mod adhoc;
 pub mod changes;
 pub mod control;
 pub mod error;
@@ -23,6 +24,7 @@ pub mod stats;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use adhoc::AdHocStore;
 pub use changes::ChangeStore;
 pub use control::ControlStore;
 pub use error::StoreError;
@@ -46,6 +48,7 @@ pub trait Store:
     + StatsStore
     + GateStore
     + LiveStore
+    + AdHocStore
     + Inspect
 {
 }
@@ -59,6 +62,7 @@ impl<
         + StatsStore
         + GateStore
         + LiveStore
+        + AdHocStore
         + Inspect,
 > Store for T
 {

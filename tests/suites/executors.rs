@@ -5,17 +5,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ambient::Shutdown;
+use ambient::{Clock, Shutdown};
 use bus::cancel::{CancelRequest, CancelSignal};
+use bus::checkpoints::Cluster;
 use bus::conformance::{publication, queue};
 use bus::events::{AttemptReport, Event, EventDelivery};
 use bus::nats::{NatsBus, NatsOptions};
 use bus::order::{Publication, WorkKind};
-use bus::{EventReader, LogReader, QueueReader, RunStream};
+use bus::{Checkpoints, EventReader, LogReader, QueueReader, RunStream};
+use dispatcher::settle::Settler;
 use executor_sdk::{Context, Executor, HandlerError, Output};
 use harness::servers::{self, Server};
 use model::limits::LOST_ATTEMPTS_MAX;
 use model::run::{Outcome, RunState};
+use model::shard::ShardCount;
+use planner::api::Api;
+use serde_json::{Value, json};
+use store::memory::MemoryStore;
 use tokio::sync::Notify;
 
 /// Long enough for anything that is bound to come.
@@ -166,4 +172,87 @@ async fn what_an_attempt_says_is_heard_while_it_runs() {
     let end = ground.reports().await.pop().unwrap();
     assert_eq!(end.output.as_deref(), Some("[1,2,3]"));
     assert_eq!(lines().await, ["opening the books", "reading", "done"], "the last words come before the end");
+}
+
+/// A planner's API and a dispatcher's settler beside the executors; what they remember is in memory.
+struct Node {
+    api: Api<MemoryStore, NatsBus>,
+    settler: Settler<MemoryStore, NatsBus>,
+}
+
+impl Node {
+    async fn on(ground: &Ground) -> Self {
+        let (clock, shards) = (Clock::system(), ShardCount::default());
+        let cluster = Cluster { id: "c".into(), shards, message_id_key: [7; 16], created_at: clock.now() };
+        ground.bus.init_cluster(&cluster).await.unwrap();
+        let now = clock.clone();
+        let store = Arc::new(MemoryStore::new(Arc::new(move || now.now())));
+        let api = Api::new(Arc::clone(&store), Arc::clone(&ground.bus), clock.clone(), shards);
+        Self { api, settler: Settler::new(store, Arc::clone(&ground.bus), clock, shards) }
+    }
+
+    async fn ask(&self, verb: &str, request: Value) -> Value {
+        let answer = self.api.answer(verb, request.to_string().as_bytes()).await;
+        serde_json::from_slice(&answer).unwrap()
+    }
+
+    async fn submit(&self, until: &str) -> (String, bool) {
+        let unique = json!({"until": until});
+        let request = json!({"queue": "billing/reports", "key": "order-17", "payload": 1, "unique": unique});
+        let answer = self.ask("submit", request).await;
+        let reply = &answer["ok"];
+        (reply["run"].as_str().unwrap().to_owned(), reply["duplicate"].as_bool().unwrap())
+    }
+
+    /// Settles until something else than this run is told.
+    async fn until_free(&self, run: &str, until: &str) -> String {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            self.settler.run_once(Duration::from_millis(50)).await.unwrap();
+            match self.submit(until).await {
+                (next, false) => return next,
+                (same, true) => assert_eq!(same, run),
+            }
+            assert!(tokio::time::Instant::now() < deadline, "the key isn't freed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn unique_work_is_free_at_its_start_or_its_end_and_its_failure_is_remembered() {
+    let ground = Ground::start().await;
+    let node = Node::on(&ground).await;
+    let (run, duplicate) = node.submit("started").await;
+    assert!(!duplicate);
+    assert_eq!(node.submit("started").await, (run.clone(), true));
+    let go_on = Arc::new(Notify::new());
+    let signal = Arc::clone(&go_on);
+    let executor = ground.executor().await.queue_id(queue("reports")).handle_bytes(move |_, _| {
+        let signal = Arc::clone(&signal);
+        async move {
+            signal.notified().await;
+            Err::<(), _>(HandlerError::permanent("no stock"))
+        }
+    });
+    tokio::spawn(executor.run());
+    // The first one is at work: its key is free, and the second one takes it until it is done.
+    let second = node.until_free(&run, "started").await;
+    go_on.notify_one();
+    let third = node.until_free(&second, "started").await;
+    go_on.notify_one();
+    go_on.notify_one();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let view = loop {
+        node.settler.run_once(Duration::from_millis(50)).await.unwrap();
+        let answer = node.ask("run", json!({"run": run})).await;
+        if answer["ok"].is_object() {
+            break answer["ok"].clone();
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{answer}");
+    };
+    assert_eq!(
+        (&view["state"], &view["error"], &view["attempts"]),
+        (&json!("dead-lettered"), &json!("no stock"), &json!(1))
+    );
+    assert_ne!(third, second);
 }

@@ -228,6 +228,10 @@ impl Checkpoints for MemoryBus {
         Ok(self.state()?.cluster.get_or_insert_with(|| proposal.clone()).clone())
     }
 
+    async fn cluster(&self) -> Result<Option<Cluster>, BusError> {
+        Ok(self.state()?.cluster.clone())
+    }
+
     async fn save_checkpoint(
         &self,
         _node: &str,

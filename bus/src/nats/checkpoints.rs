@@ -90,6 +90,10 @@ impl Checkpoints for NatsBus {
         }
     }
 
+    async fn cluster(&self) -> Result<Option<Cluster>, BusError> {
+        Self::cluster(self).await
+    }
+
     async fn save_checkpoint(
         &self,
         node: &str,

@@ -1,11 +1,14 @@
-//! `ecron logs`: what a run's attempts said. Needs NATS only; without a planner, `-f` goes on until it is stopped.
+//! `ecron logs`: what a run's attempts said. Needs NATS only: a run's end is heard as an event, or, if it came before, told
+//! by a planner.
 
 use std::time::Duration;
 
 use ambient::Clock;
-use bus::LogReader;
+use bus::events::Event;
 use bus::logs::{LOG_PAGE_MAX, LogBatch, StoredLogBatch};
 use bus::nats::NatsBus;
+use bus::{EventReader, LogReader};
+use futures_util::{FutureExt as _, StreamExt as _};
 use model::id::RunId;
 use planner::api::types::{RunRequest, RunView};
 use serde_json::json;
@@ -24,18 +27,19 @@ pub(crate) async fn run(servers: &Servers, args: &LogsArgs) -> Result<(), Failur
     let run_id: RunId = args.run.parse().map_err(|problem| Failure::input(format!("failed to {problem}")))?;
     let bus = nats(servers).await?;
     let clock = Clock::system();
-    let mut next = 0;
-    let mut shown = false;
-    let mut asked_at = None;
+    let mut events =
+        if args.follow { bus.watch_events().await? } else { futures_util::stream::empty().boxed() };
+    let (mut next, mut shown, mut ended, mut asked_at) = (0, false, !args.follow, None);
     loop {
-        // Asked before the log is read: what an attempt says is stored before its end is.
+        // Before the log is read: what an attempt says is stored before its end is.
+        while let Some(Some(event)) = events.next().now_or_never() {
+            ended = ended || is_end_of(&event, &run_id);
+        }
         let now = clock.monotonic();
-        let ended = if asked_at.is_none_or(|at| now >= at + STATE_POLL) {
+        if !ended && asked_at.is_none_or(|at| now >= at + STATE_POLL) {
             asked_at = Some(now);
-            !args.follow || has_ended(&bus, &args.run).await
-        } else {
-            false
-        };
+            ended = has_ended(&bus, &args.run).await;
+        }
         loop {
             let page = bus.log_batches(&run_id, next, LOG_PAGE_MAX).await?;
             for StoredLogBatch { sequence, batch } in &page {
@@ -56,6 +60,10 @@ pub(crate) async fn run(servers: &Servers, args: &LogsArgs) -> Result<(), Failur
         eprintln!("run {} has no log; logs are kept for seven days", args.run);
     }
     Ok(())
+}
+
+fn is_end_of(event: &Event, run: &RunId) -> bool {
+    matches!(event, Event::Attempt(report) if report.run_id == *run && report.ends_run.is_some())
 }
 
 async fn has_ended(bus: &NatsBus, run: &str) -> bool {

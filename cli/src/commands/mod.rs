@@ -18,6 +18,7 @@ pub(crate) mod pause;
 pub(crate) mod roles;
 pub(crate) mod runs;
 pub(crate) mod simulate;
+pub(crate) mod submit;
 pub(crate) mod trigger;
 pub(crate) mod validate;
 
@@ -43,6 +44,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Delete(args) => delete::run(&servers, &args).await,
         Command::Pause(args) => pause::run(&servers, &args, pause::Turn::Pause).await,
         Command::Resume(args) => pause::run(&servers, &args, pause::Turn::Resume).await,
+        Command::Submit(args) => submit::run(&servers, &args).await,
         Command::Trigger(args) => trigger::run(&servers, &args).await,
         Command::Backfill(args) => backfill::run(&servers, &args).await,
         Command::Cancel(args) => backfill::cancel(&servers, &args).await,

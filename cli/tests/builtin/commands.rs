@@ -137,7 +137,7 @@ async fn a_script_needs_an_interpreter_that_is_there_or_none() {
     };
     let lost = script("lost", "#!/no/such/interpreter\n");
     let done = bench.exec(json!({"command": [lost]})).await;
-    assert!(done.retried().starts_with("exit code 126: failed to run /"), "{done:?}");
+    assert!(done.given_up().starts_with("exit code 126: failed to run /"), "{done:?}");
     let bare = script("bare", "echo $1\n");
     assert_eq!(bench.exec(json!({"command": [bare, "hi"]})).await.succeeded(), "hi\n");
     let by_path = json!({"command": ["bare", "hi"], "env": {"PATH": folder.path()}});

@@ -84,7 +84,7 @@ async fn the_status_decides_whether_to_try_again() {
     }
     let own = async |path: &str| {
         let url = server.url(path);
-        bench.http(json!({"url": url, "permanentStatuses": [429, "500-502"]})).await.answer
+        bench.http(json!({"url": url, "permanentStatuses": ["429", "500-502"]})).await.answer
     };
     assert_eq!(own("/404").await, Answer::Nak(seconds(10)));
     assert_eq!((own("/429/7").await, own("/501").await), (Answer::Term, Answer::Term));

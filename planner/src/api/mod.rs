@@ -14,12 +14,13 @@ mod preview;
 mod queues;
 pub mod read;
 pub mod stats;
+mod submit;
 pub mod types;
 pub mod write;
 
 use std::sync::Arc;
 
-use ambient::{Clock, Shutdown};
+use ambient::{Clock, Entropy, Shutdown};
 use bus::{ApiServer, BusError};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -37,12 +38,14 @@ pub struct Api<S, B> {
     pub(crate) bus: Arc<B>,
     pub(crate) clock: Clock,
     pub(crate) shards: ShardCount,
+    /// For the keys of work that is submitted without one.
+    pub(crate) entropy: Entropy,
 }
 
 impl<S: Store, B: PlannerBus> Api<S, B> {
     #[must_use]
     pub fn new(store: Arc<S>, bus: Arc<B>, clock: Clock, shards: ShardCount) -> Self {
-        Self { store, bus, clock, shards }
+        Self { store, bus, clock, shards, entropy: Entropy::system() }
     }
 
     /// One request: verb and body in, body out. Never fails: what goes wrong is the answer.
@@ -64,6 +67,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "backfills" => reply(self.backfills(parsed(body)).await),
             "cancel-backfill" => reply(self.cancel_backfill(parsed(body)).await),
             "trigger" => reply(self.trigger(parsed(body)).await),
+            "submit" => reply(self.submit(parsed(body)).await),
             "objects" => reply(self.objects(parsed(body)).await),
             "object" => reply(self.object(parsed(body)).await),
             "delete-object" => reply(self.delete_object(parsed(body)).await),
@@ -71,7 +75,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "resume-queue" => reply(self.set_queue_paused(parsed(body), false).await),
             other => reply::<()>(Err(ApiError::refused(format!(
                 "know the verb {other:?}; there are apply, get, list, runs, run, explain, redrive, purge, delete, pause, resume, \
-                 catch-up, trigger, backfill, backfills, cancel-backfill, objects, object, delete-object, pause-queue and \
+                 catch-up, trigger, submit, backfill, backfills, cancel-backfill, objects, object, delete-object, pause-queue and \
                  resume-queue"
             )))),
         };

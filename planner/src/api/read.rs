@@ -3,11 +3,12 @@
 use bus::specs::{SPEC_PAGE_MAX, StoredSpec};
 use futures_util::StreamExt;
 use model::declared::Declared;
-use model::id::Occurrence;
+use model::id::RunId;
 use model::manifest::{self, encode};
 use model::name::{JobId, Name};
 use model::progress::Progress;
 use model::time::Timestamp;
+use store::adhoc::AdHocRun;
 use store::ledger::RunRecord;
 use store::plan::JobRecord;
 use store::{Store, StoreError};
@@ -117,8 +118,18 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
 
     pub(super) async fn run(&self, request: Result<RunRequest, ApiError>) -> Result<RunView, ApiError> {
         let text = request?.run;
-        let occurrence: Occurrence =
-            text.parse().map_err(|problem| ApiError::refused(format!("{problem}")))?;
+        let run_id: RunId = text.parse().map_err(|problem| ApiError::refused(format!("{problem}")))?;
+        let occurrence = match run_id {
+            RunId::Occurrence(occurrence) => occurrence,
+            RunId::AdHoc { ref queue, .. } => {
+                let found = self.store.ad_hoc(self.shards.shard_of_queue(queue), &run_id).await?;
+                return found.as_ref().map(ad_hoc_view).ok_or_else(|| {
+                    ApiError::not_found(&format!(
+                        "a record of run {text} (ad-hoc work that waits, or succeeded at once, has none)"
+                    ))
+                });
+            }
+        };
         let shard = self.shards.shard_of(&occurrence.job);
         match self.store.run(shard, &occurrence).await? {
             Some(record) => {
@@ -197,6 +208,25 @@ pub fn run_view(record: &RunRecord) -> RunView {
         output: record.output.clone(),
         running: None,
         attempt_log: vec![],
+    }
+}
+
+fn ad_hoc_view(run: &AdHocRun) -> RunView {
+    let end = &run.last;
+    RunView {
+        run: run.run_id.to_string(),
+        state: run.state.as_str().into(),
+        due_at: run.due_at.to_string(),
+        generation: run.generation.0,
+        started_at: Some(end.started_at.to_string()),
+        ended_at: run.state.is_end().then(|| end.ended_at.to_string()),
+        lateness_ms: Some(end.started_at.ms_since(run.due_at)),
+        attempts: end.attempt,
+        last_outcome: Some(end.outcome.as_str().into()),
+        error: end.error.clone(),
+        executor: Some(run.executor.clone()),
+        output: run.output.clone(),
+        ..RunView::default()
     }
 }
 

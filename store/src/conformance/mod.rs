@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a case fails by panicking; it runs in tests only")]
 #![allow(clippy::missing_panics_doc, missing_docs, reason = "the names of the cases say what they require")]
 
+pub mod adhoc;
 pub mod attempts;
 pub mod changes;
 pub mod control;
@@ -127,6 +128,12 @@ macro_rules! conformance_tests {
                 only_the_newest_attempt_is_noted,
                 attempts_of_ended_runs_are_not_noted,
                 terms_are_remembered,
+            ];
+            adhoc: [
+                a_key_is_taken_once,
+                a_key_is_freed_by_its_own_run_as_it_asked,
+                a_key_is_free_when_its_period_is_over,
+                the_newest_of_an_ad_hoc_run_is_remembered,
             ];
             live: [
                 the_newest_note_of_an_attempt_under_way_is_shown,

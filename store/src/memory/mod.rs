@@ -3,6 +3,7 @@
 //! One state behind one lock, so every operation is atomic; time comes from an injected clock. The conformance suite
 //! runs on both. Keep this the plainer of the two: it is also the specification of what the scripts do.
 
+mod adhoc;
 mod changes;
 mod control;
 mod gate;
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use model::change::Change;
 use model::gate::Gate;
-use model::id::{Entry, Occurrence};
+use model::id::{Entry, Occurrence, RunId};
 use model::misfire::Interruption;
 use model::name::{JobId, QueueId};
 use model::progress::Progress;
@@ -29,6 +30,7 @@ use model::spec::HistoryLimits;
 use model::stats::JobStats;
 use model::time::Timestamp;
 
+use crate::adhoc::AdHocRun;
 use crate::error::StoreError;
 use crate::keys::History;
 use crate::lease::{Epoch, Role};
@@ -103,6 +105,9 @@ struct Shard {
     interruptions: BTreeMap<(Timestamp, String), Interruption>,
     gates: BTreeMap<QueueId, Gate>,
     live: BTreeMap<Occurrence, Progress>,
+    unique: BTreeMap<String, adhoc::Taken>,
+    /// Runs of ad-hoc work, and until when each is remembered.
+    ad_hoc: BTreeMap<RunId, (AdHocRun, Timestamp)>,
 }
 
 impl MemoryStore {

@@ -3,6 +3,7 @@
 //! Scripts are atomic, so the rules that need it live in them; everything else is decided by `model`, before. This is
 //! the only place that knows Redis.
 
+mod adhoc;
 mod changes;
 mod control;
 mod error;

@@ -70,6 +70,10 @@ scripts! {
     DROP_ENTRIES = "drop_entries.lua" + [PRELUDE];
     SETTLE = "settle.lua" + [PRELUDE, HISTORY, OVERLAP, STATS];
     NOTE_ATTEMPT = "note_attempt.lua" + [PRELUDE, STATS];
+    KEY_CLAIM = "key_claim.lua" + [];
+    KEY_CONFIRM = "key_confirm.lua" + [];
+    KEY_FREE = "key_free.lua" + [];
+    NOTE_AD_HOC = "note_ad_hoc.lua" + [];
     NOTE_PROGRESS = "note_progress.lua" + [];
     OVERDUE = "overdue.lua" + [PRELUDE];
     WORRY_LATER = "worry_later.lua" + [PRELUDE];

@@ -15,4 +15,5 @@ mod jobs;
 mod retries;
 mod store_loss;
 mod tidy;
+mod underway;
 mod up_and_down;
