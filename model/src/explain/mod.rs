@@ -16,7 +16,7 @@ use crate::declared::Declared;
 use crate::id::Revision;
 use crate::misfire::Interruption;
 use crate::name::JobId;
-use crate::run::{AttemptEnd, Generation, RunState};
+use crate::run::{AttemptEnd, Generation, RunState, WaitsFor};
 use crate::time::Timestamp;
 
 pub use naming::{Judged, Naming};
@@ -92,8 +92,7 @@ pub struct RunFacts {
     pub output: Option<String>,
     pub skip_reason: Option<String>,
     pub ended_at: Option<Timestamp>,
-    /// What a run that isn't published waits for: `overlap`, `queue` or `dispatch`.
-    pub waits_for: Option<String>,
+    pub waits_for: Option<WaitsFor>,
     /// `<instant> <who> <reason>` of a request to cancel it.
     pub cancel: Option<String>,
 }
