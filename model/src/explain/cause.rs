@@ -23,8 +23,10 @@ fn by(change: &Change) -> String {
     change.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default()
 }
 
-pub(super) fn duration_text(ms: i64) -> String {
-    humantime::format_duration(std::time::Duration::from_millis(ms.max(0).unsigned_abs())).to_string()
+/// A time for people: to the second once it is longer than a few.
+fn duration_text(ms: i64) -> String {
+    let ms = if ms >= 10_000 { ms / 1_000 * 1_000 } else { ms.max(0) };
+    humantime::format_duration(std::time::Duration::from_millis(ms.unsigned_abs())).to_string()
 }
 
 pub(super) fn cause(facts: &Facts, then: &Then, naming: Option<&Naming>) -> Cause {
