@@ -32,14 +32,14 @@ pub struct Change {
 impl ChangeKind {
     pub const ALL: [Self; 5] = [Self::Created, Self::Edited, Self::Paused, Self::Resumed, Self::Deleted];
 
-    /// What a new spec changes of an older one.
+    /// What a new revision changes, by whether the older one (if there was one) and the new one are paused.
     #[must_use]
-    pub fn between(old: Option<&JobSpec>, new: &JobSpec) -> Self {
-        match old {
-            None => Self::Created,
-            Some(old) if !old.suspend && new.suspend => Self::Paused,
-            Some(old) if old.suspend && !new.suspend => Self::Resumed,
-            Some(_) => Self::Edited,
+    pub fn between(old: Option<bool>, new: bool) -> Self {
+        match (old, new) {
+            (None, _) => Self::Created,
+            (Some(false), true) => Self::Paused,
+            (Some(true), false) => Self::Resumed,
+            (Some(true), true) | (Some(false), false) => Self::Edited,
         }
     }
 

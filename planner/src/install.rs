@@ -115,12 +115,14 @@ fn change(
         // Deferred work has one revision and one run; its record says it all.
         return None;
     }
+    let is_paused = |declared: &Declared| declared.acceptance.paused_since().is_some();
+    let kind = ChangeKind::between(old.map(is_paused), is_paused(new));
     let old = old.map(|old| &old.spec);
     let rebuilding = old.is_none() && rebuilding(cursor);
     Some(Change {
         at: if rebuilding { stored.written_at.min(now) } else { now },
         revision: stored.revision,
-        kind: ChangeKind::between(old, &new.spec),
+        kind,
         by: stored.by.clone(),
         schedule: kept_schedule(old, &new.spec),
     })

@@ -101,14 +101,59 @@ async fn pauses_edits_and_deletions_are_told_with_their_instants() -> Result<()>
     world.apply(every("moved", 20, json!({}))).await?;
     world.delete(&job("gone")).await?;
     world.run(100).await?;
+    expect(&world, "tick", tick(paused, 3), "suspended", &["suspended then", "paused at"]).await?;
     world.apply(every("tick", 10, json!({}))).await?;
     world.run(30).await?;
-    expect(&world, "tick", tick(paused, 3), "suspended", &["suspended then", "paused at", "until 2026"])
-        .await?;
+    // Resumed: its catch-up has decided.
+    let words = &["the job was paused from", "to 2026"];
+    expect(&world, "tick", tick(paused, 3), "catch-up-latest", words).await?;
     let odd = (1..=4).map(|steps| tick(paused, steps)).find(|at| at.as_ms() % (20 * SECOND_MS) != 0);
     let odd = odd.context("an instant that only the old schedule named")?;
     expect(&world, "moved", odd, "superseded", &["edited at", "doesn't name this instant"]).await?;
     expect(&world, "gone", tick(paused, 3), "deleted", &["deleted at"]).await?;
     expect(&world, "gone", tick(paused, -1), "deleted-since", &["its history went with it"]).await?;
     expect(&world, "tick", tick(world.clock.now(), 3), "due-later", &["minute tier"]).await
+}
+
+#[tokio::test]
+async fn overlap_is_told_by_its_policy() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    // Nobody serves this queue, so the first run of each stays under way.
+    let overlap = |policy: &str| json!({"overlap": policy, "queue": "unserved"});
+    world.apply(every("skips", 10, overlap("skip"))).await?;
+    world.apply(every("coalesces", 10, overlap("queue-one"))).await?;
+    world.apply(every("queues", 10, overlap("queue-all"))).await?;
+    let begun = world.clock.now();
+    world.run(50).await?;
+    let (first, third) = (tick(begun, 1), tick(begun, 3));
+    expect(&world, "queues", first, "nobody-pulls", &["nobody pulls from the queue default/unserved"])
+        .await?;
+    expect(&world, "skips", third, "overlap", &["an earlier run was still under way"]).await?;
+    expect(&world, "coalesces", third, "coalesced", &["a newer occurrence took its place"]).await?;
+    expect(&world, "queues", third, "waits-for-earlier-run", &["waits for an earlier run"]).await
+}
+
+#[tokio::test]
+async fn a_pause_is_told_with_who_paused_and_what_the_resumption_made_of_it() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("tick", 10, json!({"catchUp": {"policy": "none"}}))).await?;
+    world.run(30).await?;
+    world.ask("pause", json!({"job": "default/tick", "by": "ann@desk"})).await?;
+    let paused = world.clock.now();
+    world.run(60).await?;
+    let (within, ahead) = (tick(paused, 3), tick(world.clock.now(), 5));
+    expect(&world, "tick", within, "suspended", &["suspended then", "by ann@desk"]).await?;
+    expect(&world, "tick", ahead, "suspended", &["is suspended", "by ann@desk"]).await?;
+    world.ask("resume", json!({"job": "default/tick", "by": "bob@desk"})).await?;
+    world.run(30).await?;
+    let answer = world.ask("explain", json!({"job": "default/tick", "at": within.to_string()})).await?;
+    let one = &answer["explanations"][0];
+    let cause = one["cause"].as_str().unwrap_or_default();
+    ensure!(
+        one["fate"] == "did-not-run" && cause.contains("paused") && cause.contains("by ann@desk"),
+        "{one:#}"
+    );
+    Ok(())
 }

@@ -5,7 +5,7 @@ use super::{Cause, Facts, Fate, Naming, RunFacts, Then};
 use crate::change::Change;
 use crate::misfire::{CatchUpPolicy, MissedReason};
 use crate::retry::AfterFailure;
-use crate::run::{Outcome, RunState, SkipReason};
+use crate::run::{Outcome, RunState, SkipReason, WaitsFor};
 use crate::spec::JobSpec;
 use crate::time::Timestamp;
 
@@ -23,8 +23,10 @@ fn by(change: &Change) -> String {
     change.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default()
 }
 
-pub(super) fn duration_text(ms: i64) -> String {
-    humantime::format_duration(std::time::Duration::from_millis(ms.max(0).unsigned_abs())).to_string()
+/// A time for people: to the second once it is longer than a few.
+fn duration_text(ms: i64) -> String {
+    let ms = if ms >= 10_000 { ms / 1_000 * 1_000 } else { ms.max(0) };
+    humantime::format_duration(std::time::Duration::from_millis(ms.unsigned_abs())).to_string()
 }
 
 pub(super) fn cause(facts: &Facts, then: &Then, naming: Option<&Naming>) -> Cause {
@@ -115,8 +117,11 @@ fn skipped(facts: &Facts, then: &Then, run: &RunFacts) -> Cause {
             (MissedReason::OutsideWindow, "catch-up-window"),
             (MissedReason::BeyondMax, "catch-up-max"),
         ];
+        let until = then.resumed.as_ref().map(|resumed| resumed.at.to_string()).unwrap_or_default();
+        let pause =
+            then.paused.as_ref().map(|c| format!("; the job was paused from {}{} to {until}", c.at, by(c)));
         let code = reasons.into_iter().find(|(reason, _)| known(&missed(*reason))).map(|(_, code)| code);
-        (code.unwrap_or("skipped"), gap.unwrap_or_default())
+        (code.unwrap_or("skipped"), gap.or(pause).unwrap_or_default())
     };
     is(Fate::DidNotRun, code, text(more))
 }
@@ -127,13 +132,13 @@ fn then_is(then: &Then, change: &Change) -> bool {
 }
 
 fn waiting(facts: &Facts, run: &RunFacts) -> Cause {
-    match run.waits_for.as_deref() {
-        Some("overlap") => is(
+    match run.waits_for {
+        Some(WaitsFor::Overlap) => is(
             Fate::UnderWay,
             "waits-for-earlier-run",
             "it waits for an earlier run of the job to end, as `overlap` and `maxActive` say",
         ),
-        Some("queue") => {
+        Some(WaitsFor::Queue) => {
             let queue = facts.queue.as_ref();
             let name = queue.map(|queue| queue.name.clone()).unwrap_or_default();
             let why = match queue {
@@ -143,7 +148,7 @@ fn waiting(facts: &Facts, run: &RunFacts) -> Cause {
             };
             is(Fate::UnderWay, "waits-at-gate", format!("it waits at the gate of the queue {name}, {why}"))
         }
-        _ => match dispatcher_missing(facts) {
+        Some(WaitsFor::Dispatch) | None => match dispatcher_missing(facts) {
             Some(missing) => missing,
             None => is(Fate::UnderWay, "waits-for-dispatch", "it is admitted and about to be published"),
         },
@@ -242,15 +247,10 @@ fn of_job(facts: &Facts, then: &Then) -> Option<Cause> {
         let until = then.resumed.as_ref();
         let until = until.map(|r| format!(" until {}{}", r.at, by(r))).unwrap_or_default();
         let text = format!("the job was suspended then: paused at {}{}{until}", paused.at, by(paused));
-        return Some(is(
-            not,
-            "suspended",
-            if ahead { text.replace("was suspended then", "is suspended") } else { text },
-        ));
-    }
-    let suspended = facts.declared.as_ref().is_some_and(|declared| declared.spec.suspend);
-    if suspended && ahead {
-        return Some(is(not, "suspended", "the job is suspended (`spec.suspend`)"));
+        let whole = facts.declared.as_ref().is_some_and(|declared| declared.acceptance.namespace_paused);
+        let whole = if whole && ahead { ", with its whole namespace" } else { "" };
+        let text = if ahead { text.replace("was suspended then", "is suspended") } else { text };
+        return Some(is(not, "suspended", format!("{text}{whole}")));
     }
     None
 }

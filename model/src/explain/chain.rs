@@ -2,7 +2,7 @@
 
 use super::{Cause, Facts, Fate, Naming, RunFacts, Status, Step, Then};
 use crate::bucket::Tier;
-use crate::run::RunState;
+use crate::run::{RunState, WaitsFor};
 use crate::time::Timestamp;
 
 fn step(what: &'static str, status: Status, at: Option<Timestamp>, note: impl Into<String>) -> Step {
@@ -74,7 +74,9 @@ fn enabled(facts: &Facts, then: &Then) -> Step {
             Some(paused.at),
             "the job was suspended; this run was asked for, or came before",
         ),
-        None if facts.at > facts.now && facts.declared.as_ref().is_some_and(|d| d.spec.suspend) => {
+        None if facts.at > facts.now
+            && facts.declared.as_ref().is_some_and(|d| d.acceptance.paused_since().is_some()) =>
+        {
             step(what, Status::Refused, None, "the job is suspended")
         }
         None => step(what, Status::Done, None, "the job wasn't suspended"),
@@ -145,9 +147,12 @@ fn admitted(facts: &Facts, cause: &Cause) -> Step {
         Some(run) if run.state == RunState::Skipped => {
             step(what, Status::Refused, run.ended_at, run.skip_reason.clone().unwrap_or_default())
         }
-        Some(run) if run.state == RunState::Waiting && run.waits_for.as_deref() != Some("dispatch") => {
-            step(what, Status::Missing, None, run.waits_for.clone().unwrap_or_default())
-        }
+        Some(run) if run.state == RunState::Waiting && run.waits_for != Some(WaitsFor::Dispatch) => step(
+            what,
+            Status::Missing,
+            None,
+            run.waits_for.map(|waits| format!("waits for {}", waits.as_str())).unwrap_or_default(),
+        ),
         Some(_) => step(what, Status::Done, None, "by overlap, limits, deadline and catch-up"),
         None if cause.code.starts_with("catch-up") => step(what, Status::Refused, None, "by catch-up"),
         None => step(what, Status::Open, None, ""),

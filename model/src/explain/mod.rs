@@ -16,7 +16,7 @@ use crate::declared::Declared;
 use crate::id::Revision;
 use crate::misfire::Interruption;
 use crate::name::JobId;
-use crate::run::{AttemptEnd, Generation, RunState};
+use crate::run::{AttemptEnd, Generation, RunState, WaitsFor};
 use crate::time::Timestamp;
 
 pub use naming::{Judged, Naming};
@@ -92,8 +92,7 @@ pub struct RunFacts {
     pub output: Option<String>,
     pub skip_reason: Option<String>,
     pub ended_at: Option<Timestamp>,
-    /// What a run that isn't published waits for: `overlap`, `queue` or `dispatch`.
-    pub waits_for: Option<String>,
+    pub waits_for: Option<WaitsFor>,
     /// `<instant> <who> <reason>` of a request to cancel it.
     pub cancel: Option<String>,
 }
@@ -193,4 +192,141 @@ pub fn explain(facts: &Facts) -> Explanation {
     let cause = cause::cause(facts, &then, naming.as_ref());
     let steps = chain::chain(facts, &then, naming.as_ref(), &cause);
     Explanation { at: facts.at, cause, steps }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{Node, decode_job};
+    use crate::run::Outcome;
+    use crate::spec::Acceptance;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// A job that is due each hour, at a quarter past its second one, with nothing known of the run.
+    fn facts() -> Facts {
+        let created = at("2026-11-22T00:00:00Z");
+        let manifest = serde_json::json!({
+            "apiVersion": "ecron/v1", "kind": "Job", "metadata": {"name": "b", "namespace": "a"},
+            "spec": {"schedule": {"cron": "0 * * * *"}, "queue": "work", "payload": {}},
+        });
+        let spec = decode_job(&Node::from_json(manifest), created).unwrap();
+        let declared = Declared::of(spec, Acceptance::new(created)).unwrap();
+        Facts {
+            job: "a/b".parse().unwrap(),
+            at: at("2026-11-22T02:00:00Z"),
+            now: at("2026-11-22T02:15:00Z"),
+            declared: Some(declared),
+            revision: Some(Revision(1)),
+            observed: Some(Revision(1)),
+            invalid: None,
+            changes: vec![],
+            interruptions: vec![],
+            run: None,
+            entry: None,
+            placed: None,
+            plan: Some(PlanFacts {
+                planned_until: at("2026-11-22T02:17:00Z"),
+                taken_until: at("2026-11-22T02:15:00Z"),
+            }),
+            planner: Some("p".into()),
+            dispatcher: Some("d".into()),
+            queue: Some(QueueFacts { name: "a/work".into(), has_consumer: true, ..QueueFacts::default() }),
+        }
+    }
+
+    fn run(state: RunState) -> RunFacts {
+        RunFacts {
+            state,
+            revision: Revision(1),
+            generation: Generation(0),
+            published_at: Some(at("2026-11-22T02:00:00Z")),
+            epoch: Some(7),
+            published_by: Some("d".into()),
+            sequence: Some(5),
+            in_stream: true,
+            attempts: vec![],
+            output: None,
+            skip_reason: None,
+            ended_at: None,
+            waits_for: None,
+            cancel: None,
+        }
+    }
+
+    fn code(facts: &Facts) -> &'static str {
+        explain(facts).cause.code
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let queue =
+            |queue: QueueFacts| Some(QueueFacts { name: "a/work".into(), has_consumer: true, ..queue });
+        let with_run = |run: RunFacts| Facts { run: Some(run), ..facts() };
+        let waits = |waits| RunFacts { waits_for: Some(waits), published_at: None, ..run(RunState::Waiting) };
+        let failed = AttemptFacts {
+            generation: Generation(0),
+            end: AttemptEnd {
+                attempt: 1,
+                outcome: Outcome::Failed,
+                error: Some("no disk".into()),
+                started_at: at("2026-11-22T02:00:00Z"),
+                ended_at: at("2026-11-22T02:14:58Z"),
+            },
+            executor: "x".into(),
+        };
+        let busy = QueueFacts { in_hand: 3, undelivered: 2, ..QueueFacts::default() };
+        let delivered = QueueFacts { in_hand: 1, delivered_until: 5, ..QueueFacts::default() };
+        let plan = |planned: &str, taken: &str| {
+            Some(PlanFacts { planned_until: at(planned), taken_until: at(taken) })
+        };
+        let old_plan = plan("2026-11-22T01:59:00Z", "2026-11-22T01:58:59Z");
+        let table = [
+            ("forgotten", facts()),
+            ("no-planner", Facts { planner: None, plan: old_plan, ..facts() }),
+            ("planner-behind", Facts { plan: old_plan, ..facts() }),
+            ("no-dispatcher", Facts { dispatcher: None, entry: Some(Revision(1)), ..facts() }),
+            ("dispatcher-behind", Facts { entry: Some(Revision(1)), ..facts() }),
+            ("not-installed", Facts { observed: None, ..facts() }),
+            ("waits-for-earlier-run", with_run(waits(WaitsFor::Overlap))),
+            ("waits-at-gate", with_run(waits(WaitsFor::Queue))),
+            ("waits-for-dispatch", with_run(waits(WaitsFor::Dispatch))),
+            ("nobody-pulls", with_run(run(RunState::Dispatched))),
+            ("in-queue", Facts { queue: queue(busy), ..with_run(run(RunState::Dispatched)) }),
+            ("running", Facts { queue: queue(delivered), ..with_run(run(RunState::Dispatched)) }),
+            ("settling", with_run(RunFacts { in_stream: false, ..run(RunState::Dispatched) })),
+            ("published", Facts { queue: None, ..with_run(run(RunState::Dispatched)) }),
+            (
+                "waits-for-retry",
+                with_run(RunFacts { attempts: vec![failed.clone()], ..run(RunState::Dispatched) }),
+            ),
+            (
+                "retry-due",
+                Facts {
+                    now: at("2026-11-22T02:30:00Z"),
+                    ..with_run(RunFacts { attempts: vec![failed], ..run(RunState::Dispatched) })
+                },
+            ),
+            (
+                "being-cancelled",
+                with_run(RunFacts { cancel: Some("02:10 ann enough".into()), ..run(RunState::Dispatched) }),
+            ),
+            ("cancelled", with_run(run(RunState::Cancelled))),
+        ];
+        for (expected, facts) in table {
+            assert_eq!(code(&facts), expected, "{:#?}", explain(&facts));
+        }
+        let gate = Some(QueueFacts { name: "a/work".into(), paused: true, ..QueueFacts::default() });
+        let paused = Facts { queue: gate, ..with_run(waits(WaitsFor::Queue)) };
+        assert!(explain(&paused).cause.sentence.contains("a/work, which is paused"));
+    }
+
+    #[test]
+    fn nothing_follows_the_step_that_stopped_it() {
+        let steps = explain(&Facts { at: at("2026-11-22T02:01:00Z"), ..facts() }).steps;
+        let last = steps.last().map(|step| (step.what, step.status));
+        assert_eq!((steps.len(), last), (2, Some(("named", Status::Refused))));
+    }
 }

@@ -52,6 +52,20 @@ impl Then {
                 then.edited = (change.kind != ChangeKind::Created).then(|| change.clone());
             }
         }
+        let pause = facts.declared.as_ref().and_then(|declared| declared.acceptance.pause);
+        if let Some(pause) =
+            pause.filter(|pause| pause.since < facts.at && pause.until.is_none_or(|until| facts.at <= until))
+            && then.paused.is_none()
+        {
+            // Older than the log, or as old as the job.
+            then.paused = Some(Change {
+                at: pause.since,
+                revision: facts.revision.unwrap_or_default(),
+                kind: ChangeKind::Paused,
+                by: None,
+                schedule: None,
+            });
+        }
         if then.paused.is_some() {
             then.resumed =
                 later.iter().find(|change| change.kind == ChangeKind::Resumed).map(|c| (*c).clone());

@@ -3,9 +3,11 @@
 use model::change::Change;
 use model::declared::Declared;
 use model::explain::{self, AttemptFacts, Explanation, Facts, PlanFacts, QueueFacts, RunFacts};
+use model::gate::GateRules;
 use model::id::{Occurrence, Revision};
 use model::misfire::Interruption;
 use model::name::JobId;
+use model::object::ObjectKey;
 use model::schedule::Zone;
 use model::shard::ShardId;
 use model::time::{SECOND_MS, Timestamp};
@@ -15,6 +17,7 @@ use store::plan::{Cursor, JobRecord};
 use store::{Store, StoreError};
 
 use super::Api;
+use super::queues::queue_of;
 use super::types::{ApiError, ExplainReply, ExplainRequest, ExplanationView, StepView};
 use super::write::job_id;
 use crate::install::declared;
@@ -109,16 +112,19 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let queue = &declared?.spec.queue;
         let backlog = self.bus.backlog(queue).await.ok()?;
         let name = queue.to_string();
+        let stored = self.bus.object(&ObjectKey::Queue(queue.clone())).await.ok().flatten();
+        let rules = stored.as_ref().and_then(queue_of).map(|spec| spec.rules).unwrap_or_default();
+        let gate = rules.is_gated().then(|| limits_text(&rules));
+        let facts = QueueFacts { name, gate, paused: rules.paused, ..QueueFacts::default() };
         Some(match backlog {
-            None => QueueFacts { name, ..QueueFacts::default() },
+            None => facts,
             Some(backlog) => QueueFacts {
-                name,
                 has_consumer: true,
                 waiting_pulls: backlog.waiting_pulls,
                 in_hand: backlog.in_hand,
                 undelivered: backlog.undelivered,
                 delivered_until: backlog.delivered_until,
-                ..QueueFacts::default()
+                ..facts
             },
         })
     }
@@ -215,7 +221,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             output: record.output,
             skip_reason: record.skip_reason,
             ended_at: record.ended_at,
-            waits_for: None,
+            waits_for: record.waits_for,
             cancel: None,
         })
     }
@@ -262,4 +268,15 @@ fn view(explanation: &Explanation, zone: &Zone) -> ExplanationView {
         cause: explanation.cause.sentence.clone(),
         steps: steps.collect(),
     }
+}
+
+/// A queue's limits in words.
+fn limits_text(rules: &GateRules) -> String {
+    let limits = [
+        rules.concurrency.map(|most| format!("concurrency {most}")),
+        rules.rate.map(|rate| format!("rate {rate}")),
+        rules.key_rate.map(|rate| format!("keyRate {rate}")),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    format!("whose limits are reached ({})", limits.join(", "))
 }

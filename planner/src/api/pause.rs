@@ -54,10 +54,12 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             (None, None, Some(backfill)) => {
                 let turn = if paused { Turn::Pause } else { Turn::Resume };
                 let object = self.turn_backfill(&backfill, turn, now).await?;
+                self.audit_turned(by.as_deref(), paused, format!("backfill {backfill}")).await;
                 Ok(ApplyReply { jobs: vec![], objects: vec![object] })
             }
             (Some(job), None, None) => {
-                let job = self.turn_job(&job_id(&job)?, paused, now).await?;
+                let job = self.turn_job(&job_id(&job)?, paused, now, by.as_deref()).await?;
+                self.audit_turned(by.as_deref(), paused, format!("job {}", job.job)).await;
                 Ok(ApplyReply { jobs: vec![job], objects: vec![] })
             }
             (None, Some(namespace), None) => {
@@ -65,13 +67,24 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                     ApiError::refused(format!("read namespace {namespace:?}: it {problem}"))
                 })?;
                 let object = self.turn_namespace(&name, paused, now).await?;
+                self.audit_turned(by.as_deref(), paused, format!("namespace {name}")).await;
                 Ok(ApplyReply { jobs: vec![], objects: vec![object] })
             }
             _ => Err(ApiError::refused("read the request: name a job, a namespace or a backfill".into())),
         }
     }
 
-    async fn turn_job(&self, job: &JobId, paused: bool, now: Timestamp) -> Result<AppliedJob, ApiError> {
+    async fn audit_turned(&self, by: Option<&str>, paused: bool, target: String) {
+        self.audit(by, if paused { "pause" } else { "resume" }, target, None, None).await;
+    }
+
+    async fn turn_job(
+        &self,
+        job: &JobId,
+        paused: bool,
+        now: Timestamp,
+        by: Option<&str>,
+    ) -> Result<AppliedJob, ApiError> {
         let edit = |spec: &JobSpec, accepted: &Acceptance| {
             let turned = JobSpec { suspend: paused, ..spec.clone() };
             let acceptance = manifest::accept(&turned, Some((spec, accepted)), now);
@@ -81,7 +94,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             return Err(ApiError::not_found(&format!("the job {job}")));
         };
         let unchanged = present.revision;
-        match self.rewrite(job, present, &edit).await? {
+        match self.rewrite(job, present, &edit, by).await? {
             Some(revision) => Ok(applied(job, revision, ApplyAction::Configured)),
             None => Ok(applied(job, unchanged, ApplyAction::Unchanged)),
         }
@@ -167,7 +180,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     }
 
     async fn rewrite_reported(&self, job: JobId, stored: StoredSpec, edit: Edit<'_>) -> Option<AppliedJob> {
-        match self.rewrite(&job, stored, edit).await {
+        let by = format!("namespace {}", job.namespace);
+        match self.rewrite(&job, stored, edit, Some(&by)).await {
             Ok(revision) => revision.map(|revision| applied(&job, revision, ApplyAction::Configured)),
             Err(error) => {
                 let failed = applied(&job, Revision(0), ApplyAction::Failed);
@@ -182,6 +196,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         job: &JobId,
         mut present: StoredSpec,
         edit: Edit<'_>,
+        by: Option<&str>,
     ) -> Result<Option<Revision>, ApiError> {
         let shard = self.shards.shard_of(job);
         for _ in 0..CONFLICT_RETRIES_MAX {
@@ -193,7 +208,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 })?;
             let Some((spec, acceptance)) = edit(&spec, &accepted) else { return Ok(None) };
             let value = manifest::to_bytes(&spec, &acceptance).into();
-            match self.bus.put(shard, job, Some(present.revision), value).await {
+            match self.bus.put_by(shard, job, Some(present.revision), value, by).await {
                 Ok(revision) => return Ok(Some(revision)),
                 Err(bus::BusError::Conflict) => {}
                 Err(problem) => return Err(problem.into()),

@@ -125,8 +125,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             let value = encode_object(&Object::Queue(spec)).to_string();
             match self.bus.put_object(&key, expected, value.into()).await {
                 Ok(revision) => {
-                    let by = by.as_deref().unwrap_or("somebody");
-                    tracing::info!(%queue, paused, by, "a queue was paused or resumed");
+                    let action = if paused { "pause" } else { "resume" };
+                    self.audit(by.as_deref(), action, format!("queue {queue}"), None, None).await;
                     return Ok(PauseQueueReply { queue, paused, revision: revision.0, changed: true });
                 }
                 Err(bus::BusError::Conflict) => {}

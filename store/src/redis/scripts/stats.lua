@@ -4,18 +4,26 @@
 -- model::limits::ATTEMPTS_KEPT_MAX, and more than the other fields of a run's hash.
 local ATTEMPTS_KEPT_MAX, OTHER_FIELDS_MAX = 100, 40
 
--- Counts up the fields that `words` names; `@…` among them is the instant of a success.
+-- An instant's text so that texts sort as instants do: 'Z' for '.000Z'.
+local function sortable(instant)
+  return (string.gsub(instant, ':(%d%d)Z$', ':%1.000Z'))
+end
+
+-- Counts up the fields that `words` names; `@…` among them is the instant of a success. Two commands, however many.
 local function count(prefix, job, words)
-  local key = prefix .. 'stats:' .. job
+  local key, fields, success = prefix .. 'stats:' .. job, {'last_success'}, nil
   for word in string.gmatch(words, '%S+') do
-    if string.sub(word, 1, 1) == '@' then
-      local instant, known = string.sub(word, 2), redis.call('HGET', key, 'last_success')
-      local sortable = function(text) return (string.gsub(text, ':(%d%d)Z$', ':%1.000Z')) end
-      if not known or sortable(known) < sortable(instant) then redis.call('HSET', key, 'last_success', instant) end
-    else
-      redis.call('HINCRBY', key, word, 1)
-    end
+    if string.sub(word, 1, 1) == '@' then success = string.sub(word, 2) else fields[#fields + 1] = word end
   end
+  if #fields == 1 and not success then return end
+  local values, row = redis.call('HMGET', key, unpack(fields)), {}
+  for i = 2, #fields do
+    row[#row + 1], row[#row + 2] = fields[i], digits((tonumber(values[i] or '') or 0) + 1)
+  end
+  if success and (not values[1] or sortable(values[1]) < sortable(success)) then
+    row[#row + 1], row[#row + 2] = 'last_success', success
+  end
+  if #row > 0 then redis.call('HSET', key, unpack(row)) end
 end
 
 -- Keeps an attempt's end (the text of field `attempt`) beside the newest; of too many the oldest go.
