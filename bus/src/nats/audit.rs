@@ -18,7 +18,7 @@ use crate::wire::headers::Headers;
 impl AuditLog for NatsBus {
     async fn audit(&self, record: &AuditRecord) -> Result<(), BusError> {
         let payload = encode_audit(record);
-        let message = Outgoing { subject: AUDIT_EVENT.into(), headers: Headers::new(), payload };
+        let message = Outgoing::new(AUDIT_EVENT.into(), &Headers::new(), payload);
         self.link().store_only(message, PUBLISH_TIMEOUT).await.map(drop)
     }
 

@@ -14,11 +14,8 @@ use crate::wire::log::{decode_log, encode_log, log_id};
 
 impl LogWriter for NatsBus {
     async fn log(&self, batch: &LogBatch) -> Result<(), BusError> {
-        let message = Outgoing {
-            subject: log(&batch.queue, &batch.run_id),
-            headers: Headers::from([(MESSAGE_ID.to_owned(), log_id(batch))]),
-            payload: encode_log(batch),
-        };
+        let headers = Headers::from([(MESSAGE_ID.to_owned(), log_id(batch))]);
+        let message = Outgoing::new(log(&batch.queue, &batch.run_id), &headers, encode_log(batch));
         self.link().store_only(message, PUBLISH_TIMEOUT).await.map(drop)
     }
 }

@@ -570,9 +570,3 @@ pub struct SubmitReply {
     /// It had been submitted before.
     pub duplicate: bool,
 }
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TriggerReply {
-    /// The run that was started.
-    pub run: String,
-}
