@@ -132,7 +132,7 @@ pub(crate) enum Command {
     Next(crate::commands::next::NextArgs),
     /// Show the plan as Redis holds it
     #[command(
-        after_help = "Examples:\n  ecron inspect buckets\n  ecron inspect leases -o json\n  ecron inspect sent"
+        after_help = "Examples:\n  ecron inspect buckets\n  ecron inspect leases -o json\n  ecron inspect sent\n  ecron inspect gates"
     )]
     Inspect(InspectArgs),
     /// List, show, redrive or purge dead letters
@@ -391,7 +391,7 @@ pub(crate) struct ValidateArgs {
 pub(crate) struct InspectArgs {
     #[arg(value_enum)]
     pub(crate) what: Inspected,
-    /// Entries shown of each bucket, or rows of `sent` for each shard
+    /// Entries shown of each bucket, lines of each gate, or rows of `sent` for each shard
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) first: u16,
     #[arg(short, long, value_enum, default_value_t)]
@@ -408,6 +408,8 @@ pub(crate) enum Inspected {
     Nodes,
     /// Published runs without an outcome
     Sent,
+    /// Queues with limits: what is under way, what waits, and when the next run may go
+    Gates,
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use model::dispatch::{Admission, Due, JobNow, Verdict, decide};
 use model::id::{Entry, Occurrence};
-use model::name::JobId;
+use model::name::{JobId, QueueId};
 use model::overlap::{self, Standing};
 use model::time::Timestamp;
 use store::ledger::{Claim, Park, Skip, TakenEntry, Wait};
@@ -19,6 +19,8 @@ pub(crate) struct Decided {
     pub(crate) skips: Vec<Skip>,
     /// Skipped runs that had been admitted: whoever waits for one of them may go now.
     pub(crate) made_room: usize,
+    /// Skipped runs that may have a place in their queue's gate.
+    pub(crate) left: Vec<(QueueId, Occurrence)>,
     pub(crate) drops: Vec<Entry>,
     pub(crate) parks: Vec<Park>,
     /// Jobs whose runs under way are to be cancelled: a newer one waits for their place.
@@ -51,8 +53,12 @@ pub(crate) fn decide_all(
             }
             // `decide` publishes nothing of a job that is gone.
             (Verdict::Publish { .. }, None) => {}
-            (Verdict::Skip(reason), _) => {
-                decided.made_room += usize::from(taken.admission != Admission::Fresh);
+            (Verdict::Skip(reason), job) => {
+                if taken.admission != Admission::Fresh {
+                    decided.made_room += 1;
+                    let queue = job.map(|job| job.spec.queue.clone());
+                    decided.left.extend(queue.map(|queue| (queue, taken.entry.occurrence.clone())));
+                }
                 decided.skips.push(Skip { entry: taken.entry, reason, at: now });
             }
             (Verdict::Drop, _) => decided.drops.push(taken.entry),

@@ -9,14 +9,17 @@ use std::sync::Arc;
 use ambient::Clock;
 use bus::Nudge;
 use model::gate::{GateRules, GateRun};
-use model::id::Occurrence;
+use model::id::{Entry, Occurrence};
 use model::name::{JobId, QueueId};
 use model::run::{RunState, WaitsFor};
 use model::shard::{ShardCount, ShardId};
 use model::time::Timestamp;
-use store::ledger::LedgerStore;
+use store::ledger::{LedgerStore, Park, Wait};
+use store::ownership::Lease;
 use store::{GateStore, StoreError};
 
+use crate::gate_keeper::gate_run;
+use crate::jobs::KnownJob;
 use crate::queue_rules::QueueRules;
 
 /// How often in a row runs that turn out to have ended are replaced by the next ones; more are left to the keeper.
@@ -32,13 +35,27 @@ pub(crate) enum Standing {
     Over,
 }
 
+/// An entry that is due, and its job.
+pub(crate) type DueRun = (Entry, Arc<KnownJob>);
+
+/// What became of a batch of due entries at the gates of their queues.
+#[derive(Debug, Default)]
+pub(crate) struct Passed {
+    /// May be published, in the order in which they were given.
+    pub(crate) publish: Vec<DueRun>,
+    /// Wait for their queue.
+    pub(crate) parked: usize,
+    /// Changed meanwhile: look again.
+    pub(crate) undecided: usize,
+}
+
 /// Cheap to clone; the clones share everything.
 #[derive(Debug)]
 pub struct Gates<S, B> {
     pub(crate) store: Arc<S>,
-    bus: Arc<B>,
+    pub(crate) bus: Arc<B>,
     pub(crate) clock: Clock,
-    shards: ShardCount,
+    pub(crate) shards: ShardCount,
     pub(crate) rules: QueueRules,
 }
 
@@ -60,10 +77,60 @@ impl<S: GateStore + LedgerStore, B: Nudge> Gates<S, B> {
         Self { store, bus, clock, shards, rules }
     }
 
+    /// What is known of the queues.
+    #[must_use]
+    pub fn rules(&self) -> &QueueRules {
+        &self.rules
+    }
+
     /// The shard that a queue's gate lives in.
     #[must_use]
     pub fn home(&self, queue: &QueueId) -> ShardId {
         self.shards.shard_of(&JobId { namespace: queue.namespace.clone(), name: queue.name.clone() })
+    }
+
+    /// Asks for a batch of due entries of one shard, once for each queue that has limits. Those that have to wait are
+    /// parked; the others may be published.
+    pub(crate) async fn pass(&self, lease: &Lease, due: Vec<DueRun>) -> Result<Passed, StoreError> {
+        if self.rules.is_empty() {
+            return Ok(Passed { publish: due, ..Passed::default() });
+        }
+        let mut asking: BTreeMap<QueueId, (Arc<GateRules>, Vec<usize>)> = BTreeMap::new();
+        for (index, (_, job)) in due.iter().enumerate() {
+            if let Some((_, runs)) = asking.get_mut(&job.spec.queue) {
+                runs.push(index);
+            } else if let Some(rules) = self.rules.of(&job.spec.queue) {
+                asking.insert(job.spec.queue.clone(), (rules, vec![index]));
+            }
+        }
+        let mut waits = vec![false; due.len()];
+        for (queue, (rules, indices)) in asking {
+            let run = |index: &usize| {
+                let (entry, job) = &due[*index];
+                gate_run(entry.occurrence.clone(), job)
+            };
+            let runs: Vec<GateRun> = indices.iter().map(run).collect();
+            let may_go = self.admit(&queue, &rules, &runs).await?;
+            for (index, may_go) in indices.into_iter().zip(may_go) {
+                waits[index] = !may_go;
+            }
+        }
+        let mut passed = Passed::default();
+        let (mut parks, at) = (Vec::new(), self.clock.now());
+        for ((entry, job), waits) in due.into_iter().zip(waits) {
+            if waits {
+                let triggered = !job.schedule.names(entry.occurrence.due_at);
+                parks.push(Park { entry, wait: Wait::Queue, triggered, at });
+            } else {
+                passed.publish.push((entry, job));
+            }
+        }
+        if !parks.is_empty() {
+            let parked = self.store.park(lease.shard, lease.epoch, &parks).await?;
+            passed.parked = parked.iter().filter(|parked| **parked).count();
+            passed.undecided = parked.len() - passed.parked;
+        }
+        Ok(passed)
     }
 
     /// Asks for runs of one queue; `true` for each that may go now.
@@ -77,6 +144,21 @@ impl<S: GateStore + LedgerStore, B: Nudge> Gates<S, B> {
         let admission = self.store.admit(home, queue, rules, self.clock.now(), runs).await?;
         self.release(queue, rules, admission.released).await?;
         Ok(admission.may_go)
+    }
+
+    /// `leave` for runs of many queues.
+    pub(crate) async fn leave_all(
+        &self,
+        ended: impl IntoIterator<Item = (QueueId, Occurrence)>,
+    ) -> Result<(), StoreError> {
+        let mut by_queue: BTreeMap<QueueId, Vec<Occurrence>> = BTreeMap::new();
+        for (queue, run) in ended {
+            by_queue.entry(queue).or_default().push(run);
+        }
+        for (queue, runs) in by_queue {
+            self.leave(&queue, &runs).await?;
+        }
+        Ok(())
     }
 
     /// Says that runs have ended (or will never start). Nothing for a queue without limits.

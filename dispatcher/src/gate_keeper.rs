@@ -23,6 +23,8 @@ use crate::jobs::{Jobs, KnownJob};
 
 /// How often gates are looked at, for lack of a nearer instant.
 pub const KEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// How often they are looked at while no queue has limits.
+const IDLE_INTERVAL: Duration = Duration::from_secs(5);
 /// How often what a crash left is looked for.
 const HEAL_INTERVAL: Duration = Duration::from_secs(1);
 /// A run that was let go and that nobody has seen for this long is looked at.
@@ -58,8 +60,17 @@ where
     /// The store couldn't be asked; the pass may be repeated.
     pub async fn run_once(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let heal = now >= self.heal_at;
-        let mut next = now.plus(KEEP_INTERVAL);
-        for queue in self.gates.store.gates(self.shard).await? {
+        // A cluster without limits has nothing to keep; what is left of earlier ones isn't urgent.
+        let idle = self.gates.rules.is_empty();
+        let mut next = now.plus(if idle { IDLE_INTERVAL } else { KEEP_INTERVAL });
+        let mut queues = self.gates.rules.queues();
+        queues.retain(|queue| self.gates.home(queue) == self.shard);
+        if heal {
+            queues.extend(self.gates.store.gates(self.shard).await?);
+            queues.sort();
+            queues.dedup();
+        }
+        for queue in queues {
             // Without rules (any more) everybody may go.
             let rules = self.gates.rules.of(&queue).unwrap_or_default();
             let ended = if heal { self.over(&queue, &rules, now).await? } else { Vec::new() };
@@ -69,7 +80,7 @@ where
         }
         if heal {
             self.look_after_held(now).await?;
-            self.heal_at = now.plus(HEAL_INTERVAL);
+            self.heal_at = now.plus(if idle { IDLE_INTERVAL } else { HEAL_INTERVAL });
         }
         Ok(next)
     }

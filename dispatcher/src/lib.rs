@@ -3,6 +3,7 @@
 //! - `shard`: one pass over one shard: take → decide → publish → confirm;
 //! - `admit`: what becomes of the entries of a pass, by the rules of `model`;
 //! - `asked`: what a triggered or backfilled run brings along;
+//! - `queue_rules`, `gate`, `gate_keeper`: queues with limits, whose runs have to ask before they go;
 //! - `order`: a job's spec into the message of one run;
 //! - `barrier`: outcomes first, whenever it is unknown what was published;
 //! - `settle`: events into run records and history;
@@ -16,9 +17,12 @@ mod admit;
 mod asked;
 pub mod barrier;
 pub mod checkpoint;
+pub mod gate;
+pub mod gate_keeper;
 pub mod jobs;
 mod one_off;
 pub mod order;
+pub mod queue_rules;
 pub mod reconcile;
 pub mod service;
 pub mod settle;
@@ -26,8 +30,14 @@ pub mod shard;
 
 pub use service::{Dispatcher, DispatcherConfig};
 
-use bus::{Checkpoints, DeadLetters, EventReader, Nudge, RunStream, SpecStore};
+use bus::{Checkpoints, DeadLetters, EventReader, Nudge, ObjectStore, RunStream, SpecStore};
 
 /// What a dispatcher needs from the bus.
-pub trait DispatcherBus: RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore {}
-impl<T: RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore> DispatcherBus for T {}
+pub trait DispatcherBus:
+    RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore + ObjectStore
+{
+}
+impl<T: RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore + ObjectStore> DispatcherBus
+    for T
+{
+}

@@ -39,6 +39,18 @@ impl QueueRules {
         known.gated.get(queue).cloned()
     }
 
+    /// Whether no queue has limits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).gated.is_empty()
+    }
+
+    /// The queues with limits.
+    #[must_use]
+    pub fn queues(&self) -> Vec<QueueId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).gated.keys().cloned().collect()
+    }
+
     /// Whether they were ever read: before that nothing may be published.
     #[must_use]
     pub fn are_known(&self) -> bool {
@@ -49,10 +61,7 @@ impl QueueRules {
     ///
     /// # Errors
     /// The bus couldn't be asked: what was known stays.
-    pub async fn refresh<B: ObjectStore>(
-        &self,
-        bus: &B,
-    ) -> Result<Vec<(QueueId, Option<u32>)>, BusError> {
+    pub async fn refresh<B: ObjectStore>(&self, bus: &B) -> Result<Vec<(QueueId, Option<u32>)>, BusError> {
         // Read before the objects, so that a change in between is seen next time.
         let revision = bus.objects_revision().await?;
         if self.0.read().unwrap_or_else(PoisonError::into_inner).revision == Some(revision) {

@@ -18,7 +18,10 @@ use tokio::task::JoinHandle;
 use crate::DispatcherBus;
 use crate::barrier::Barrier;
 use crate::checkpoint::{self, Progress};
+use crate::gate::Gates;
+use crate::gate_keeper::GateKeeper;
 use crate::jobs::Jobs;
+use crate::queue_rules::QueueRules;
 use crate::reconcile::{RECONCILE_INTERVAL, Reconciler};
 use crate::settle::Settler;
 use crate::shard::{POLL_INTERVAL, PassError, ShardDispatch, ShardReport, TAKE_AHEAD};
@@ -50,6 +53,7 @@ pub struct Dispatcher<S, B> {
     jobs: Jobs,
     progress: Progress,
     barrier: Barrier,
+    gates: Gates<S, B>,
 }
 
 /// A shard's loop, and how to wake or end it.
@@ -65,20 +69,27 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
     #[must_use]
     pub fn new(store: Arc<S>, bus: Arc<B>, clock: Clock, config: DispatcherConfig) -> Self {
         let barrier = Barrier::new(clock.clone());
-        Self { store, bus, clock, config, jobs: Jobs::default(), progress: Progress::default(), barrier }
+        let (rules, shards) = (QueueRules::default(), config.shards);
+        let gates = Gates::new(Arc::clone(&store), Arc::clone(&bus), clock.clone(), shards, rules);
+        Self {
+            store,
+            bus,
+            clock,
+            config,
+            jobs: Jobs::default(),
+            progress: Progress::default(),
+            barrier,
+            gates,
+        }
     }
 
     /// Works until shutdown; then finishes the passes under way and gives its leases back.
     pub async fn run(self, shutdown: Shutdown) {
-        let settler = Settler::new(
-            Arc::clone(&self.store),
-            Arc::clone(&self.bus),
-            self.clock.clone(),
-            self.config.shards,
-        );
+        let settler = Settler::new(self.gates.clone());
         tokio::join!(
             self.own(&shutdown),
             settler.run(&shutdown),
+            self.gates.rules.run(&*self.bus, &self.clock, &shutdown),
             checkpoint::run(&*self.bus, &self.config.node.id, &self.progress, &self.clock, &shutdown),
         );
     }
@@ -157,9 +168,7 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
         let wake = Arc::new(Notify::new());
         let stop = Shutdown::new();
         let shard = ShardDispatch::new(
-            Arc::clone(&self.store),
-            Arc::clone(&self.bus),
-            self.clock.clone(),
+            self.gates.clone(),
             self.jobs.clone(),
             self.config.message_id_key,
             lease.clone(),
@@ -173,7 +182,9 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
             message_id_key: self.config.message_id_key,
             barrier: self.barrier.clone(),
         };
-        let loop_ = run_shard(shard, reconciler, self.progress.clone(), Arc::clone(&wake), stop.clone());
+        let keeper = GateKeeper::new(self.gates.clone(), self.jobs.clone(), lease.shard);
+        let loop_ =
+            run_shard(shard, (reconciler, keeper), self.progress.clone(), Arc::clone(&wake), stop.clone());
         ShardLoop { lease, wake, stop, task: tokio::spawn(loop_) }
     }
 
@@ -208,10 +219,10 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
     }
 }
 
-/// One shard's work: passes at every due instant, nudge or poll; beside them, the reconciler now and then.
+/// One shard's work: passes at every due instant, nudge or poll; beside them, the reconciler and the keeper of its gates.
 async fn run_shard<S: Store, B: DispatcherBus>(
     shard: ShardDispatch<S, B>,
-    reconciler: Reconciler<S, B>,
+    (reconciler, keeper): (Reconciler<S, B>, GateKeeper<S, B>),
     progress: Progress,
     wake: Arc<Notify>,
     stop: Shutdown,
@@ -222,6 +233,7 @@ async fn run_shard<S: Store, B: DispatcherBus>(
         biased;
         () = dispatch(shard, progress, wake, &stop) => {}
         () = reconcile(reconciler, &lease, &clock) => {}
+        () = keep(keeper, &clock) => {}
     }
 }
 
@@ -276,6 +288,20 @@ async fn reconcile<S: Store, B: DispatcherBus>(reconciler: Reconciler<S, B>, lea
                 tracing::debug!(shard = %lease.shard, %problem, "reconciling is tried again later")
             }
         }
+    }
+}
+
+/// Never returns; like reconciling, it may be dropped at any await.
+async fn keep<S: Store, B: DispatcherBus>(mut keeper: GateKeeper<S, B>, clock: &Clock) {
+    loop {
+        let next = match keeper.run_once(clock.now()).await {
+            Ok(next) => next,
+            Err(problem) => {
+                tracing::debug!(%problem, "keeping the gates is tried again");
+                clock.now().plus(RETRY_DELAY)
+            }
+        };
+        clock.sleep_until(next.max(clock.now().plus_ms(1))).await;
     }
 }
 

@@ -14,12 +14,13 @@ use model::run::RunState;
 use model::shard::{ShardCount, ShardId};
 use model::time::Timestamp;
 use model::unique::{Freed, UniqueKey};
-use store::StoreError;
 use store::adhoc::{AdHocRun, AdHocStore};
 use store::ledger::{LedgerStore, Settled, Settlement};
 use store::live::LiveStore;
 use store::plan::PlanStore;
+use store::{GateStore, StoreError};
 
+use crate::gate::Gates;
 use crate::one_off;
 use crate::service::pause_after;
 
@@ -56,16 +57,23 @@ pub struct Settler<S, B> {
     bus: Arc<B>,
     clock: Clock,
     shards: ShardCount,
+    gates: Gates<S, B>,
 }
 
 impl<S, B> Settler<S, B>
 where
-    S: PlanStore + LedgerStore + LiveStore + AdHocStore,
+    S: PlanStore + LedgerStore + LiveStore + AdHocStore + GateStore,
     B: EventReader + SpecStore + Nudge,
 {
     #[must_use]
-    pub fn new(store: Arc<S>, bus: Arc<B>, clock: Clock, shards: ShardCount) -> Self {
-        Self { store, bus, clock, shards }
+    pub fn new(gates: Gates<S, B>) -> Self {
+        Self {
+            store: Arc::clone(&gates.store),
+            bus: Arc::clone(&gates.bus),
+            clock: gates.clock.clone(),
+            shards: gates.shards,
+            gates,
+        }
     }
 
     /// Settles until shutdown.
@@ -102,6 +110,7 @@ where
             report.settled += usize::from(matches!(settled, Ok(ended) if ended != Settled::AlreadyEnded));
             outcomes[index] = settled.map(|_| ());
         }
+        self.leave_gates(&deliveries, &mut outcomes).await;
         let mut first_problem = None;
         let mut acks = Vec::with_capacity(deliveries.len());
         for (delivery, outcome) in deliveries.iter().zip(outcomes) {
@@ -117,6 +126,29 @@ where
         report.events = acks.len();
         futures_util::future::try_join_all(acks).await?;
         first_problem.map_or(Ok(report), Err)
+    }
+
+    /// The runs that have ended give up their places in their queues' gates, also those that had ended before: a crash may
+    /// have come between the two. An event whose run couldn't leave comes again.
+    async fn leave_gates(&self, deliveries: &[B::Delivery], outcomes: &mut [Result<(), SettleError>]) {
+        let mut leaving: BTreeMap<QueueId, (Vec<usize>, Vec<Occurrence>)> = BTreeMap::new();
+        for (index, delivery) in deliveries.iter().enumerate() {
+            if let Some((occurrence, report, _)) = ended(delivery.event())
+                && outcomes[index].is_ok()
+                && self.gates.rules.of(&report.queue).is_some()
+            {
+                let (indices, runs) = leaving.entry(report.queue.clone()).or_default();
+                indices.push(index);
+                runs.push(occurrence.clone());
+            }
+        }
+        for (queue, (indices, runs)) in leaving {
+            if let Err(problem) = self.gates.leave(&queue, &runs).await {
+                for index in indices {
+                    outcomes[index] = Err(problem.clone().into());
+                }
+            }
+        }
     }
 
     /// Settles one shard's ends at once; if that fails, one by one, so that a single broken record fails alone.

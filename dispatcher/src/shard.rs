@@ -1,4 +1,4 @@
-//! One pass over one shard: take → decide → (claim →) publish → confirm.
+//! One pass over one shard: take → decide → (claim →) (gate →) publish → confirm.
 //!
 //! Nothing leaves the minute tier before its fate is certain, so a crash after any step is repaired by taking again:
 //! the same ids are published and JetStream drops the copies.
@@ -9,7 +9,7 @@ use std::time::Duration;
 use ambient::Clock;
 use bus::order::Publication;
 use bus::runs::PUBLISH_BATCH_MAX;
-use bus::{BusError, EventReader, RunStream};
+use bus::{BusError, EventReader, Nudge, ObjectStore, RunStream};
 use model::dispatch::skip_missed;
 use model::id::{Entry, Revision};
 use model::misfire::Interruption;
@@ -20,11 +20,12 @@ use store::control::ControlStore;
 use store::ledger::{Claim, LedgerStore, Sent, Skip, TakenEntry};
 use store::ownership::Lease;
 use store::plan::PlanStore;
-use store::{ChangeStore, StoreError};
+use store::{ChangeStore, GateStore, StoreError};
 
 use crate::admit::decide_all;
 use crate::asked::Asked;
 use crate::barrier::Barrier;
+use crate::gate::Gates;
 use crate::jobs::{Jobs, KnownJob};
 use crate::order::publication;
 
@@ -42,7 +43,7 @@ pub const WORRY_AFTER: Duration = Duration::from_secs(15);
 pub struct ShardReport {
     pub published: usize,
     pub skipped: usize,
-    /// Runs that wait for an earlier one of their job.
+    /// Runs that wait: for an earlier one of their job, or for a place in their queue.
     pub parked: usize,
     /// Their state changed while they were decided about: look again at once.
     pub undecided: usize,
@@ -74,6 +75,7 @@ pub struct ShardDispatch<S, B> {
     pub(crate) bus: Arc<B>,
     pub(crate) clock: Clock,
     pub(crate) jobs: Jobs,
+    gates: Gates<S, B>,
     pub(crate) message_id_key: [u8; 16],
     pub(crate) lease: Lease,
     barrier: Barrier,
@@ -92,23 +94,22 @@ pub struct ShardDispatch<S, B> {
 
 impl<S, B> ShardDispatch<S, B>
 where
-    S: PlanStore + LedgerStore + ChangeStore + ControlStore,
-    B: RunStream + EventReader,
+    S: PlanStore + LedgerStore + ChangeStore + ControlStore + GateStore,
+    B: RunStream + EventReader + ObjectStore + Nudge,
 {
     #[must_use]
     pub fn new(
-        store: Arc<S>,
-        bus: Arc<B>,
-        clock: Clock,
+        gates: Gates<S, B>,
         jobs: Jobs,
         message_id_key: [u8; 16],
         lease: Lease,
         barrier: Barrier,
     ) -> Self {
         Self {
-            store,
-            bus,
-            clock,
+            store: Arc::clone(&gates.store),
+            bus: Arc::clone(&gates.bus),
+            clock: gates.clock.clone(),
+            gates,
             jobs,
             message_id_key,
             lease,
@@ -127,6 +128,9 @@ where
             // Nothing is taken while nothing can be published: the interruption is then what nobody took.
             self.unresolved = true;
             return Err(BusError::Failed("not connected".into()).into());
+        }
+        if !self.gates.rules.are_known() {
+            self.gates.rules.refresh(&*self.bus).await?;
         }
         if self.unresolved {
             if !self.barrier.pass(&*self.bus).await? {
@@ -252,6 +256,7 @@ where
         if !decided.skips.is_empty() {
             self.store.skip(shard, self.lease.epoch, &decided.skips).await?;
         }
+        self.gates.leave_all(decided.left).await?;
         if !decided.drops.is_empty() {
             self.store.drop_entries(shard, self.lease.epoch, &decided.drops).await?;
         }
@@ -263,8 +268,11 @@ where
         let mut publish = decided.publish;
         publish.extend(self.claim(decided.claims, report).await?);
         publish.sort_by_key(|(entry, _)| entry.occurrence.due_at);
-        self.asked = Asked::of_entries(&*self.store, shard, &publish, now).await?;
-        self.publish(publish, report).await
+        let passed = self.gates.pass(&self.lease, publish).await?;
+        report.parked += passed.parked;
+        report.undecided += passed.undecided;
+        self.asked = Asked::of_entries(&*self.store, shard, &passed.publish, now).await?;
+        self.publish(passed.publish, report).await
     }
 
     /// Claims runs; answers with those that may be published.

@@ -102,6 +102,13 @@ pub trait GateStore: Send + Sync + 'static {
         runs: &[Occurrence],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Whether a run is in its shard's minute tier, under whatever revision.
+    fn is_planned(
+        &self,
+        shard: ShardId,
+        run: &Occurrence,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
     /// How a gate stands.
     fn gate(
         &self,

@@ -11,11 +11,14 @@ use bus::events::AttemptReport;
 use bus::memory::MemoryBus;
 use bus::order::Order;
 use bus::queue::Delivery;
-use bus::{EventWriter, QueueReader, SpecStore};
+use bus::{EventWriter, ObjectStore, QueueReader, SpecStore};
 use dispatcher::barrier::Barrier;
+use dispatcher::gate::Gates;
+use dispatcher::gate_keeper::GateKeeper;
 use dispatcher::jobs::Jobs;
+use dispatcher::queue_rules::QueueRules;
 use dispatcher::reconcile::Reconciler;
-use dispatcher::settle::Settler;
+use dispatcher::settle::{SettleError, Settler};
 use dispatcher::shard::{PassError, ShardDispatch};
 use model::declared::Declared;
 use model::id::{Occurrence, RunId};
@@ -29,18 +32,22 @@ use planner::api::Api;
 use planner::backfill::BackfillError;
 use planner::feed::Feed;
 use planner::pass::{DeclaredCache, plan_shard};
+use store::gate::GateView;
 use store::lease::Role;
 use store::ledger::RunRecord;
 use store::memory::MemoryStore;
 use store::node::Node as Member;
 use store::ownership::{Lease, Ownership};
-use store::{LedgerStore, StoreError};
+use store::{GateStore, LedgerStore, StoreError};
 
 /// Few shards, so that each one has several jobs.
 const SHARDS: u16 = 4;
 const KEY: [u8; 16] = *b"a key for tests.";
 /// Events or deliveries in one fetch.
 const BATCH: usize = 10_000;
+
+/// What a test lets the store say when it goes wrong: the real loops would try again.
+pub const INJECTED: &str = "injected";
 
 /// Begins half a second past a full one, so that no step falls on an occurrence.
 const BEGIN: &str = "2026-11-22T06:45:00.500Z";
@@ -52,6 +59,7 @@ struct Process {
     dispatcher: Ownership,
     leases: BTreeMap<ShardId, Lease>,
     shards: BTreeMap<ShardId, ShardDispatch<MemoryStore, MemoryBus>>,
+    keepers: BTreeMap<ShardId, GateKeeper<MemoryStore, MemoryBus>>,
     cache: DeclaredCache,
     jobs: Jobs,
 }
@@ -63,6 +71,7 @@ pub struct World {
     pub bus: Arc<MemoryBus>,
     process: Option<Process>,
     processes_begun: u32,
+    gates: Gates<MemoryStore, MemoryBus>,
     settler: Settler<MemoryStore, MemoryBus>,
     /// When each run was started by an executor.
     pub started: BTreeMap<RunId, Vec<Timestamp>>,
@@ -72,6 +81,8 @@ pub struct World {
     pub takes: BTreeMap<JobId, Duration>,
     /// The most runs of each job that were ever in hand at once.
     pub most_at_once: BTreeMap<JobId, usize>,
+    /// The most runs of the queue that were ever in hand at once.
+    pub most_in_hand: usize,
     in_hand: Vec<InHand>,
 }
 
@@ -102,18 +113,22 @@ impl World {
         };
         let store = Arc::new(MemoryStore::new(reading()));
         let bus = Arc::new(MemoryBus::new(reading(), Duration::from_secs(30)));
-        let settler = Settler::new(Arc::clone(&store), Arc::clone(&bus), clock.clone(), shards());
+        let rules = QueueRules::default();
+        let gates = Gates::new(Arc::clone(&store), Arc::clone(&bus), clock.clone(), shards(), rules);
+        let settler = Settler::new(gates.clone());
         Ok(Self {
             clock,
             store,
             bus,
             process: None,
             processes_begun: 0,
+            gates,
             settler,
             started: BTreeMap::new(),
             payloads: BTreeMap::new(),
             takes: BTreeMap::new(),
             most_at_once: BTreeMap::new(),
+            most_in_hand: 0,
             in_hand: Vec::new(),
         })
     }
@@ -142,6 +157,19 @@ impl World {
         Ok(answer["ok"].take())
     }
 
+    /// Declares the queue that the executor serves, with this `spec`.
+    pub async fn limit(&self, spec: serde_json::Value) -> Result<()> {
+        let manifest = serde_json::json!({
+            "apiVersion": "ecron/v1", "kind": "Queue", "metadata": {"name": "work"}, "spec": spec,
+        });
+        let object = manifest::decode(&Node::from_json(manifest), self.clock.now())
+            .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+        let key = object.key().context("a queue has a key")?;
+        let present = self.bus.object(&key).await?.map(|stored| stored.revision);
+        self.bus.put_object(&key, present, manifest::encode_object(&object).to_string().into()).await?;
+        Ok(())
+    }
+
     pub async fn declared(&self, job: &JobId) -> Result<Declared> {
         let stored = self.bus.get(shards().shard_of(job), job).await?.context("the job is declared")?;
         Declared::read(&stored.value, stored.written_at).map_err(|problems| anyhow::anyhow!(problems))
@@ -167,6 +195,7 @@ impl World {
             dispatcher: Ownership::new(Role::Dispatcher, &node, shards()),
             leases: BTreeMap::new(),
             shards: BTreeMap::new(),
+            keepers: BTreeMap::new(),
             cache: DeclaredCache::default(),
             jobs: Jobs::default(),
         });
@@ -206,7 +235,11 @@ impl World {
         }
         let leases: Vec<Lease> = process.leases.values().cloned().collect();
         planner::backfill::pass(&*self.store, &*self.bus, &leases, shards(), now).await?;
+        self.gates.rules().refresh(&*self.bus).await?;
         self.settler.run_once(Duration::ZERO).await?;
+        for keeper in process.keepers.values_mut() {
+            keeper.run_once(now).await?;
+        }
         for shard in process.shards.values_mut() {
             loop {
                 let report = shard.run_once(now).await?;
@@ -241,17 +274,18 @@ impl World {
         let (change, _) = process.dispatcher.beat(&*self.store, &member, || self.clock.now()).await?;
         for lost in change.lost {
             process.shards.remove(&lost);
+            process.keepers.remove(&lost);
         }
         for lease in change.gained {
             let shard = ShardDispatch::new(
-                Arc::clone(&self.store),
-                Arc::clone(&self.bus),
-                self.clock.clone(),
+                self.gates.clone(),
                 process.jobs.clone(),
                 KEY,
                 lease.clone(),
                 Barrier::new(self.clock.clone()),
             );
+            let keeper = GateKeeper::new(self.gates.clone(), process.jobs.clone(), lease.shard);
+            process.keepers.insert(lease.shard, keeper);
             process.shards.insert(lease.shard, shard);
         }
         Ok(())
@@ -276,6 +310,7 @@ impl World {
         for job in self.in_hand.iter().filter_map(|run| job_of(&run.order.run_id)) {
             *at_once.entry(job.clone()).or_default() += 1;
         }
+        self.most_in_hand = self.most_in_hand.max(self.in_hand.len());
         for (job, count) in at_once {
             let most = self.most_at_once.entry(job).or_default();
             *most = count.max(*most);
@@ -314,6 +349,11 @@ impl World {
             delivery.ack().await?;
         }
         Ok(())
+    }
+
+    /// How a queue's gate stands.
+    pub async fn gate(&self, queue: &QueueId) -> Result<GateView> {
+        Ok(self.store.gate(self.gates.home(queue), queue).await?)
     }
 
     /// What is remembered of one run.
@@ -360,4 +400,6 @@ fn is_passing(problem: &anyhow::Error) -> bool {
             Some(PassError::Store(StoreError::Fenced | StoreError::Failed(_)) | PassError::OutcomesBehind)
         )
         || matches!(problem.downcast_ref(), Some(BackfillError::Store(StoreError::Fenced)))
+        || matches!(problem.downcast_ref::<SettleError>(), Some(SettleError::Store(StoreError::Failed(_))))
+        || problem.to_string() == StoreError::Failed(INJECTED.into()).to_string()
 }

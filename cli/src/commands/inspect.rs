@@ -8,6 +8,7 @@ use store::lease::{LeaseStore, Role};
 use store::node::NodeStore;
 use store::redis::RedisStore;
 
+use super::gates;
 use crate::args::{InspectArgs, Inspected, Servers};
 use crate::connect;
 use crate::failure::Failure;
@@ -20,6 +21,7 @@ pub(crate) async fn run(servers: &Servers, args: &InspectArgs) -> Result<(), Fai
         Inspected::Leases => leases(&store, args).await,
         Inspected::Nodes => nodes(&store, args).await,
         Inspected::Sent => sent(&store, args).await,
+        Inspected::Gates => gates::inspect(servers, &store, &live_shards(&store).await?, args).await,
     }
 }
 

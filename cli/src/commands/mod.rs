@@ -8,6 +8,7 @@ pub(crate) mod dead;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod explain;
+mod gates;
 pub(crate) mod get;
 pub(crate) mod import;
 pub(crate) mod inspect;

@@ -10,9 +10,9 @@ use model::priority::Priority;
 use model::shard::ShardId;
 use model::time::Timestamp;
 
-use super::Fixture;
 use super::random::Random;
-use super::world::{at, occurrence};
+use super::world::{at, entry, occurrence, sent};
+use super::{Fixture, World};
 use crate::GateStore;
 use crate::gate::{Admission, GATE_BATCH_MAX, GateRun, Picked};
 
@@ -162,6 +162,20 @@ pub async fn active_runs_that_nobody_saw_are_found<F: Fixture>(f: &F) {
     assert_eq!(unseen("07:00:02", 9).await, ["a/b@2026-11-22T07:00:00Z", "c/d@2026-11-22T07:00:00Z"]);
     assert_eq!(unseen("07:00:09", 1).await, ["a/b@2026-11-22T07:00:00Z"]);
     assert_eq!(unseen("07:00:09", 9).await.len(), 3, "nobody was added");
+}
+
+pub async fn a_run_is_planned_until_it_is_published<F: Fixture>(f: &F) {
+    let w = World::begun(f).await;
+    w.planned("a/b", 1, &[at("07:00:00")]).await;
+    let is_planned = async |job: &str, time: &str| {
+        f.store().is_planned(w.shard, &occurrence(job, at(time))).await.unwrap()
+    };
+    assert!(is_planned("a/b", "07:00:00").await);
+    for (job, time) in [("a/b", "07:00:01"), ("a/b", "07:01:00"), ("a/bc", "07:00:00"), ("a/c", "07:00:00")] {
+        assert!(!is_planned(job, time).await, "{job} {time}");
+    }
+    w.confirm(&[sent(entry("a/b", at("07:00:00"), 1), 11)]).await;
+    assert!(!is_planned("a/b", "07:00:00").await);
 }
 
 pub async fn large_batches_pass_the_gate<F: Fixture>(f: &F) {

@@ -183,6 +183,7 @@ macro_rules! conformance_tests {
                 who_ended_while_waiting_is_forgotten,
                 gates_are_listed_while_they_hold_anything,
                 active_runs_that_nobody_saw_are_found,
+                a_run_is_planned_until_it_is_published,
                 large_batches_pass_the_gate,
             ];
         }

@@ -88,6 +88,10 @@ impl GateStore for MemoryStore {
         })
     }
 
+    async fn is_planned(&self, shard: ShardId, run: &Occurrence) -> Result<bool, StoreError> {
+        self.on(shard, |shard, _| Ok(shard.minutes.iter().any(|(_, _, entry)| entry.occurrence == *run)))
+    }
+
     async fn gate(&self, home: ShardId, queue: &QueueId) -> Result<GateView, StoreError> {
         self.on(home, |shard, _| {
             let Some(gate) = shard.gates.get(queue) else { return Ok(GateView::default()) };

@@ -69,7 +69,8 @@ struct State {
     nodes: BTreeMap<String, NodeView>,
     /// Reason, and when it is forgotten.
     terminated: BTreeMap<u64, (String, Timestamp)>,
-    faults: VecDeque<Fault>,
+    /// Of the next operations, one each; `None`: it goes well.
+    faults: VecDeque<Option<Fault>>,
 }
 
 struct Lease {
@@ -125,7 +126,14 @@ impl MemoryStore {
 
     /// Lets the next operation (or the next after those given before) go wrong.
     pub fn fail_next(&self, fault: Fault) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).faults.push_back(fault);
+        self.fail_after(0, fault);
+    }
+
+    /// Lets so many operations (after those that have a fault already) go well, and the one after them wrong.
+    pub fn fail_after(&self, operations: usize, fault: Fault) {
+        let faults = &mut self.state.lock().unwrap_or_else(PoisonError::into_inner).faults;
+        faults.extend(std::iter::repeat_n(None, operations));
+        faults.push_back(Some(fault));
     }
 
     /// Carries out one operation, or one fault.
@@ -135,7 +143,7 @@ impl MemoryStore {
     ) -> Result<T, StoreError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = (self.clock)();
-        match state.faults.pop_front() {
+        match state.faults.pop_front().flatten() {
             Some(Fault::Before(error)) => Err(error),
             Some(Fault::After(error)) => operation(&mut state, now).and(Err(error)),
             None => operation(&mut state, now),

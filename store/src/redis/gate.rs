@@ -1,5 +1,6 @@
 //! The gates of queues in Redis.
 
+use model::bucket::Minute;
 use model::gate::{GateRules, GateRun, NAMESPACE_STRIDE, Picked, rate};
 use model::id::Occurrence;
 use model::limits::GATE_SCAN_MAX;
@@ -95,6 +96,15 @@ impl GateStore for RedisStore {
             self.link.query(&command).await?;
         }
         Ok(())
+    }
+
+    async fn is_planned(&self, shard: ShardId, run: &Occurrence) -> Result<bool, StoreError> {
+        let (minute, due_ms) = (Minute::of(run.due_at), run.due_at.as_ms());
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(keys::minute(shard, minute)).arg(due_ms).arg(due_ms).arg("BYSCORE");
+        let entry_of = format!("{run}#");
+        let members = value::items(self.link.query(&command).await?, "ZRANGE")?.into_iter();
+        Ok(members.map(value::bytes).any(|member| member.starts_with(entry_of.as_bytes())))
     }
 
     async fn gate(&self, home: ShardId, queue: &QueueId) -> Result<GateView, StoreError> {

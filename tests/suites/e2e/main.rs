@@ -11,6 +11,7 @@ mod dead;
 mod executor_loss;
 mod explain;
 mod first_runs;
+mod gates;
 mod jobs;
 mod retries;
 mod store_loss;

@@ -124,10 +124,12 @@ for _, line in pairs(by_name) do
     persist(line, 1)
     line.items = {}
   else
-    table.sort(line.items, function(a, b)
-      local x, y = tonumber(a.due), tonumber(b.due)
-      return x < y or (x == y and a.id < b.id)
-    end)
+    for _, run in ipairs(line.items) do run.due_ms = tonumber(run.due) end
+    if #line.items > 1 then
+      table.sort(line.items, function(a, b)
+        return a.due_ms < b.due_ms or (a.due_ms == b.due_ms and a.id < b.id)
+      end)
+    end
   end
 end
 for _, priority in ipairs(PRIORITIES) do
@@ -179,22 +181,28 @@ local function first_of(line)
   end
 end
 
--- Sorted by pass; a tie keeps the order.
-local function by_pass(list, field)
-  local sorted = {}
-  for i, one in ipairs(list) do sorted[i] = {one, pass(field(one)), i} end
-  table.sort(sorted, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[3] < b[3]) end)
-  return sorted
-end
+-- Whose turn it is: the lowest pass of the priorities, then of its lines; a tie keeps the order. Who is blocked stays so.
+local closed = {}
 local function choose()
-  for _, priority in ipairs(by_pass(PRIORITIES, function(name) return name end)) do
-    local of = lines[priority[1]]
-    if #of > 0 then
-      for _, line in ipairs(by_pass(of, function(one) return one.name end)) do
-        local run = first_of(line[1])
-        if run then return line[1], run end
+  while true do
+    local priority, lowest
+    for i = 1, 3 do
+      local name = PRIORITIES[i]
+      if #lines[name] > 0 and not closed[name] and (not priority or pass(name) < lowest) then
+        priority, lowest = name, pass(name)
       end
     end
+    if not priority then return nil end
+    while true do
+      local line
+      for _, one in ipairs(lines[priority]) do
+        if not one.blocked and (not line or pass(one.name) < lowest) then line, lowest = one, pass(one.name) end
+      end
+      if not line then break end
+      local run = first_of(line)
+      if run then return line, run end
+    end
+    closed[priority] = true
   end
 end
 
