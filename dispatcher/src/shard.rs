@@ -243,7 +243,8 @@ where
             .map(|taken| (taken.entry.occurrence.job.clone(), taken.job_revision.unwrap_or_default()))
             .collect();
         let known = self.jobs.at(&*self.store, shard, &wanted).await?;
-        let decided = decide_all(entries.into_iter().zip(known), taken_before, now);
+        self.asked = Asked::of_taken(&*self.store, shard, &entries, &known, now).await?;
+        let decided = decide_all(entries.into_iter().zip(known), &self.asked, taken_before, now);
         report.unpublished += decided.changed;
         report.skipped += decided.skips.len();
         report.undecided += decided.made_room;
@@ -261,7 +262,6 @@ where
         let mut publish = decided.publish;
         publish.extend(self.claim(decided.claims, report).await?);
         publish.sort_by_key(|(entry, _)| entry.occurrence.due_at);
-        self.asked = Asked::of_entries(&*self.store, shard, &publish, now).await?;
         self.publish(publish, report).await
     }
 
