@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use model::id::{Revision, RunId};
 use model::name::QueueId;
+use model::progress::Progress;
 use model::run::{AttemptEnd, Generation, RunState};
 
 use crate::audit::AuditRecord;
@@ -29,12 +30,22 @@ pub struct AttemptReport {
     pub output: Option<String>,
 }
 
+/// What an attempt that is under way says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgressNote {
+    pub run_id: RunId,
+    pub queue: QueueId,
+    pub progress: Progress,
+}
+
 /// What the event stream holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Attempt(AttemptReport),
     /// Somebody had something done. Nothing to settle.
     Audit(AuditRecord),
+    /// An attempt has been under way for a while, or says how far it has come.
+    Progress(ProgressNote),
     /// The server's advisory: an executor ended a message of the run stream for good by `term`. From the SDK it
     /// follows a report; from a bare client it is all we hear.
     Terminated {
@@ -58,12 +69,16 @@ pub trait EventDelivery: Send + Sync + 'static {
 pub trait EventWriter: Send + Sync + 'static {
     /// Reports an attempt's end; `Ok` once it is stored. Repeating it (same run, generation and attempt) is harmless.
     fn report(&self, report: &AttemptReport) -> impl Future<Output = Result<(), BusError>> + Send;
+
+    /// Says how an attempt is doing, without waiting for anybody to store it: a lost note is made up for by the next.
+    fn note_progress(&self, note: &ProgressNote) -> impl Future<Output = Result<(), BusError>> + Send;
 }
 
 pub trait EventReader: Send + Sync + 'static {
     type Delivery: EventDelivery;
 
-    /// Up to `limit` events of the settlers' shared consumer; waits up to `wait` for the first.
+    /// Events of the settlers' shared consumer; waits up to `wait` for the first. About `limit`: those that were
+    /// reported together come together. Each is acknowledged by itself, and comes again if it or one of those isn't.
     fn fetch_events(
         &self,
         limit: usize,

@@ -3,9 +3,10 @@
 //! Names of namespaces and queues have the alphabet of a DNS label (`model::name`), so they are put into subjects and
 //! consumer names as they are, and `_` separates without ambiguity.
 
+use model::id::RunId;
 use model::name::{BackfillId, CalendarId, JobId, Name, QueueId};
 use model::object::{ObjectKey, ObjectKind};
-use model::shard::ShardId;
+use model::shard::{ShardId, stable_hash};
 
 /// Published runs, and ad-hoc work for now. Work-queue: a message leaves when an executor acknowledges it.
 pub const STREAM_RUNS: &str = "ECRON_RUNS";
@@ -15,6 +16,8 @@ pub const STREAM_INTAKE: &str = "ECRON_INTAKE";
 pub const STREAM_EVENTS: &str = "ECRON_EVENTS";
 /// What became of the earlier deliveries of messages that will be delivered again.
 pub const STREAM_TALLIES: &str = "ECRON_TALLIES";
+/// What attempts say while they are at work.
+pub const STREAM_LOGS: &str = "ECRON_LOGS";
 /// Dead letters, kept until redriven or purged.
 pub const STREAM_DEAD: &str = "ECRON_DEAD";
 
@@ -23,6 +26,7 @@ pub const SUBMITS_ALL: &str = "ecron.submit.*.*";
 pub const DEFERS_ALL: &str = "ecron.defer.>";
 pub const EVENTS_ALL: &str = "ecron.event.>";
 pub const DEAD_ALL: &str = "ecron.dead.>";
+pub const LOGS_ALL: &str = "ecron.log.>";
 pub const TALLIES_ALL: &str = "ecron.tally.>";
 /// Who asked for what: in the event stream.
 pub const AUDIT_EVENT: &str = "ecron.event.audit";
@@ -107,6 +111,28 @@ pub fn queue_of_consumer(consumer: &str) -> Option<QueueId> {
 #[must_use]
 pub fn attempt_event(queue: &QueueId) -> String {
     format!("ecron.event.attempt.{}.{}", queue.namespace, queue.name)
+}
+
+/// Where attempts of a queue's runs say how they are doing.
+#[must_use]
+pub fn progress_event(queue: &QueueId) -> String {
+    format!("ecron.event.progress.{}.{}", queue.namespace, queue.name)
+}
+
+/// A run's log. Ids may hold characters that subjects can't, hence the hash (`model::shard::stable_hash`).
+#[must_use]
+pub fn log(queue: &QueueId, run_id: &RunId) -> String {
+    format!("ecron.log.{}.{}.{}", queue.namespace, queue.name, run_token(run_id))
+}
+
+/// The same for whoever doesn't know the run's queue.
+#[must_use]
+pub fn log_anywhere(run_id: &RunId) -> String {
+    format!("ecron.log.*.*.{}", run_token(run_id))
+}
+
+fn run_token(run_id: &RunId) -> String {
+    format!("{:016x}", stable_hash(&[&run_id.to_string()]))
 }
 
 /// Where executors of a queue are told to end a run.
@@ -243,6 +269,10 @@ mod tests {
         assert_eq!(queue_consumer(&queue), "billing_reports");
         assert_eq!(attempt_event(&queue), "ecron.event.attempt.billing.reports");
         assert_eq!(dead(Some(&queue)), "ecron.dead.billing.reports");
+        assert_eq!(progress_event(&queue), "ecron.event.progress.billing.reports");
+        let run = "billing/nightly-report@2026-11-22T06:45:00Z".parse().unwrap();
+        assert_eq!(log(&queue, &run), "ecron.log.billing.reports.895d3d87e4879a2c");
+        assert_eq!(log_anywhere(&run), "ecron.log.*.*.895d3d87e4879a2c");
         assert_eq!(cancel(&queue), "ecron.cancel.billing.reports");
         assert_eq!(tally(&queue, 17), "ecron.tally.billing.reports.17");
         assert_eq!(api("apply"), "ecron.api.v1.apply");

@@ -68,14 +68,20 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ecron apply -f examples/heartbeat.yaml --wait\n  ecron apply -f jobs/ -f extra.yaml\n  generate | ecron apply -f -"
     )]
     Apply(ApplyArgs),
-    /// List jobs, runs, calendars, namespaces, queues or backfills
+    /// List jobs, runs, calendars, namespaces, queues, backfills or the audit
     #[command(
-        after_help = "Examples:\n  ecron get jobs                     # of every namespace\n  ecron get jobs -n billing -l team=finance\n  ecron get job billing/nightly-report -o yaml\n  ecron get runs billing/nightly-report\n  ecron get run billing/nightly-report@2026-11-22T01:30:00Z -o json\n  ecron get calendars\n  ecron get calendar billing/de-holidays -o yaml\n  ecron get queue billing/reports\n  ecron get backfills -w"
+        after_help = "Examples:\n  ecron get jobs                     # of every namespace\n  ecron get jobs -n billing -l team=finance\n  ecron get job billing/nightly-report -o yaml\n  ecron get runs billing/nightly-report\n  ecron get runs -n billing --state dead-lettered\n  ecron get runs billing/nightly-report -w\n  ecron get audit --since 2h\n  ecron get run billing/nightly-report@2026-11-22T01:30:00Z -o json\n  ecron get calendars\n  ecron get calendar billing/de-holidays -o yaml\n  ecron get queue billing/reports\n  ecron get backfills -w"
     )]
     Get(GetArgs),
+    /// Show what a run's attempts said, line by line
+    #[command(
+        after_help = "Examples:\n  ecron logs billing/nightly-report@2026-11-22T01:30:00Z\n  ecron logs billing/reports~order-17 -f     # until the run ends"
+    )]
+    Logs(LogsArgs),
     /// Show everything about a job
     #[command(after_help = "Example:\n  ecron describe billing/nightly-report")]
     Describe(OneJobArgs),
+    Explain(crate::commands::explain::ExplainArgs),
     /// Delete jobs, calendars, namespaces or queues
     #[command(
         after_help = "Examples:\n  ecron delete billing/nightly-report\n  ecron delete -f examples/heartbeat.yaml\n  ecron delete calendar billing/de-holidays"
@@ -127,9 +133,9 @@ pub(crate) enum Command {
     /// List, show, redrive or purge dead letters
     #[command(
         subcommand,
-        after_help = "Examples:\n  ecron dead list\n  ecron dead show 3\n  ecron dead redrive 3"
+        after_help = "Examples:\n  ecron dead list\n  ecron dead show 3\n  ecron dead redrive 3\n  ecron dead redrive --job billing/nightly-report --error timeout"
     )]
-    Dead(DeadCommand),
+    Dead(crate::commands::dead::args::DeadCommand),
     /// Import jobs from elsewhere
     #[command(subcommand)]
     Import(ImportCommand),
@@ -137,7 +143,9 @@ pub(crate) enum Command {
     Bench(crate::commands::bench::BenchArgs),
     /// Print a shell's completions
     #[command(after_help = "Example:\n  ecron completions bash > /etc/bash_completion.d/ecron")]
-    Completions { shell: clap_complete::Shell },
+    Completions {
+        shell: clap_complete::Shell,
+    },
     /// Print the versions of ecron and of its time zone database
     #[command(after_help = "Example:\n  ecron version")]
     Version,
@@ -219,7 +227,7 @@ pub(crate) struct ApplyArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GetArgs {
-    /// jobs, job, runs, run, calendars, calendar, namespaces, namespace, queues, queue, backfills or backfill
+    /// jobs, job, runs, run, calendars, calendar, namespaces, namespace, queues, queue, backfills, backfill or audit
     #[arg(value_enum)]
     pub(crate) kind: Kind,
     /// A job, calendar, queue or backfill (NAME or NS/NAME), a namespace, or a run id
@@ -230,12 +238,33 @@ pub(crate) struct GetArgs {
     /// Only jobs with this label; may be repeated
     #[arg(short = 'l', long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<String>,
+    /// Only runs in this state
+    #[arg(long, value_parser = ["waiting", "dispatched", "succeeded", "dead-lettered", "cancelled", "skipped"])]
+    pub(crate) state: Option<String>,
+    /// Keep watching runs (each change is another line) or backfills (until they have ended)
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Only what was asked for within this time (audit)
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = crate::config::duration)]
+    pub(crate) since: std::time::Duration,
     /// Runs to show, newest first
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) limit: u16,
-    /// Backfills: print them again whenever they change, until all have ended
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The run's id
+    pub(crate) run: String,
+    /// Go on until the run has ended
     #[arg(short, long)]
-    pub(crate) watch: bool,
+    pub(crate) follow: bool,
+    /// Put the time and the attempt before each line
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// `json`: an object a line
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }
@@ -254,6 +283,8 @@ pub(crate) enum Kind {
     Backfill,
     Queues,
     Queue,
+    /// Who had what done
+    Audit,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -335,40 +366,6 @@ pub(crate) enum Inspected {
     Nodes,
     /// Published runs without an outcome
     Sent,
-}
-
-#[derive(Clone, Debug, Subcommand)]
-pub(crate) enum DeadCommand {
-    /// List dead letters, oldest first
-    #[command(after_help = "Example:\n  ecron dead list --from 100 --limit 50 -o json")]
-    List {
-        /// Start at this number
-        #[arg(long, default_value_t = 0)]
-        from: u64,
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
-        limit: u16,
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Format,
-    },
-    /// Show one: headers, payload, what happened
-    #[command(after_help = "Example:\n  ecron dead show 3")]
-    Show {
-        number: u64,
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Format,
-    },
-    /// Send letters to their queues again, with all attempts before them
-    #[command(after_help = "Example:\n  ecron dead redrive 3 4")]
-    Redrive {
-        #[arg(required = true)]
-        numbers: Vec<u64>,
-    },
-    /// Remove letters for good
-    #[command(after_help = "Example:\n  ecron dead purge 3 4")]
-    Purge {
-        #[arg(required = true)]
-        numbers: Vec<u64>,
-    },
 }
 
 #[derive(Clone, Debug, Subcommand)]

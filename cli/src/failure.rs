@@ -22,6 +22,13 @@ impl Failure {
         Self { code: 1, message: message.into() }
     }
 
+    /// The same with a further line.
+    pub(crate) fn with_note(mut self, note: &str) -> Self {
+        self.message.push('\n');
+        self.message.push_str(note);
+        self
+    }
+
     /// Says why on standard error; answers with the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {

@@ -18,6 +18,11 @@ use clap::Parser;
 
 use crate::args::Cli;
 
+/// A run is some hundreds of small allocations on many threads: with the C library's allocator they are a quarter of its
+/// CPU time (`docs/performance.md`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Before anything else: the re-executed helper that becomes a child process must not start a runtime.
     if let Some(code) = executor::child::run_if_asked() {
@@ -26,9 +31,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(problem) => {
-            // Nothing can be done about a closed terminal.
-            let _closed = problem.print();
-            return ExitCode::from(if problem.use_stderr() { 2 } else { 0 });
+            return refuse(&problem);
         }
     };
     output::trace(&cli.log, cli.log_json);
@@ -46,4 +49,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Says what is wrong with the arguments, or prints the help that was asked for.
+fn refuse(problem: &clap::Error) -> ExitCode {
+    if !problem.use_stderr() {
+        // Nothing can be done about a closed terminal.
+        let _closed = problem.print();
+        return ExitCode::SUCCESS;
+    }
+    // The usage line repeats what was given, and counts what came from the environment: where the servers are is noise.
+    let mut text = problem.render().to_string();
+    for given in [" --redis-url <URL>", " --nats-url <URL>", " --log <FILTER>", " --log-json"] {
+        text = text.replace(given, "");
+    }
+    eprint!("{text}");
+    ExitCode::from(2)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ambient::{Clock, Shutdown};
 use futures_util::StreamExt;
 use model::shard::{ShardCount, ShardId};
-use model::time::Timestamp;
+use model::time::{Timestamp, duration_ms};
 use store::lease::Role;
 use store::node::Node;
 use store::ownership::{Lease, Ownership, RENEW_INTERVAL};
@@ -22,6 +22,10 @@ use crate::jobs::Jobs;
 use crate::reconcile::{RECONCILE_INTERVAL, Reconciler};
 use crate::settle::Settler;
 use crate::shard::{POLL_INTERVAL, PassError, ShardDispatch, ShardReport, TAKE_AHEAD};
+
+/// Passes begin on this grid, so that the shards' scripts reach the store together: twenty at once wake it (and us) hardly
+/// more often than one.
+const PASS_GRID: Duration = Duration::from_millis(8);
 
 /// The wait before a pass is tried again after a server failed or something stayed unpublished.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
@@ -286,9 +290,19 @@ fn next_pass_at(report: &ShardReport, now: Timestamp) -> Timestamp {
     if report.undecided > 0 {
         return now.plus(LOOK_AGAIN_DELAY);
     }
-    let poll_at = now.plus(POLL_INTERVAL);
-    let ahead_ms = model::time::duration_ms(TAKE_AHEAD);
-    report.next_due.map_or(poll_at, |due_at| poll_at.min(due_at.plus_ms(1 - ahead_ms)))
+    let poll_at = on_grid(now.plus(POLL_INTERVAL), POLL_INTERVAL);
+    // A grid's step before an entry is due enough is early enough for any in between.
+    let ahead_ms = duration_ms(TAKE_AHEAD - PASS_GRID);
+    let Some(due_at) = report.next_due else { return poll_at };
+    let pass_at = on_grid(due_at.plus_ms(1 - ahead_ms), PASS_GRID);
+    // What is due but not planned to the end yet can't be taken: ask again, but not in circles.
+    let soonest = if report.published == 0 { on_grid(now.plus(PASS_GRID), PASS_GRID) } else { now };
+    poll_at.min(pass_at.max(soonest))
+}
+
+/// The last instant of a grid that is not after this one.
+fn on_grid(at: Timestamp, step: Duration) -> Timestamp {
+    at.plus_ms(-at.as_ms().rem_euclid(duration_ms(step)))
 }
 
 /// After a failed step of a loop: says why, and waits a little or until shutdown.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
-use bus::events::{AttemptReport, Event, EventDelivery, EventReader};
+use bus::events::{AttemptReport, Event, EventDelivery, EventReader, ProgressNote};
 use bus::queue::REPORTED_TERM_PREFIX;
 use bus::{BusError, Nudge, SpecStore};
 use model::id::{Occurrence, RunId};
@@ -14,6 +14,7 @@ use model::shard::{ShardCount, ShardId};
 use model::time::Timestamp;
 use store::StoreError;
 use store::ledger::{LedgerStore, Settled, Settlement};
+use store::live::LiveStore;
 use store::plan::PlanStore;
 
 use crate::one_off;
@@ -56,7 +57,7 @@ pub struct Settler<S, B> {
 
 impl<S, B> Settler<S, B>
 where
-    S: PlanStore + LedgerStore,
+    S: PlanStore + LedgerStore + LiveStore,
     B: EventReader + SpecStore + Nudge,
 {
     #[must_use]
@@ -166,6 +167,11 @@ where
                     self.store.note_attempt(shard, occurrence, generation, &report.end, executor).await?;
                 }
             }
+            Event::Progress(ProgressNote { run_id: RunId::Occurrence(occurrence), progress, .. }) => {
+                let shard = self.shards.shard_of(&occurrence.job);
+                self.store.note_progress(shard, occurrence, progress).await?;
+            }
+            Event::Progress(_) => {}
             Event::Terminated { reason, .. } if reason.starts_with(REPORTED_TERM_PREFIX) => {}
             Event::Terminated { sequence, reason, .. } => {
                 self.store.note_terminated(*sequence, reason, self.clock.now()).await?;
@@ -186,7 +192,7 @@ fn ended(event: &Event) -> Option<(&Occurrence, &AttemptReport, RunState)> {
             RunId::Occurrence(occurrence) => Some((occurrence, report, report.ends_run?)),
             RunId::AdHoc { .. } => None,
         },
-        Event::Audit(_) | Event::Terminated { .. } | Event::Undecodable { .. } => None,
+        Event::Audit(_) | Event::Progress(_) | Event::Terminated { .. } | Event::Undecodable { .. } => None,
     }
 }
 

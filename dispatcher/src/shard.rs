@@ -28,10 +28,12 @@ use crate::barrier::Barrier;
 use crate::jobs::{Jobs, KnownJob};
 use crate::order::publication;
 
-/// Entries are taken this long before they are due, so that the store is off the critical path.
-pub const TAKE_AHEAD: Duration = Duration::from_millis(8);
-/// A shard is looked at this often even if nothing seems due: the back-up of nudges.
-pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Entries are taken this long before they are due, so that the store is off the critical path. Less the grid on which
+/// passes begin (`service`), it is the time that `take` has.
+pub const TAKE_AHEAD: Duration = Duration::from_millis(16);
+/// A shard is looked at this often even if nothing seems due: the back-up of nudges. A shard that is taken over counts as
+/// unattended since its last look, so it must leave room within `INTERRUPTION_MIN` for a lease to run out.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// When to start worrying about a published run: by then a healthy executor has usually reported.
 pub const WORRY_AFTER: Duration = Duration::from_secs(15);
 

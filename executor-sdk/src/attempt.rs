@@ -14,6 +14,7 @@
 //! Each answer is stored before the next is sent, and the message is ended last: a crash anywhere brings it back. An
 //! acknowledgement without an outcome can therefore only come from a client that isn't ours.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ use crate::handler::Handler;
 use crate::hands::{Grip, Hands, Held};
 use crate::heartbeat::while_beating;
 use crate::running;
+use crate::scribe::Scribe;
 
 /// What all attempts of an executor share.
 pub(crate) struct Host<B> {
@@ -175,16 +177,14 @@ impl<B: Bus> Attempt<B> {
         tracing::debug!(run = %order.run_id, attempt, lateness = ?ctx.lateness(), "starting an attempt");
         let handler = Arc::clone(&self.handler);
         let payload = self.delivery.payload().clone();
-        let end = running::run(
-            handler,
-            &ctx,
-            payload,
-            time_allowed(order, started_at),
-            clock,
-            grip.cancelled(),
-            drained,
-        )
-        .await;
+        let allowed = time_allowed(order, started_at);
+        let end = {
+            let mut scribe = Scribe::new(&*self.host.bus, clock, &self.host.name, &ctx);
+            let work = running::run(handler, &ctx, payload, allowed, clock, grip.cancelled(), drained);
+            let end = while_said(work, scribe.run()).await;
+            scribe.finish().await;
+            end
+        };
         let Sequel { outcome, error, output, step } = follow(order, tally, end, clock.now());
         tracing::debug!(run = %order.run_id, attempt, outcome = outcome.as_str(), error, "ended an attempt");
 
@@ -357,6 +357,15 @@ impl<B: Bus> Attempt<B> {
             Ok(order) => order.run_id.to_string(),
             Err(_) => format!("{STREAM_RUNS}/{}", self.delivery.sequence()),
         }
+    }
+}
+
+/// Does some work while what it says is sent.
+async fn while_said<T>(work: impl Future<Output = T>, sending: impl Future<Output = Infallible>) -> T {
+    tokio::select! {
+        biased;
+        done = work => done,
+        never = sending => match never {},
     }
 }
 

@@ -12,6 +12,7 @@ use model::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::decide::time_allowed;
+use crate::scribe::{Notes, STARTED_NOTE_AFTER};
 
 /// The run in a handler's hands. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -24,11 +25,13 @@ struct Inner {
     started_at: Timestamp,
     clock: Clock,
     cancellation: CancellationToken,
+    notes: Notes,
 }
 
 impl Context {
     pub(crate) fn new(order: Order, attempt: u32, started_at: Timestamp, clock: Clock) -> Self {
-        Self(Arc::new(Inner { order, attempt, started_at, clock, cancellation: CancellationToken::new() }))
+        let (cancellation, notes) = (CancellationToken::new(), Notes::default());
+        Self(Arc::new(Inner { order, attempt, started_at, clock, cancellation, notes }))
     }
 
     /// The run's id: the same for every attempt, so the idempotency key for whatever the handler does.
@@ -96,6 +99,46 @@ impl Context {
     #[must_use]
     pub fn cancellation(&self) -> &CancellationToken {
         &self.0.cancellation
+    }
+
+    /// Says how far the attempt has come, as a share of the whole from 0 to 1, and in words. `ecron get run` shows it.
+    /// Sent at most once a second, the last one always; the handler waits for nothing.
+    ///
+    /// ```
+    /// # fn handler(ctx: ecron_executor_sdk::Context) {
+    /// ctx.progress(0.4, "rows 4000/10000");
+    /// # }
+    /// ```
+    pub fn progress(&self, fraction: f64, message: impl Into<String>) {
+        self.0.notes.progress(&self.0.clock, fraction, message.into());
+    }
+
+    /// Writes lines into the run's log: `ecron logs RUN`. An attempt may log `LOG_BYTES_MAX` bytes; the handler waits
+    /// for nothing.
+    pub fn log(&self, text: impl AsRef<str>) {
+        self.0.notes.log(&self.0.clock, None, text.as_ref());
+    }
+
+    /// The same for lines that come from elsewhere, such as a command's `stderr`.
+    pub fn log_from(&self, source: &str, text: impl AsRef<str>) {
+        self.0.notes.log(&self.0.clock, Some(source), text.as_ref());
+    }
+
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.0.notes
+    }
+
+    pub(crate) fn order(&self) -> &Order {
+        &self.0.order
+    }
+
+    pub(crate) fn started_at(&self) -> Timestamp {
+        self.0.started_at
+    }
+
+    /// After this long the attempt is said to be under way.
+    pub(crate) fn started_note_after(&self) -> Duration {
+        STARTED_NOTE_AFTER
     }
 
     /// Waits for the cancellation.

@@ -9,7 +9,8 @@ use ambient::Clock;
 use bus::BusError;
 use bus::cancel::{CancelListener, CancelNotice, CancelRequest};
 use bus::dead::{DeadLetter, Redriven, StoredDeadLetter};
-use bus::events::AttemptReport;
+use bus::events::{AttemptReport, ProgressNote};
+use bus::logs::{LogBatch, LogWriter};
 use bus::order::{Order, OrderProblem, WorkKind};
 use bus::queue::Delivery;
 use bus::{DeadLetters, EventWriter, QueueReader};
@@ -33,6 +34,8 @@ pub(crate) enum Call {
     Term(u64),
     InProgress(u64),
     Fetch(usize),
+    Progress(Box<ProgressNote>),
+    Log(Box<LogBatch>),
 }
 
 /// A kind of call, to make it fail.
@@ -47,6 +50,8 @@ pub(crate) enum Kind {
     Term,
     InProgress,
     Fetch,
+    Progress,
+    Log,
 }
 
 /// The bus. Clones share it.
@@ -135,10 +140,17 @@ impl Double {
         lock(&self.0.faults).extend((0..times).map(|_| (kind, error.clone())));
     }
 
-    /// Every call that succeeded or was made to fail, in order, without pulls and heartbeats.
+    /// Every call that succeeded or was made to fail, in order, without pulls, heartbeats and what the handler says.
     pub(crate) fn calls(&self) -> Vec<Call> {
-        let said = |call: &&Call| !matches!(call, Call::Fetch(_) | Call::InProgress(_));
+        let said = |call: &&Call| {
+            !matches!(call, Call::Fetch(_) | Call::InProgress(_) | Call::Progress(_) | Call::Log(_))
+        };
         self.0.calls.borrow().iter().filter(said).cloned().collect()
+    }
+
+    /// Every call of any kind, in order.
+    pub(crate) fn all_calls(&self) -> Vec<Call> {
+        self.0.calls.borrow().clone()
     }
 
     pub(crate) fn count(&self, wanted: impl Fn(&Call) -> bool) -> usize {
@@ -264,8 +276,18 @@ impl CancelListener for Double {
 }
 
 impl EventWriter for Double {
+    async fn note_progress(&self, note: &ProgressNote) -> Result<(), BusError> {
+        self.said(Kind::Progress, Call::Progress(Box::new(note.clone())))
+    }
+
     async fn report(&self, report: &AttemptReport) -> Result<(), BusError> {
         self.said(Kind::Report, Call::Report(Box::new(report.clone())))
+    }
+}
+
+impl LogWriter for Double {
+    async fn log(&self, batch: &LogBatch) -> Result<(), BusError> {
+        self.said(Kind::Log, Call::Log(Box::new(batch.clone())))
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
 use bus::nats::{NatsBus, NatsOptions};
-use bus::{BusError, CancelListener, DeadLetters, EventWriter, QueueReader};
+use bus::{BusError, CancelListener, DeadLetters, EventWriter, LogWriter, QueueReader};
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 use model::name::{FullNameError, QueueId};
@@ -30,8 +30,8 @@ pub const CONCURRENCY_DEFAULT: usize = 8;
 pub const CONCURRENCY_MAX: usize = 10_000;
 
 /// All that an executor needs of the bus.
-pub trait Bus: QueueReader + EventWriter + DeadLetters + CancelListener {}
-impl<T: QueueReader + EventWriter + DeadLetters + CancelListener> Bus for T {}
+pub trait Bus: QueueReader + EventWriter + DeadLetters + CancelListener + LogWriter {}
+impl<T: QueueReader + EventWriter + DeadLetters + CancelListener + LogWriter> Bus for T {}
 
 /// Why an executor didn't run.
 #[derive(Debug, thiserror::Error)]

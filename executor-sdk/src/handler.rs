@@ -16,6 +16,14 @@ use crate::context::Context;
 pub struct Output(pub(crate) Option<String>);
 
 impl Output {
+    /// A value as JSON, kept like a text. One that JSON can't say is left out, and said so.
+    pub fn json(value: &impl serde::Serialize) -> Self {
+        Self(Some(
+            serde_json::to_string(value)
+                .unwrap_or_else(|error| format!("failed to write the result: {error}")),
+        ))
+    }
+
     /// A text, kept up to `OUTPUT_BYTES_MAX` bytes of it: the beginning and the end.
     pub fn text(text: impl Into<String>) -> Self {
         Self(Some(text.into()))

@@ -20,7 +20,7 @@
 //! What it does around the handler, in the order of a run's life:
 //! `pull` asks the queue for as many runs as there are free slots → `attempt` is one of them, a method a state →
 //! `decide` says what follows, as functions over data → `running` is the handler itself: timeout, cancellation,
-//! panic → `answer` stores the outcome, then ends the message.
+//! panic; `scribe` sends what it says meanwhile → `answer` stores the outcome, then ends the message.
 //!
 //! Architecture invariants: a message is never ended before its outcome (or its dead letter) is stored; whatever goes
 //! wrong in between, it comes again. Nothing here knows NATS, Redis or the wire: only the traits of `bus`.
@@ -36,6 +36,7 @@ mod hands;
 mod heartbeat;
 mod pull;
 mod running;
+mod scribe;
 
 pub use bus::order::WorkKind;
 pub use context::Context;

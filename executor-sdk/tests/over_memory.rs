@@ -334,7 +334,7 @@ async fn world_reports(world: &World) -> Option<Vec<AttemptReport>> {
     let deliveries = world.bus.fetch_events(100, Duration::from_secs(5)).await.ok()?;
     let reports = deliveries.iter().filter_map(|delivery| match delivery.event() {
         Event::Attempt(report) => Some(report.clone()),
-        Event::Audit(_) | Event::Terminated { .. } | Event::Undecodable { .. } => None,
+        Event::Audit(_) | Event::Progress(_) | Event::Terminated { .. } | Event::Undecodable { .. } => None,
     });
     let reports: Vec<AttemptReport> = reports.collect();
     (!reports.is_empty()).then_some(reports)

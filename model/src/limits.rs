@@ -65,6 +65,14 @@ pub const MIN_INTERVAL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 pub const ERROR_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of output kept with a run.
 pub const OUTPUT_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a note of progress.
+pub const PROGRESS_BYTES_MAX: usize = 256;
+/// Bytes that one attempt may log; then a last line says that there was more.
+pub const LOG_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one line of a log; longer ones are cut.
+pub const LOG_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of all logs together; the oldest go first.
+pub const LOGS_BYTES_MAX: i64 = 1024 * 1024 * 1024;
 /// How far ahead ad-hoc work may be deferred.
 pub const DEFER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Characters of who a request says it comes from.

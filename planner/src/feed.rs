@@ -14,7 +14,7 @@ use futures_util::stream::{BoxStream, ReadyChunks};
 use model::id::Revision;
 use model::name::JobId;
 use model::shard::ShardId;
-use model::time::Timestamp;
+use model::time::{Timestamp, duration_ms};
 use store::StoreError;
 use store::ownership::Lease;
 use store::plan::{Cursor, PlanStore};
@@ -24,6 +24,8 @@ use crate::install::{Applied, Site, apply_change, apply_delete};
 
 /// Changes that are installed at once.
 pub const INSTALLS_IN_FLIGHT_MAX: usize = 256;
+/// For how long a new shard may have been without an owner while jobs were accepted: what was due before is forgotten.
+const UNOWNED_MAX: std::time::Duration = std::time::Duration::from_secs(3_600);
 /// The wait before the feed starts again after the bus or the store failed.
 const RESTART_DELAY: std::time::Duration = std::time::Duration::from_millis(250);
 
@@ -219,14 +221,15 @@ where
     Ok(after)
 }
 
-/// A new cursor: the shard is new, or Redis lost it. What was due before its checkpoint has been dispatched.
+/// A new cursor: the shard is new, or Redis lost it. What was due before its checkpoint has been dispatched; without one,
+/// nothing has, though jobs may have been accepted.
 async fn begin<S: PlanStore>(
     store: &S,
     lease: &Lease,
     checkpoint: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Cursor, StoreError> {
-    let from = checkpoint.unwrap_or(now).min(now);
+    let from = checkpoint.unwrap_or(now.plus_ms(-duration_ms(UNOWNED_MAX))).min(now);
     if checkpoint.is_some() {
         tracing::warn!(shard = %lease.shard, %from, "the shard's plan was lost; it is rebuilt from its checkpoint");
     }

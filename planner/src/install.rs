@@ -88,12 +88,18 @@ pub fn install_plan(
     }
 }
 
+/// Whether the shard's specs are still to come in: nothing has been planned since its cursor was made. (An empty spec bucket
+/// leaves the revision at 0 although the plan goes on; then what time has passed isn't what a wipe made us forget.)
+fn rebuilding(cursor: &Cursor) -> bool {
+    cursor.spec_revision == Revision(0) && cursor.planned_until == cursor.taken_until
+}
+
 /// How far a shard has come, as the rules need it.
 fn standing(cursor: &Cursor) -> ShardStanding {
     ShardStanding {
         planned_until: cursor.planned_until,
         taken_until: cursor.taken_until,
-        rebuilding: cursor.spec_revision == Revision(0),
+        rebuilding: rebuilding(cursor),
     }
 }
 
@@ -110,7 +116,7 @@ fn change(
         return None;
     }
     let old = old.map(|old| &old.spec);
-    let rebuilding = old.is_none() && cursor.spec_revision == Revision(0);
+    let rebuilding = old.is_none() && rebuilding(cursor);
     Some(Change {
         at: if rebuilding { stored.written_at.min(now) } else { now },
         revision: stored.revision,

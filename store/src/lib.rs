@@ -11,6 +11,7 @@ pub mod inspect;
 pub mod keys;
 pub mod lease;
 pub mod ledger;
+pub mod live;
 pub mod memory;
 pub mod node;
 pub mod ownership;
@@ -29,6 +30,7 @@ pub use gate::GateStore;
 pub use inspect::Inspect;
 pub use lease::LeaseStore;
 pub use ledger::LedgerStore;
+pub use live::LiveStore;
 pub use node::NodeStore;
 pub use plan::PlanStore;
 pub use stats::StatsStore;
@@ -43,6 +45,7 @@ pub trait Store:
     + ChangeStore
     + StatsStore
     + GateStore
+    + LiveStore
     + Inspect
 {
 }
@@ -55,6 +58,7 @@ impl<
         + ChangeStore
         + StatsStore
         + GateStore
+        + LiveStore
         + Inspect,
 > Store for T
 {

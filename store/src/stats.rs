@@ -54,6 +54,14 @@ pub trait StatsStore: Send + Sync + 'static {
         reopening: &Reopening,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
+    /// Under which of these revisions an occurrence is in the minute tier.
+    fn planned_as(
+        &self,
+        shard: ShardId,
+        occurrence: &Occurrence,
+        revisions: &[Revision],
+    ) -> impl Future<Output = Result<Option<Revision>, StoreError>> + Send;
+
     /// The node that held a lease under an epoch, if that is remembered: of the newest `OWNERS_MAX`.
     fn owner(
         &self,

@@ -19,10 +19,10 @@ fn request(queue_name: &str) -> CancelRequest {
 }
 
 pub async fn who_has_the_run_in_hand_says_so(world: &impl World) {
-    let (with, without) = (world.other().await, world.other().await);
+    let (first, second) = (world.other().await, world.other().await);
     let queue = queue("reports");
-    let (mut with, mut without) =
-        (with.cancels(&queue).await.expect("heard"), without.cancels(&queue).await.expect("heard"));
+    let mut with = first.cancels(&queue).await.expect("heard");
+    let mut without = second.cancels(&queue).await.expect("heard");
     let executors = async {
         loop {
             let notice = with.next().await.expect("a notice");
@@ -48,15 +48,15 @@ pub async fn who_has_the_run_in_hand_says_so(world: &impl World) {
 
 pub async fn without_anybody_who_has_it_in_hand_nobody_says_so(world: &impl World) {
     // Nobody listens: at once.
-    let reports = request("reports");
-    let asked = world.bus().cancel(&reports, PATIENCE * 10);
+    let request = request("reports");
+    let asked = world.bus().cancel(&request, PATIENCE * 10);
     assert_eq!(tokio::time::timeout(PATIENCE, asked).await.expect("at once"), Ok(false));
     // Somebody listens and hasn't got it; somebody else's queue isn't even told.
     let (listens, elsewhere) = (world.other().await, world.other().await);
     let mut heard = listens.cancels(&queue("reports")).await.expect("heard");
     let mut other = elsewhere.cancels(&queue("others")).await.expect("heard");
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(world.bus().cancel(&request("reports"), GLANCE).await, Ok(false));
+    assert_eq!(world.bus().cancel(&request, GLANCE).await, Ok(false));
     tokio::time::timeout(PATIENCE, heard.next()).await.expect("in time").expect("a notice");
     assert!(tokio::time::timeout(GLANCE, other.next()).await.is_err());
 }

@@ -11,6 +11,7 @@ pub mod cancel;
 pub mod core_nats;
 pub mod dead;
 pub mod events;
+pub mod logs;
 pub mod objects;
 pub mod queues;
 pub mod specs;
@@ -31,7 +32,7 @@ use crate::wire::headers::Headers;
 use crate::wire::message_id;
 use crate::{
     ApiClient, ApiServer, AuditLog, CancelListener, CancelSignal, Checkpoints, DeadLetters, EventReader,
-    EventWriter, Intake, Nudge, ObjectStore, QueueBacklog, RunStream, SpecStore,
+    EventWriter, Intake, LogReader, LogWriter, Nudge, ObjectStore, QueueBacklog, RunStream, SpecStore,
 };
 
 /// The ack wait of a world's queues.
@@ -59,6 +60,8 @@ pub trait Bus:
     + ApiClient
     + CancelSignal
     + CancelListener
+    + LogWriter
+    + LogReader
     + Clone
 {
 }
@@ -80,6 +83,8 @@ impl<T> Bus for T where
         + ApiClient
         + CancelSignal
         + CancelListener
+        + LogWriter
+        + LogReader
         + Clone
 {
 }
@@ -166,6 +171,10 @@ macro_rules! bus_conformance {
             a_request_is_answered_by_one_server,
             without_a_server_a_request_fails_at_once,
             nudges_are_heard,
+        );
+        $crate::bus_conformance!(@tests $world, logs:
+            a_runs_log_is_read_in_order_and_apart_from_others,
+            a_note_of_progress_is_an_event,
         );
         $crate::bus_conformance!(@tests $world, cancel:
             who_has_the_run_in_hand_says_so,

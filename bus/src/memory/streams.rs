@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
+use model::id::RunId;
 use model::name::QueueId;
 use model::retry::Tally;
 use model::time::Timestamp;
@@ -16,15 +17,19 @@ use super::log::Stored;
 use super::{MemoryBus, after, with_id};
 use crate::dead::{DeadLetter, DeadLetters, Redriven, StoredDeadLetter};
 use crate::error::BusError;
-use crate::events::{AttemptReport, Event, EventDelivery, EventProgress, EventReader, EventWriter};
+use crate::events::{
+    AttemptReport, Event, EventDelivery, EventProgress, EventReader, EventWriter, ProgressNote,
+};
 use crate::intake::{Intake, IntakeDelivery};
+use crate::logs::{LOG_PAGE_MAX, LogBatch, LogReader, LogWriter, StoredLogBatch};
 use crate::order::{Order, OrderProblem, Publication};
 use crate::queue::{Delivery, QueueReader};
 use crate::runs::{Published, RunStream, StreamExtent};
-use crate::subjects::{QueueSubject, STREAM_RUNS, attempt_event, dead, queue_consumer};
+use crate::subjects::{QueueSubject, STREAM_RUNS, attempt_event, dead, log, progress_event, queue_consumer};
 use crate::wire::dead::{decode_letter, encode_letter, letter_id, queue_of, redrive_order};
-use crate::wire::event::{decode_event, encode_report, report_id};
+use crate::wire::event::{decode_events, encode_progress, encode_report, report_id};
 use crate::wire::headers::{Headers, MESSAGE_ID};
+use crate::wire::log::{decode_log, encode_log, log_id};
 use crate::wire::message_id;
 use crate::wire::order::{RawRun, decode_order, encode_publication};
 use crate::wire::tally::{decode_tally, encode_tally};
@@ -248,6 +253,50 @@ impl EventWriter for MemoryBus {
         self.wake();
         Ok(())
     }
+
+    async fn note_progress(&self, note: &ProgressNote) -> Result<(), BusError> {
+        let (subject, payload) = (progress_event(&note.queue), encode_progress(note));
+        let message = Stored {
+            subject: subject.clone(),
+            headers: Headers::new(),
+            payload: payload.clone(),
+            stored_at: self.now(),
+        };
+        self.state()?.append_event(message);
+        // Nobody watching is fine.
+        let _ = self.shared.events.send((subject, payload));
+        self.wake();
+        Ok(())
+    }
+}
+
+impl LogWriter for MemoryBus {
+    async fn log(&self, batch: &LogBatch) -> Result<(), BusError> {
+        let message = Stored {
+            subject: log(&batch.queue, &batch.run_id),
+            headers: with_id(Headers::new(), log_id(batch)),
+            payload: encode_log(batch),
+            stored_at: self.now(),
+        };
+        self.state()?.logs.append(message);
+        Ok(())
+    }
+}
+
+impl LogReader for MemoryBus {
+    async fn log_batches(
+        &self,
+        run_id: &RunId,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredLogBatch>, BusError> {
+        let state = self.state()?;
+        let stored = state.logs.messages.range(from..).filter_map(|(sequence, stored)| {
+            let batch = decode_log(&stored.payload).filter(|batch| batch.run_id == *run_id)?;
+            Some(StoredLogBatch { sequence: *sequence, batch })
+        });
+        Ok(stored.take(limit.min(LOG_PAGE_MAX)).collect())
+    }
 }
 
 impl EventReader for MemoryBus {
@@ -258,10 +307,9 @@ impl EventReader for MemoryBus {
         let look = |state: &mut super::State, now: Timestamp| {
             let taken = state.event_hands.take(now, limit, after(now, ack_wait));
             let messages = &state.events.messages;
-            let found = taken.into_iter().filter_map(|(sequence, _)| {
-                messages
-                    .get(&sequence)
-                    .map(|stored| (sequence, decode_event(&stored.subject, &stored.payload)))
+            let found = taken.into_iter().flat_map(|(sequence, _)| {
+                let events = messages.get(&sequence).map(|m| decode_events(&m.subject, &m.payload));
+                events.into_iter().flatten().map(move |event| (sequence, event))
             });
             (found.collect::<Vec<_>>(), state.event_hands.next_visible())
         };
@@ -279,7 +327,8 @@ impl EventReader for MemoryBus {
 
     async fn watch_events(&self) -> Result<BoxStream<'static, Event>, BusError> {
         let received = self.shared.events.subscribe();
-        Ok(received_stream(received).map(|(subject, payload)| decode_event(&subject, &payload)).boxed())
+        let events = |(subject, payload): (String, Bytes)| stream::iter(decode_events(&subject, &payload));
+        Ok(received_stream(received).flat_map(events).boxed())
     }
 }
 

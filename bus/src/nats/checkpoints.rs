@@ -58,22 +58,25 @@ pub(super) async fn write_entry(
 impl NatsBus {
     /// The cluster's settings, if it was initialised.
     pub async fn cluster(&self) -> Result<Option<Cluster>, BusError> {
-        match newest_entry(self.link(), BUCKET_CHECKPOINTS, KEY_CLUSTER).await? {
-            Some(entry) if !is_marker(&entry.headers) => {
-                let unreadable = |problem| BusError::Refused(format!("the cluster's settings: {problem}"));
-                decode_cluster(&entry.payload).map(Some).map_err(unreadable)
-            }
-            Some(_) | None => Ok(None),
-        }
+        settings(newest_entry(self.link(), BUCKET_CHECKPOINTS, KEY_CLUSTER).await?.as_ref())
     }
+}
+
+/// The settings in the newest entry of their key, unless it is a delete marker.
+fn settings(newest: Option<&StoredMessage>) -> Result<Option<Cluster>, BusError> {
+    let Some(entry) = newest.filter(|entry| !is_marker(&entry.headers)) else { return Ok(None) };
+    let unreadable = |problem| BusError::Refused(format!("the cluster's settings: {problem}"));
+    decode_cluster(&entry.payload).map(Some).map_err(unreadable)
 }
 
 impl Checkpoints for NatsBus {
     async fn init_cluster(&self, proposal: &Cluster) -> Result<Cluster, BusError> {
-        if let Some(cluster) = self.cluster().await? {
+        // One read both says that there are no settings and what a write of ours expects: between two reads somebody
+        // else may initialise the cluster, and the write would replace what they already work with.
+        let newest = newest_entry(self.link(), BUCKET_CHECKPOINTS, KEY_CLUSTER).await?;
+        if let Some(cluster) = settings(newest.as_ref())? {
             return Ok(cluster);
         }
-        let newest = newest_entry(self.link(), BUCKET_CHECKPOINTS, KEY_CLUSTER).await?;
         let expected = newest.map_or(0, |marker| marker.sequence);
         let value = encode_cluster(proposal);
         let written =

@@ -36,7 +36,8 @@ pub(super) async fn park(link: &Link, letter: &DeadLetter) -> Result<u64, BusErr
 
 impl DeadLetters for NatsBus {
     async fn park(&self, letter: &DeadLetter) -> Result<u64, BusError> {
-        park(self.link(), letter).await
+        // Boxed, because what hardly any attempt does would make the future of every one large.
+        Box::pin(park(self.link(), letter)).await
     }
 
     async fn letters(&self, from: u64, limit: usize) -> Result<Vec<StoredDeadLetter>, BusError> {

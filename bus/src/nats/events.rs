@@ -1,26 +1,43 @@
 //! Events: reporting, settling, watching.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt};
 use serde_json::json;
 
-use super::link::Outgoing;
 use super::message::Delivered;
 use super::pull::Puller;
+use super::reports::Reporter;
 use super::streams::{ConsumerSpec, existing_stream};
-use super::{NatsBus, PUBLISH_TIMEOUT, lock};
+use super::{NatsBus, lock};
 use crate::error::BusError;
-use crate::events::{AttemptReport, Event, EventDelivery, EventProgress, EventReader, EventWriter};
-use crate::subjects::{CONSUMER_SETTLE, EVENTS_ALL, STREAM_EVENTS, attempt_event};
-use crate::wire::event::{decode_event, encode_report, report_id};
-use crate::wire::headers::{Headers, MESSAGE_ID};
+use crate::events::{
+    AttemptReport, Event, EventDelivery, EventProgress, EventReader, EventWriter, ProgressNote,
+};
+use crate::subjects::{CONSUMER_SETTLE, EVENTS_ALL, STREAM_EVENTS, progress_event};
+use crate::wire::event::{decode_events, encode_progress};
+
+/// Messages of one fetch, however many events are asked for: each may hold many.
+const FETCH_MESSAGES_MAX: usize = 128;
+
+/// How long a settler's fetch that has an event waits for others. Nobody waits for a settlement but what follows the run,
+/// and one at a time each would wake the settler, the store and the server once more.
+const SETTLE_GATHER: Duration = Duration::from_millis(4);
 
 /// An event in a settler's hands.
 pub struct NatsEvent {
-    message: Delivered,
+    message: Arc<Shared>,
     event: Event,
+    acknowledged: AtomicBool,
+}
+
+/// A message and how many of its events are still open: it is acknowledged with the last of them.
+struct Shared {
+    message: Delivered,
+    open: AtomicUsize,
 }
 
 impl std::fmt::Debug for NatsEvent {
@@ -35,18 +52,36 @@ impl EventDelivery for NatsEvent {
     }
 
     async fn ack(&self) -> Result<(), BusError> {
-        self.message.ack().await
+        if !self.acknowledged.swap(true, Ordering::AcqRel) {
+            self.message.open.fetch_sub(1, Ordering::AcqRel);
+        }
+        if self.message.open.load(Ordering::Acquire) > 0 {
+            return Ok(());
+        }
+        self.message.message.ack().await
     }
+}
+
+/// The events of one delivery. One that is dropped unacknowledged brings all of them again.
+fn events_of(message: Delivered) -> impl Iterator<Item = NatsEvent> {
+    let events = decode_events(&message.subject, &message.payload);
+    let message = Arc::new(Shared { message, open: AtomicUsize::new(events.len()) });
+    let event =
+        move |event| NatsEvent { message: Arc::clone(&message), event, acknowledged: AtomicBool::new(false) };
+    events.into_iter().map(event)
 }
 
 impl EventWriter for NatsBus {
     async fn report(&self, report: &AttemptReport) -> Result<(), BusError> {
-        let message = Outgoing {
-            subject: attempt_event(&report.queue),
-            headers: Headers::from([(MESSAGE_ID.to_owned(), report_id(report))]),
-            payload: encode_report(report),
+        let reporter = {
+            let new = || Reporter::spawn(self.link().clone());
+            lock(&self.shared.reporter).get_or_insert_with(new).clone()
         };
-        self.link().store_only(message, PUBLISH_TIMEOUT).await.map(drop)
+        reporter.report(report, self.is_idle(&report.queue)).await
+    }
+
+    async fn note_progress(&self, note: &ProgressNote) -> Result<(), BusError> {
+        self.link().publish(progress_event(&note.queue), encode_progress(note)).await
     }
 }
 
@@ -65,7 +100,8 @@ struct Floor {
 
 impl NatsBus {
     fn settler(&self) -> Puller {
-        let new = || Puller::spawn(&self.shared.access, ConsumerSpec::shared(STREAM_EVENTS, CONSUMER_SETTLE));
+        let consumer = || ConsumerSpec::shared(STREAM_EVENTS, CONSUMER_SETTLE);
+        let new = || Puller::spawn(&self.shared.access, consumer(), SETTLE_GATHER);
         lock(&self.shared.settler).get_or_insert_with(new).clone()
     }
 }
@@ -74,12 +110,8 @@ impl EventReader for NatsBus {
     type Delivery = NatsEvent;
 
     async fn fetch_events(&self, limit: usize, wait: Duration) -> Result<Vec<NatsEvent>, BusError> {
-        let messages = self.settler().fetch(limit, wait).await?;
-        let decode = |message: Delivered| NatsEvent {
-            event: decode_event(&message.subject, &message.payload),
-            message,
-        };
-        Ok(messages.into_iter().map(decode).collect())
+        let messages = self.settler().fetch(limit.min(FETCH_MESSAGES_MAX), wait).await?;
+        Ok(messages.into_iter().flat_map(events_of).collect())
     }
 
     async fn event_progress(&self) -> Result<EventProgress, BusError> {
@@ -100,6 +132,10 @@ impl EventReader for NatsBus {
 
     async fn watch_events(&self) -> Result<BoxStream<'static, Event>, BusError> {
         let subscription = self.link().subscribe(EVENTS_ALL.into(), None).await?;
-        Ok(subscription.map(|message| decode_event(&message.subject, &message.payload)).boxed())
+        Ok(events_in(subscription).boxed())
     }
+}
+
+fn events_in(messages: impl Stream<Item = async_nats::Message>) -> impl Stream<Item = Event> {
+    messages.flat_map(|message| stream::iter(decode_events(&message.subject, &message.payload)))
 }

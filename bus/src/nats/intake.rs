@@ -53,7 +53,8 @@ impl IntakeDelivery for NatsIntakeDelivery {
 
 impl NatsBus {
     fn intake_puller(&self) -> Puller {
-        let new = || Puller::spawn(&self.shared.access, ConsumerSpec::shared(STREAM_INTAKE, CONSUMER_INTAKE));
+        let consumer = || ConsumerSpec::shared(STREAM_INTAKE, CONSUMER_INTAKE);
+        let new = || Puller::spawn(&self.shared.access, consumer(), Duration::ZERO);
         lock(&self.shared.intake).get_or_insert_with(new).clone()
     }
 }

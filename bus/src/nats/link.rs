@@ -8,32 +8,35 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_nats::client::{Request, RequestError, RequestErrorKind};
+use async_nats::client::{PublishErrorKind, Request, RequestError, RequestErrorKind};
 use async_nats::connection::State;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::response::Response;
-use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, Message, Subscriber};
+use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, Message, Subject, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 
+use super::desk::Desk;
 use super::{REQUEST_TIMEOUT, lock};
 use crate::error::BusError;
-use crate::wire::headers::{Headers, REPEATED};
+use crate::wire::headers::{self, Headers, REPEATED};
 
-/// A connection and what is known of it.
+/// A connection and what is known of it. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Link {
+pub(super) struct Link(Arc<Known>);
+
+struct Known {
     client: Client,
     /// Counts connections made; changes after each reconnect.
     connected: watch::Receiver<u64>,
     /// Counts connections lost.
     lost: watch::Receiver<u64>,
     denials: Arc<Mutex<Denials>>,
+    /// Opened when it is first needed.
+    desk: OnceCell<Desk>,
 }
 
 /// Subjects that the server lately said we may not use. It says so to the connection and not to the request, which
@@ -67,12 +70,19 @@ impl Denials {
 }
 
 /// The server's ack of a stored message.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Stored {
-    #[serde(rename = "seq")]
     pub(super) sequence: u64,
-    #[serde(default)]
     pub(super) duplicate: bool,
+}
+
+/// The same as it is sent. A refusal has a sequence, too (of zero).
+#[derive(serde::Deserialize)]
+struct Ack {
+    error: Option<serde::de::IgnoredAny>,
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
 }
 
 /// A message to be stored by a stream.
@@ -89,41 +99,41 @@ impl Link {
         lost: watch::Receiver<u64>,
         denials: Arc<Mutex<Denials>>,
     ) -> Self {
-        Self { client, connected, lost, denials }
+        Self(Arc::new(Known { client, connected, lost, denials, desk: OnceCell::new() }))
     }
 
     /// `false` also if the client itself has died (its reader panics on some malformed headers): then the task that
     /// counts losses is gone, while the last state that it told stays "connected" for ever.
     pub(super) fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected && self.lost.has_changed().is_ok()
+        self.0.client.connection_state() == State::Connected && self.0.lost.has_changed().is_ok()
     }
 
     pub(super) fn server_version(&self) -> String {
-        self.client.try_server_info().map(|info| info.version).unwrap_or_default()
+        self.0.client.try_server_info().map(|info| info.version).unwrap_or_default()
     }
 
     pub(super) fn server_has_jetstream(&self) -> bool {
-        self.client.try_server_info().is_some_and(|info| info.jetstream)
+        self.0.client.try_server_info().is_some_and(|info| info.jetstream)
     }
 
     /// Bytes of headers and payload that the server takes in one message.
     pub(super) fn payload_bytes_max(&self) -> usize {
-        self.client.try_server_info().map_or(PAYLOAD_BYTES_MAX_DEFAULT, |info| info.max_payload)
+        self.0.client.try_server_info().map_or(PAYLOAD_BYTES_MAX_DEFAULT, |info| info.max_payload)
     }
 
     /// Connections made so far; its receivers also tell the first one.
     pub(super) fn connections(&self) -> watch::Receiver<u64> {
-        self.connected.clone()
+        self.0.connected.clone()
     }
 
     /// How often the connection was lost so far.
     pub(super) fn loss_count(&self) -> u64 {
-        *self.lost.borrow()
+        *self.0.lost.borrow()
     }
 
     /// Changes after each loss of the connection.
     pub(super) fn losses(&self) -> watch::Receiver<u64> {
-        let mut lost = self.lost.clone();
+        let mut lost = self.0.lost.clone();
         lost.mark_unchanged();
         lost
     }
@@ -135,11 +145,12 @@ impl Link {
     /// Sends a message and waits for one reply.
     pub(super) async fn request(
         &self,
-        subject: String,
+        subject: impl Into<Subject>,
         headers: Option<HeaderMap>,
         payload: Bytes,
         timeout: Duration,
     ) -> Result<Message, BusError> {
+        let subject = subject.into();
         self.check_connected()?;
         let since = Instant::now();
         let mut lost = self.losses();
@@ -161,19 +172,19 @@ impl Link {
         let since = Instant::now();
         let mut lost = self.losses();
         let request = Request::new().payload(payload).timeout(None);
-        let reply = self.client.send_request(subject.clone(), request);
+        let reply = self.0.client.send_request(subject.clone(), request);
         match race(reply, &mut lost, since + timeout).await {
             Ok(Ok(reply)) => Ok(Some(reply)),
             Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Ok(None),
             Ok(Err(error)) => Err(request_problem(&subject, &error)),
-            Err(Interruption::Late) if !lock(&self.denials).denied_since(since, &subject) => Ok(None),
+            Err(Interruption::Late) if !lock(&self.0.denials).denied_since(since, &subject) => Ok(None),
             Err(interruption) => Err(self.interrupted(interruption, &subject, since)),
         }
     }
 
     fn send(
         &self,
-        subject: String,
+        subject: Subject,
         headers: Option<HeaderMap>,
         payload: Bytes,
     ) -> impl Future<Output = Result<Message, BusError>> + Send + use<> {
@@ -181,30 +192,30 @@ impl Link {
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
-        let client = self.client.clone();
+        let link = self.clone();
         async move {
-            let reply = client.send_request(subject.clone(), request).await;
+            let reply = link.0.client.send_request(subject.clone(), request).await;
             reply.map_err(|e| request_problem(&subject, &e))
         }
     }
 
     /// Sends a message and waits for nothing: `Ok` means handed to a connection that was alive a moment ago.
-    pub(super) async fn publish(&self, subject: String, payload: Bytes) -> Result<(), BusError> {
-        self.publish_for(subject, None, payload).await
+    pub(super) async fn publish(&self, subject: impl Into<Subject>, payload: Bytes) -> Result<(), BusError> {
+        self.publish_for(subject.into(), None, payload).await
     }
 
     /// Like `publish`, with a subject for replies.
     pub(super) async fn publish_for(
         &self,
-        subject: String,
-        reply: Option<String>,
+        subject: Subject,
+        reply: Option<Subject>,
         payload: Bytes,
     ) -> Result<(), BusError> {
         self.check_connected()?;
         let sent = async {
             match reply {
-                Some(reply) => self.client.publish_with_reply(subject.clone(), reply, payload).await,
-                None => self.client.publish(subject.clone(), payload).await,
+                Some(reply) => self.0.client.publish_with_reply(subject.clone(), reply, payload).await,
+                None => self.0.client.publish(subject.clone(), payload).await,
             }
         };
         match tokio::time::timeout(REQUEST_TIMEOUT, sent).await {
@@ -231,14 +242,14 @@ impl Link {
         group: Option<&str>,
     ) -> Result<Subscriber, BusError> {
         let subscribed = match group {
-            Some(group) => self.client.queue_subscribe(subject.clone(), group.into()).await,
-            None => self.client.subscribe(subject.clone()).await,
+            Some(group) => self.0.client.queue_subscribe(subject.clone(), group.into()).await,
+            None => self.0.client.subscribe(subject.clone()).await,
         };
         subscribed.map_err(|e| BusError::Refused(format!("{subject}: {e}")))
     }
 
     pub(super) fn new_inbox(&self) -> String {
-        self.client.new_inbox()
+        self.0.client.new_inbox()
     }
 
     /// One request of the JetStream API.
@@ -267,32 +278,71 @@ impl Link {
         }
     }
 
-    /// Stores messages, all in flight at once; one result each, in order. All acks share one deadline.
+    /// Stores messages, all in flight at once; one result each, in order. All acks share one deadline, which begins once
+    /// there is room for them.
     pub(super) async fn store(
         &self,
         messages: Vec<Outgoing>,
         timeout: Duration,
     ) -> Vec<Result<Stored, BusError>> {
-        if let Err(failed) = self.check_connected() {
-            return vec![Err(failed); messages.len()];
-        }
+        let count = messages.len();
+        let desk = match self.desk().await {
+            Ok(desk) if count > 0 => desk,
+            Ok(_) => return Vec::new(),
+            Err(failed) => return vec![Err(failed); count],
+        };
+        let _room = desk.room(count).await;
         let since = Instant::now();
         let mut lost = self.losses();
-        let subjects: Vec<String> = messages.iter().map(|message| message.subject.clone()).collect();
-        let mut results: Vec<Option<Result<Stored, BusError>>> = vec![None; messages.len()];
-        let mut in_flight: FuturesUnordered<_> =
-            messages.into_iter().enumerate().map(|(index, message)| self.store_one(index, message)).collect();
-        let interrupted = loop {
-            match race(in_flight.next(), &mut lost, since + timeout).await {
-                Ok(Some((index, result))) => results[index] = Some(result),
-                Ok(None) => break Interruption::Late,
-                Err(interruption) => break interruption,
+        let call = desk.open(count);
+        let (subjects, contents): (Vec<Subject>, Vec<(Headers, Bytes)>) =
+            messages.into_iter().map(|m| (m.subject.into(), (m.headers, m.payload))).unzip();
+        let exchange = async {
+            for (place, (subject, (headers, payload))) in subjects.iter().zip(contents).enumerate() {
+                let reply = call.reply(place);
+                if let Err(problem) = self.send_to_store(subject.clone(), reply, headers, payload).await {
+                    call.answer(place, Err(problem));
+                }
             }
+            call.answered().await;
         };
-        let open = |(subject, result): (&String, Option<_>)| {
-            result.unwrap_or_else(|| Err(self.interrupted(interrupted, subject, since)))
+        let interruption =
+            race(exchange, &mut lost, since + timeout).await.err().unwrap_or(Interruption::Late);
+        let open = |(subject, answer): (&Subject, Option<Result<Stored, BusError>>)| {
+            answer.unwrap_or_else(|| Err(self.interrupted(interruption, subject, since)))
         };
-        subjects.iter().zip(results).map(open).collect()
+        subjects.iter().zip(call.close()).map(open).collect()
+    }
+
+    async fn desk(&self) -> Result<&Desk, BusError> {
+        self.check_connected()?;
+        let open = || async {
+            let inbox = self.new_inbox();
+            let subscription = self.subscribe_early(format!("{inbox}.>"), None).await?;
+            Ok(Desk::new(inbox, subscription))
+        };
+        self.0.desk.get_or_try_init(open).await
+    }
+
+    async fn send_to_store(
+        &self,
+        subject: Subject,
+        reply: Subject,
+        headers: Headers,
+        payload: Bytes,
+    ) -> Result<(), BusError> {
+        let sent = if headers.is_empty() {
+            self.0.client.publish_with_reply(subject.clone(), reply, payload).await
+        } else {
+            let headers = header_map(&headers)?;
+            self.0.client.publish_with_reply_and_headers(subject.clone(), reply, headers, payload).await
+        };
+        sent.map_err(|error| match error.kind() {
+            PublishErrorKind::Send => BusError::Failed(format!("{subject}: {error}")),
+            PublishErrorKind::MaxPayloadExceeded | PublishErrorKind::InvalidSubject => {
+                BusError::Refused(format!("{subject}: {error}"))
+            }
+        })
     }
 
     /// Stores one message.
@@ -301,28 +351,12 @@ impl Link {
         results.pop().unwrap_or_else(|| Err(BusError::Failed("nothing was sent".into())))
     }
 
-    fn store_one(
-        &self,
-        index: usize,
-        message: Outgoing,
-    ) -> impl Future<Output = (usize, Result<Stored, BusError>)> + Send + use<> {
-        let reply = header_map(&message.headers)
-            .map(|headers| self.send(message.subject.clone(), Some(headers), message.payload));
-        async move {
-            let result = match reply {
-                Ok(reply) => reply.await.and_then(|reply| read_response(&message.subject, &reply.payload)),
-                Err(refused) => Err(refused),
-            };
-            (index, result)
-        }
-    }
-
     fn interrupted(&self, interruption: Interruption, subject: &str, since: Instant) -> BusError {
         match interruption {
             Interruption::Lost => {
                 BusError::Unknown(format!("{subject}: the connection was lost before the reply"))
             }
-            Interruption::Late if lock(&self.denials).denied_since(since, subject) => {
+            Interruption::Late if lock(&self.0.denials).denied_since(since, subject) => {
                 BusError::Refused(format!("{subject}: no permission"))
             }
             Interruption::Late => {
@@ -364,6 +398,17 @@ fn request_problem(subject: &str, error: &RequestError) -> BusError {
     }
 }
 
+/// An ack of JetStream, or its refusal in our classes.
+pub(super) fn read_stored(payload: &[u8]) -> Result<Stored, BusError> {
+    match serde_json::from_slice::<Ack>(payload) {
+        Ok(Ack { error: None, seq, duplicate }) => Ok(Stored { sequence: seq, duplicate }),
+        Ok(_) | Err(_) => match read_response::<serde::de::IgnoredAny>("store a message", payload) {
+            Ok(_) => Err(BusError::Unknown("store a message: unreadable ack".into())),
+            Err(problem) => Err(problem),
+        },
+    }
+}
+
 /// An answer of JetStream, or its refusal in our classes.
 fn read_response<T: DeserializeOwned>(what: &str, payload: &[u8]) -> Result<T, BusError> {
     match serde_json::from_slice::<Response<T>>(payload) {
@@ -398,12 +443,41 @@ fn refusal(what: &str, code: ErrorCode, text: &str) -> BusError {
     }
 }
 
+/// A name of ours without allocating it.
+fn known_name(name: &str) -> Option<HeaderName> {
+    macro_rules! known {
+        ($($known:path),*) => {
+            match name {
+                $($known => const { Some(HeaderName::from_static($known)) },)*
+                _ => None,
+            }
+        };
+    }
+    known!(
+        headers::ATTEMPT_BASE,
+        headers::DEADLINE,
+        headers::DUE_AT,
+        headers::GENERATION,
+        headers::KIND,
+        headers::MESSAGE_ID,
+        headers::RETRY,
+        headers::REVISION,
+        headers::RUN_ID,
+        headers::START_BY,
+        headers::TIMEOUT,
+        headers::WIRE
+    )
+}
+
 /// Our headers as the client wants them.
 pub(super) fn header_map(headers: &Headers) -> Result<HeaderMap, BusError> {
     let refused = |name: &str| BusError::Refused(format!("header {name:?} can't be sent"));
     let mut map = HeaderMap::new();
     for (name, values) in headers {
-        let key: HeaderName = name.parse().map_err(|_| refused(name))?;
+        let key: HeaderName = match known_name(name) {
+            Some(known) => known,
+            None => name.parse().map_err(|_| refused(name))?,
+        };
         if name.is_empty() {
             return Err(refused(name));
         }
@@ -428,5 +502,6 @@ pub(super) fn headers_of(message: &Message) -> Headers {
         }
         joined
     };
-    map.iter().map(|(name, values)| (name.to_string(), joined(values))).collect()
+    let text = |name: &HeaderName| AsRef::<str>::as_ref(name).to_owned();
+    map.iter().map(|(name, values)| (text(name), joined(values))).collect()
 }

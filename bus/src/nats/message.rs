@@ -7,6 +7,7 @@ use bytes::Bytes;
 use model::time::Timestamp;
 
 use super::REQUEST_TIMEOUT;
+use super::acks::Acker;
 use super::link::{Link, headers_of};
 use crate::error::BusError;
 use crate::wire::headers::Headers;
@@ -46,6 +47,7 @@ impl Position {
 /// A delivered message and its answers.
 pub(super) struct Delivered {
     link: Link,
+    acker: Acker,
     reply: Subject,
     pub(super) subject: Subject,
     pub(super) headers: Headers,
@@ -55,12 +57,13 @@ pub(super) struct Delivered {
 
 impl Delivered {
     /// `None`: not a delivery of a consumer.
-    pub(super) fn new(link: &Link, message: Message) -> Option<Self> {
+    pub(super) fn new(link: &Link, acker: &Acker, message: Message) -> Option<Self> {
         let headers = headers_of(&message);
         let reply = message.reply?;
         let position = Position::parse(&reply)?;
         Some(Self {
             link: link.clone(),
+            acker: acker.clone(),
             reply,
             subject: message.subject,
             headers,
@@ -70,7 +73,7 @@ impl Delivered {
     }
 
     pub(super) async fn ack(&self) -> Result<(), BusError> {
-        self.answer(Bytes::from_static(b"+ACK")).await
+        self.acker.ack(self.reply.clone()).await
     }
 
     pub(super) async fn nak(&self, delay: Duration) -> Result<(), BusError> {
@@ -90,13 +93,14 @@ impl Delivered {
         self.answer_unconfirmed(Bytes::from_static(b"+ACK")).await
     }
 
-    /// Answers and waits until the server has said that it heard.
+    /// Answers and waits until the server has said that it heard. Boxed, because the rare answers would make every
+    /// attempt's future large.
     async fn answer(&self, answer: Bytes) -> Result<(), BusError> {
-        self.link.request(self.reply.to_string(), None, answer, REQUEST_TIMEOUT).await.map(drop)
+        Box::pin(self.link.request(self.reply.clone(), None, answer, REQUEST_TIMEOUT)).await.map(drop)
     }
 
     async fn answer_unconfirmed(&self, answer: Bytes) -> Result<(), BusError> {
-        self.link.publish(self.reply.to_string(), answer).await
+        Box::pin(self.link.publish(self.reply.clone(), answer)).await
     }
 }
 

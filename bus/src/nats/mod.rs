@@ -5,21 +5,25 @@
 //! has a deadline and one mapping of errors; `pull` owns pull consumers, `reader` their connections, `sweep` removes
 //! what killed one.
 
+mod acks;
 mod api;
 mod audit;
 mod cancel;
 mod checkpoints;
 mod connect;
 mod dead;
+mod desk;
 mod events;
 mod header_block;
 mod intake;
 mod link;
+mod logs;
 mod message;
 mod objects;
 mod pull;
 mod queue;
 mod reader;
+mod reports;
 mod runs;
 mod specs;
 mod streams;
@@ -38,6 +42,7 @@ use crate::error::BusError;
 use link::Link;
 use pull::Puller;
 use reader::Access;
+use reports::Reporter;
 
 pub use cancel::NatsCancelNotice;
 pub use dead::LETTERS_PAGE_MAX;
@@ -106,6 +111,7 @@ struct Shared {
     options: Arc<NatsOptions>,
     /// One puller a consumer, made when it is first read.
     queues: Mutex<HashMap<QueueId, Puller>>,
+    reporter: Mutex<Option<Reporter>>,
     settler: Mutex<Option<Puller>>,
     intake: Mutex<Option<Puller>>,
     /// When each queue's consumer was last seen.
@@ -130,6 +136,7 @@ impl NatsBus {
                 access: Access { trusted, url: url.into(), options: options.clone() },
                 options,
                 queues: Mutex::default(),
+                reporter: Mutex::default(),
                 settler: Mutex::default(),
                 intake: Mutex::default(),
                 ensured: Mutex::default(),

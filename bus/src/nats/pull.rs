@@ -11,6 +11,8 @@
 //! and what they bring use the reader's connection; answers to messages go over the trusted one.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::{Message, StatusCode};
@@ -18,6 +20,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::acks::Acker;
 use super::link::Link;
 use super::message::{Delivered, nak_with};
 use super::reader::{Access, Heard, Reader};
@@ -40,6 +43,9 @@ const BATCH_MAX: usize = 1_000;
 #[derive(Clone)]
 pub(super) struct Puller {
     link: Link,
+    /// Fetches that have room, and nothing to fill it.
+    waiting: Arc<AtomicUsize>,
+    acker: Acker,
     inputs: mpsc::UnboundedSender<Input>,
 }
 
@@ -74,10 +80,22 @@ impl Drop for Ticket {
 }
 
 impl Puller {
-    pub(super) fn spawn(access: &Access, consumer: ConsumerSpec) -> Self {
+    /// `gather`: how long a fetch that has a message waits for others.
+    pub(super) fn spawn(access: &Access, consumer: ConsumerSpec, gather: Duration) -> Self {
         let (inputs, received) = mpsc::unbounded_channel();
-        tokio::spawn(run(access.clone(), consumer, received));
-        Self { link: access.trusted.clone(), inputs }
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let begin = {
+            let (access, waiting) = (access.clone(), Arc::clone(&waiting));
+            move || Pulls::new(access, consumer, gather, waiting)
+        };
+        tokio::spawn(run(begin, received));
+        let link = access.trusted.clone();
+        Self { acker: Acker::spawn(link.clone()), link, inputs, waiting }
+    }
+
+    /// Whether somebody could take more messages at once, and there are none.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Up to `limit` messages; waits up to `wait` for the first. Dropping the future loses none.
@@ -91,7 +109,7 @@ impl Puller {
         self.inputs.send(Input::Fetch(fetch)).map_err(|_| gone())?;
         let mut ticket = Ticket { reply: received, inputs: self.inputs.clone() };
         let batch = (&mut ticket.reply).await.map_err(|_| gone())??;
-        Ok(batch.into_iter().filter_map(|message| Delivered::new(&self.link, message)).collect())
+        Ok(batch.into_iter().filter_map(|message| Delivered::new(&self.link, &self.acker, message)).collect())
     }
 }
 
@@ -126,6 +144,9 @@ struct Pulls {
     spare: VecDeque<(Instant, Message)>,
     /// Whether the consumer has been seen since the last doubt.
     ensured: bool,
+    gather: Duration,
+    /// How many wait, for others to see.
+    waiting_count: Arc<AtomicUsize>,
 }
 
 enum Woken {
@@ -134,10 +155,10 @@ enum Woken {
     Tick,
 }
 
-async fn run(access: Access, consumer: ConsumerSpec, mut inputs: mpsc::UnboundedReceiver<Input>) {
+async fn run(begin: impl FnOnce() -> Pulls, mut inputs: mpsc::UnboundedReceiver<Input>) {
     // Nothing to do before the first fetch.
     let Some(first) = inputs.recv().await else { return };
-    let mut pulls = Pulls::new(access, consumer);
+    let mut pulls = begin();
     pulls.handle(Woken::Input(Some(first))).await;
     loop {
         let tick = pulls.next_tick();
@@ -159,7 +180,12 @@ async fn wait(reader: &mut Reader, inputs: &mut mpsc::UnboundedReceiver<Input>, 
 }
 
 impl Pulls {
-    fn new(access: Access, consumer: ConsumerSpec) -> Self {
+    fn new(
+        access: Access,
+        consumer: ConsumerSpec,
+        gather: Duration,
+        waiting_count: Arc<AtomicUsize>,
+    ) -> Self {
         Self {
             link: access.trusted.clone(),
             reader: Reader::new(access, consumer.clone()),
@@ -169,6 +195,8 @@ impl Pulls {
             orphans: BTreeMap::new(),
             spare: VecDeque::new(),
             ensured: false,
+            gather,
+            waiting_count,
         }
     }
 
@@ -182,6 +210,7 @@ impl Pulls {
             Woken::Input(Some(Input::Returned(batch))) => self.keep_spare(batch),
             Woken::Tick => self.on_tick().await,
         }
+        self.waiting_count.store(self.waiting.len(), Ordering::Relaxed);
         true
     }
 
@@ -399,8 +428,12 @@ impl Pulls {
                 self.give_back(message).await;
             }
         }
-        let due: Vec<u64> =
-            self.waiting.iter().filter(|(_, waiting)| now >= waiting.acts_at()).map(|(id, _)| *id).collect();
+        let due: Vec<u64> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| now >= waiting.acts_at(self.gather))
+            .map(|(id, _)| *id)
+            .collect();
         for id in due {
             if self.waiting.get(&id).is_some_and(|waiting| !waiting.got.is_empty()) {
                 self.finish(id);
@@ -412,7 +445,7 @@ impl Pulls {
 
     fn next_tick(&self) -> Instant {
         let far = Instant::now() + PULL_EXPIRES_MAX;
-        let waiting = self.waiting.values().map(Waiting::acts_at).min();
+        let waiting = self.waiting.values().map(|waiting| waiting.acts_at(self.gather)).min();
         let spare = self.spare.front().map(|(since, _)| *since + SPARE_WAIT);
         let orphan = self.orphans.values().map(|pull| pull.ends_at).min();
         [waiting, spare, orphan].into_iter().flatten().min().map_or(far, |soonest| soonest.min(far))
@@ -420,7 +453,7 @@ impl Pulls {
 
     async fn give_back(&self, message: Message) {
         if let Some(reply) = message.reply {
-            let _ = self.link.publish(reply.to_string(), nak_with(Duration::ZERO)).await;
+            let _ = self.link.publish(reply, nak_with(Duration::ZERO)).await;
         }
     }
 
@@ -437,10 +470,10 @@ const PULL_EXPIRES_MIN: Duration = Duration::from_millis(1);
 
 impl Waiting {
     /// When to act if nothing comes.
-    fn acts_at(&self) -> Instant {
+    fn acts_at(&self, gather: Duration) -> Instant {
         match self.got_since {
             // Only once neither a message nor an input is at hand: see the order in `wait`.
-            Some(since) => since,
+            Some(since) => since + gather,
             None => self.pull.ends_at,
         }
     }

@@ -113,11 +113,16 @@ impl Delivery for NatsDelivery {
 }
 
 impl NatsBus {
+    /// Whether somebody here could start more work of this queue at once, and there is none.
+    pub(super) fn is_idle(&self, queue: &QueueId) -> bool {
+        lock(&self.shared.queues).get(queue).is_some_and(Puller::is_idle)
+    }
+
     fn queue_puller(&self, queue: &QueueId) -> Puller {
         let mut queues = lock(&self.shared.queues);
         let new = || {
             let consumer = ConsumerSpec::of_queue(queue, self.shared.options.ack_wait);
-            Puller::spawn(&self.shared.access, consumer)
+            Puller::spawn(&self.shared.access, consumer, Duration::ZERO)
         };
         queues.entry(queue.clone()).or_insert_with(new).clone()
     }

@@ -127,7 +127,7 @@ impl Reader {
             return Err(BusError::Failed("no connection for reading".into()));
         };
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.consumer.stream, self.consumer.name);
-        link.publish_for(subject, Some(format!("{inbox}.{id}")), request.into()).await
+        link.publish_for(subject.into(), Some(format!("{inbox}.{id}").into()), request.into()).await
     }
 
     /// The next thing to act on. May be dropped and called again at any time.

@@ -5,15 +5,16 @@ use std::time::Duration;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
+use model::limits::LOGS_BYTES_MAX;
 use serde_json::json;
 
 use super::link::Link;
 use super::{ACK_PENDING_MAX, NatsOptions, PULLS_WAITING_MAX};
 use crate::error::BusError;
 use crate::subjects::{
-    BUCKET_CHECKPOINTS, BUCKET_OBJECTS, BUCKET_SPECS, DEAD_ALL, DEFERS_ALL, EVENTS_ALL, QueueSubject,
-    RUNS_ALL, STREAM_DEAD, STREAM_EVENTS, STREAM_INTAKE, STREAM_RUNS, STREAM_TALLIES, SUBMITS_ALL,
-    TALLIES_ALL, TERMINATED_ALL, bucket_stream, bucket_subject, queue_consumer,
+    BUCKET_CHECKPOINTS, BUCKET_OBJECTS, BUCKET_SPECS, DEAD_ALL, DEFERS_ALL, EVENTS_ALL, LOGS_ALL,
+    QueueSubject, RUNS_ALL, STREAM_DEAD, STREAM_EVENTS, STREAM_INTAKE, STREAM_LOGS, STREAM_RUNS,
+    STREAM_TALLIES, SUBMITS_ALL, TALLIES_ALL, TERMINATED_ALL, bucket_stream, bucket_subject, queue_consumer,
 };
 
 /// How long a stream remembers message ids. Longer than any publisher of ours repeats one (seconds: a takeover, a
@@ -28,6 +29,8 @@ pub const DEAD_DEDUP_WINDOW: Duration = Duration::from_secs(3_600);
 const SHARED_ACK_WAIT: Duration = Duration::from_secs(5);
 /// How long reports of attempts are kept.
 pub const EVENTS_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How long logs are kept.
+const LOGS_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How long a tally is kept: longer than the wait before an attempt (`RETRY_DELAY_MAX`) and the attempt itself
 /// (`TIMEOUT_MAX`).
 const TALLY_AGE_MAX: Duration = Duration::from_secs(9 * 24 * 3_600);
@@ -78,6 +81,13 @@ fn wanted(options: &NatsOptions) -> Vec<Config> {
             retention: RetentionPolicy::Limits,
             duplicate_window: DEAD_DEDUP_WINDOW,
             ..stream(STREAM_DEAD, &[DEAD_ALL], "ecron: dead letters, until redriven or purged")
+        },
+        Config {
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::Old,
+            max_age: LOGS_AGE_MAX,
+            max_bytes: LOGS_BYTES_MAX,
+            ..stream(STREAM_LOGS, &[LOGS_ALL], "ecron: what attempts say while they are at work")
         },
         Config {
             retention: RetentionPolicy::Limits,

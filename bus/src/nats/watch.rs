@@ -168,7 +168,9 @@ impl Reader {
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", bucket_stream(BUCKET_SPECS), self.consumer);
         let expires_ns = u64::try_from(PULL_EXPIRES.as_nanos()).unwrap_or(u64::MAX);
         let request = json!({"batch": BATCH, "expires": expires_ns});
-        self.link.publish_for(subject, Some(self.inbox.clone()), request.to_string().into()).await?;
+        self.link
+            .publish_for(subject.into(), Some(self.inbox.clone().into()), request.to_string().into())
+            .await?;
         self.outstanding = BATCH;
         Ok(())
     }

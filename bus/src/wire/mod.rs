@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod dead;
 pub mod event;
 pub mod headers;
+pub mod log;
 pub mod order;
 pub mod publisher;
 pub mod tally;

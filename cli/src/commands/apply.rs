@@ -26,9 +26,8 @@ pub(crate) async fn run(servers: &Servers, args: &ApplyArgs) -> Result<(), Failu
     let manifests = read(&args.files)?;
     let bus = nats(servers).await?;
     let reply = apply(&bus, &manifests, args.dry_run).await?;
-    if args.wait && !args.dry_run {
-        wait(&bus, &reply, args.timeout).await?;
-    }
+    let waited = if args.wait && !args.dry_run { wait(&bus, &reply, args.timeout).await } else { Ok(()) };
+    // Whatever became of the wait: this is what was written.
     if !output::structured(&reply, args.output)? {
         for sentence in sentences(&reply, args.dry_run) {
             output::line(sentence)?;
@@ -39,7 +38,7 @@ pub(crate) async fn run(servers: &Servers, args: &ApplyArgs) -> Result<(), Failu
     if failed > 0 {
         return Err(Failure::failed(format!("{failed} object(s) weren't applied")));
     }
-    Ok(())
+    waited
 }
 
 /// Every job that an `apply` wrote: the declared ones, and those that a changed calendar moved.

@@ -1,6 +1,9 @@
 //! `ecron describe`: a job with its status, its spec and its last runs, for people.
 
-use planner::api::types::{JobRequest, JobView, RunView, RunsReply, RunsRequest};
+use planner::api::types::{
+    AttemptView, JobRequest, JobView, PercentilesView, RunView, RunningView, RunsReply, RunsRequest,
+    StatsView,
+};
 
 use crate::args::{OneJobArgs, Servers};
 use crate::commands::job_name;
@@ -42,6 +45,9 @@ pub(crate) fn print_job(view: &JobView, runs: &[RunView]) -> Result<(), Failure>
     if let Some(condition) = &status.condition {
         output::line(format_args!("Condition:  {condition}"))?;
     }
+    if let Some(stats) = &status.stats {
+        print_stats(stats)?;
+    }
     let spec = view.manifest.get("spec").unwrap_or(&serde_json::Value::Null);
     output::line("Spec:")?;
     for line in crate::yaml::to_text(spec).trim_end().lines() {
@@ -68,11 +74,50 @@ pub(crate) fn print_job(view: &JobView, runs: &[RunView]) -> Result<(), Failure>
     Ok(())
 }
 
+/// A job's statistics, a line each.
+fn print_stats(stats: &StatsView) -> Result<(), Failure> {
+    let StatsView { succeeded, failed, cancelled, skipped, .. } = stats;
+    let rate = stats.success_rate.map(|rate| format!(" ({:.1} % of those that ran succeeded)", rate * 100.0));
+    output::line(format_args!(
+        "Runs:       {succeeded} succeeded, {failed} failed, {cancelled} cancelled, {skipped} skipped{}",
+        rate.unwrap_or_default()
+    ))?;
+    if let Some(at) = &stats.last_success_at {
+        output::line(format_args!("Success:    last at {at}"))?;
+    }
+    let times = [("Lateness:", stats.lateness_ms), ("Duration:", stats.duration_ms)];
+    for (name, percentiles) in times {
+        if let Some(PercentilesView { p50, p95, p99 }) = percentiles {
+            let ms = |ms: u64| milliseconds(i64::try_from(ms).unwrap_or(i64::MAX));
+            output::line(format_args!("{name:<11} p50 {}, p95 {}, p99 {}", ms(p50), ms(p95), ms(p99)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Every attempt of a run, a line each.
+pub(crate) fn print_attempts(attempts: &[AttemptView]) -> Result<(), Failure> {
+    if !attempts.is_empty() {
+        output::line("Attempts made:")?;
+    }
+    for attempt in attempts {
+        let AttemptView { generation, attempt: number, outcome, started_at, ended_at, error, executor } =
+            attempt;
+        let redrive = if *generation > 0 { format!(" (redrive {generation})") } else { String::new() };
+        let error = error.as_deref().map(|error| format!(": {}", brief(error, 200))).unwrap_or_default();
+        output::line(format_args!(
+            "  {number}{redrive}  {started_at} to {ended_at}  {outcome}  on {executor}{error}"
+        ))?;
+    }
+    Ok(())
+}
+
 pub(crate) fn print_run(run: &RunView) -> Result<(), Failure> {
     let rows = [
         ("Run", Some(run.run.clone())),
         ("State", Some(run.state.clone())),
         ("Reason", run.reason.clone()),
+        ("Running", run.running.as_ref().map(running)),
         ("Due", Some(run.due_at.clone())),
         ("Published", run.published_at.clone()),
         ("Started", run.started_at.clone()),
@@ -90,6 +135,7 @@ pub(crate) fn print_run(run: &RunView) -> Result<(), Failure> {
             output::line(format_args!("{:<11} {value}", format!("{name}:")))?;
         }
     }
+    print_attempts(&run.attempt_log)?;
     if let Some(text) = &run.output {
         output::line("Output:")?;
         for line in text.lines() {
@@ -97,6 +143,15 @@ pub(crate) fn print_run(run: &RunView) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// `attempt 2 since 06:45:00Z on host-1; 40 % rows 4000/10000 (as of …)`.
+fn running(running: &RunningView) -> String {
+    let RunningView { attempt, since, executor, at, fraction, message } = running;
+    let fraction = fraction.map(|fraction| fraction.to_string());
+    let said: Vec<&str> = [fraction.as_deref(), message.as_deref()].into_iter().flatten().collect();
+    let said = if said.is_empty() { String::new() } else { format!("; {} (at {at})", said.join(" ")) };
+    format!("since {since}, attempt {attempt} on {executor}{said}")
 }
 
 /// How long the newest attempt took; empty if it didn't end.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use ambient::Clock;
+use bus::AuditLog;
 use bus::nats::NatsBus;
 use model::object::ObjectKind;
-use planner::api::types::{
-    JobRequest, JobView, ListReply, ListRequest, RunRequest, RunView, RunsReply, RunsRequest,
-};
+use planner::api::types::{JobRequest, JobView, ListReply, ListRequest, RunRequest, RunView};
 
 use crate::args::{Format, GetArgs, Kind, Servers};
-use crate::commands::{backfill, describe, job_name, objects};
+use crate::commands::{backfill, describe, job_name, objects, runs};
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output::{self, Table, brief};
@@ -29,12 +29,8 @@ pub(crate) async fn run(servers: &Servers, args: &GetArgs) -> Result<(), Failure
         Kind::Queues | Kind::Queue => objects::get(servers, args, ObjectKind::Queue).await,
         Kind::Job => Err(Failure::input("name a job: ecron get job NAME")),
         Kind::Jobs => list(&nats(servers).await?, args).await,
-        Kind::Runs => {
-            let job = job_name(&[named("a job: ecron get runs NAME")?], namespace)?;
-            let request = RunsRequest { job, limit: Some(usize::from(args.limit)) };
-            let reply: RunsReply = ask(&nats(servers).await?, "runs", &request).await?;
-            show_runs(&reply, args.output)
-        }
+        Kind::Runs => runs::run(&nats(servers).await?, args).await,
+        Kind::Audit => audit(&nats(servers).await?, args).await,
         Kind::Run => {
             let request = RunRequest { run: named("a run: ecron get run ID")? };
             let view: RunView = ask(&nats(servers).await?, "run", &request).await?;
@@ -94,22 +90,28 @@ fn show_job(view: &JobView, format: Format) -> Result<(), Failure> {
     if output::structured(view, format)? { Ok(()) } else { describe::print_job(view, &[]) }
 }
 
-fn show_runs(reply: &RunsReply, format: Format) -> Result<(), Failure> {
-    if output::structured(reply, format)? {
+async fn audit(bus: &NatsBus, args: &GetArgs) -> Result<(), Failure> {
+    let since = Clock::system().now().plus_ms(-model::time::duration_ms(args.since));
+    let records = bus.audits(since).await?;
+    let rows = records.iter().map(|record| {
+        serde_json::json!({
+            "at": record.at.to_string(), "by": record.by, "action": record.action, "target": record.target,
+            "count": record.count, "detail": record.detail,
+        })
+    });
+    if output::structured(&rows.collect::<Vec<_>>(), args.output)? {
         return Ok(());
     }
-    let mut table = Table::new(&["DUE", "STATE", "ATTEMPTS", "LATE", "TOOK", "NOTE"]);
-    for run in &reply.runs {
-        let late = run.lateness_ms.map(|ms| format!("{ms} ms")).unwrap_or_default();
-        let note = run.reason.as_deref().or(run.error.as_deref()).unwrap_or_default();
+    let mut table = Table::new(&["AT", "BY", "ACTION", "TARGET", "COUNT", "DETAIL"]);
+    for record in records {
         table.row([
-            run.due_at.clone(),
-            run.state.clone(),
-            if run.attempts == 0 { String::new() } else { run.attempts.to_string() },
-            late,
-            describe::took(run),
-            brief(note, 70),
+            record.at.to_string(),
+            record.by.unwrap_or_default(),
+            record.action,
+            record.target,
+            record.count.map(|count| count.to_string()).unwrap_or_default(),
+            record.detail.unwrap_or_default(),
         ]);
     }
-    table.print("no runs are remembered of this job")
+    table.print("nothing was asked for in that time; look further back with --since")
 }

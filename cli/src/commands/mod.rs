@@ -7,13 +7,16 @@ pub(crate) mod catch_up;
 pub(crate) mod dead;
 pub(crate) mod delete;
 pub(crate) mod describe;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod logs;
 pub(crate) mod next;
 pub(crate) mod objects;
 pub(crate) mod pause;
 pub(crate) mod roles;
+pub(crate) mod runs;
 pub(crate) mod simulate;
 pub(crate) mod trigger;
 pub(crate) mod validate;
@@ -34,7 +37,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Executor(args) => roles::executor(&servers, &args).await,
         Command::Apply(args) => apply::run(&servers, &args).await,
         Command::Get(args) => get::run(&servers, &args).await,
+        Command::Logs(args) => logs::run(&servers, &args).await,
         Command::Describe(args) => describe::run(&servers, &args).await,
+        Command::Explain(args) => Box::pin(explain::run(&servers, &args)).await,
         Command::Delete(args) => delete::run(&servers, &args).await,
         Command::Pause(args) => pause::run(&servers, &args, pause::Turn::Pause).await,
         Command::Resume(args) => pause::run(&servers, &args, pause::Turn::Resume).await,

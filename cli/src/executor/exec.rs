@@ -37,7 +37,7 @@ pub(super) async fn run(ctx: &Context, spec: &ExecSpec, spawner: &Spawner) -> Re
     };
     let invocation = invocation(ctx, spec, user.as_ref(), |name| env::var(name).ok())?;
     let command = command(&invocation, user.as_ref(), spawner)?;
-    let ended = process::run(spawner, command, spec.stdin.as_deref(), ctx.cancellation()).await;
+    let ended = process::run(spawner, command, spec.stdin.as_deref(), ctx).await;
     verdict(spec, ended.map_err(|error| format!("failed to start {}: {error}", invocation.argv[0]))?)
 }
 

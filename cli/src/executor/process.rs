@@ -4,6 +4,7 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use executor_sdk::Context;
 use futures_util::future::{Either, join3, select};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::AsyncWriteExt as _;
@@ -35,12 +36,13 @@ pub(super) struct Ended {
     pub(super) last_stderr_line: Option<String>,
 }
 
-/// Starts a command, writes its stdin, reads what it prints, and waits for its end or for `cancellation`.
+/// Starts a command, writes its stdin, reads what it prints, and waits for its end or for the attempt's
+/// cancellation. What it prints goes to the run's log, too.
 pub(super) async fn run(
     spawner: &Spawner,
     mut command: Command,
     stdin: Option<&str>,
-    cancellation: &CancellationToken,
+    ctx: &Context,
 ) -> io::Result<Ended> {
     command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -52,13 +54,13 @@ pub(super) async fn run(
     let mut pipes = Box::pin(async {
         join3(
             feed(fed_by, stdin.unwrap_or_default()),
-            read(&capture, Pipe::Stdout, stdout),
-            read(&capture, Pipe::Stderr, stderr),
+            read(&capture, ctx, Pipe::Stdout, stdout),
+            read(&capture, ctx, Pipe::Stderr, stderr),
         )
         .await
     });
     let (status, cancelled) = {
-        let mut waited = Box::pin(wait(&mut child, &group, cancellation));
+        let mut waited = Box::pin(wait(&mut child, &group, ctx.cancellation()));
         // The pipes usually end first; the process decides.
         match select(&mut waited, &mut pipes).await {
             Either::Left((waited, _)) => {
@@ -107,9 +109,9 @@ async fn feed(pipe: Option<ChildStdin>, text: &str) {
     }
 }
 
-async fn read(capture: &Capture, pipe: Pipe, from: Option<impl tokio::io::AsyncRead + Unpin>) {
+async fn read(capture: &Capture, ctx: &Context, pipe: Pipe, from: Option<impl tokio::io::AsyncRead + Unpin>) {
     if let Some(from) = from
-        && let Err(error) = capture.read(pipe, from).await
+        && let Err(error) = capture.read(ctx, pipe, from).await
     {
         tracing::debug!(%error, ?pipe, "failed to read what a command prints");
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use ambient::{Clock, Shutdown};
 use bus::cancel::{CancelListener, CancelNotice, CancelRequest};
 use bus::dead::{DeadLetter, Redriven, StoredDeadLetter};
-use bus::events::AttemptReport;
+use bus::events::{AttemptReport, ProgressNote};
+use bus::logs::{LogBatch, LogWriter};
 use bus::order::{Order, OrderProblem, WorkKind};
 use bus::queue::Delivery;
 use bus::specs::{SpecChange, SpecStore, StoredSpec};
@@ -141,6 +142,8 @@ pub(crate) struct TestBus {
     pub(crate) specs: Mutex<Vec<Vec<SpecChange>>>,
     pub(crate) fetched: Mutex<Vec<QueueId>>,
     pub(crate) fetching: Notify,
+    /// `source text` of each line.
+    pub(crate) logged: Mutex<Vec<String>>,
 }
 
 pub(crate) struct TestDelivery {
@@ -249,8 +252,24 @@ impl CancelListener for TestBus {
 }
 
 impl EventWriter for TestBus {
+    async fn note_progress(&self, _: &ProgressNote) -> Result<(), BusError> {
+        Ok(())
+    }
+
     async fn report(&self, report: &AttemptReport) -> Result<(), BusError> {
         self.said.lock().unwrap().0 = Some(report.clone());
+        Ok(())
+    }
+}
+
+impl LogWriter for TestBus {
+    async fn log(&self, batch: &LogBatch) -> Result<(), BusError> {
+        self.logged.lock().unwrap().extend(
+            batch
+                .lines
+                .iter()
+                .map(|line| format!("{} {}", line.from.as_deref().unwrap_or_default(), line.text)),
+        );
         Ok(())
     }
 }

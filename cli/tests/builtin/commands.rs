@@ -282,3 +282,12 @@ async fn exit_codes_say_whether_trying_again_can_help() {
         assert_eq!(bench.exec(spec(code)).await.given_up(), format!("exit code {code}"));
     }
 }
+
+#[tokio::test]
+async fn what_a_command_prints_is_logged_line_by_line() {
+    let bench = Bench::new(true);
+    let done = bench.shell("echo one; sleep 0.3; echo two >&2; sleep 0.3; printf 'three\\nand four'").await;
+    assert!(done.succeeded().contains("three"));
+    let logged = bench.bus.logged.lock().unwrap().clone();
+    assert_eq!(logged, ["stdout one", "stderr two", "stdout three", "stdout and four"]);
+}

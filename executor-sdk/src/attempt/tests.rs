@@ -18,6 +18,9 @@ use crate::double::{ACK_WAIT, Call, Double, Kind, Message, message, order, passi
 use crate::handler::{HandlerError, Output, Raw, Typed};
 use crate::running::CANCEL_GRACE;
 
+#[path = "said.rs"]
+mod said;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A bus, a clock at four seconds past the due time, and an executor without a queue.

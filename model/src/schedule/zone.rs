@@ -102,6 +102,24 @@ impl Zone {
         }
     }
 
+    /// Reads a civil time of this zone, such as `2026-03-29 02:30` or `2026-03-29T02:30:00`. One that occurs twice
+    /// is the first; one that doesn't exist is read with the offset before the gap.
+    #[must_use]
+    pub fn read_civil(&self, text: &str) -> Option<Timestamp> {
+        let text = text.replacen('T', " ", 1);
+        let forms = ["%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"];
+        let civil = forms.iter().find_map(|form| chrono::NaiveDateTime::parse_from_str(&text, form).ok())?;
+        let civil = civil.and_utc().timestamp();
+        const DAY: i64 = 86_400;
+        let offsets = [self.offset_at(civil - DAY), self.offset_at(civil + DAY)];
+        let at = |offset: i64| civil - offset;
+        let mut fitting: Vec<i64> =
+            offsets.into_iter().filter(|offset| self.offset_at(at(*offset)) == *offset).map(at).collect();
+        fitting.sort_unstable();
+        let at = fitting.first().copied().unwrap_or(at(offsets[0]));
+        (at >= 0).then(|| Timestamp::from_ms(at * SECOND_MS))
+    }
+
     /// Whether this is UTC, under any of its names.
     #[must_use]
     pub fn is_utc(&self) -> bool {
@@ -250,6 +268,19 @@ fn midnight(date: Option<NaiveDate>) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn civil_times_are_read_also_where_clocks_change() {
+        let berlin = Zone::named("Europe/Berlin").unwrap();
+        for (civil, instant) in [
+            ("2026-11-22 06:45", "2026-11-22T05:45:00Z"),
+            ("2026-03-29T02:30:00", "2026-03-29T01:30:00Z"),
+            ("2026-10-25 02:30", "2026-10-25T00:30:00Z"),
+        ] {
+            assert_eq!(berlin.read_civil(civil), instant.parse().ok(), "{civil}");
+        }
+        assert_eq!(berlin.read_civil("yesterday"), None);
+    }
 
     #[test]
     fn every_zone_agrees_with_the_database_at_every_third_hour_sampled() {

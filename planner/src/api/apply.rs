@@ -75,8 +75,13 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let nodes: Vec<Node> = request.manifests.into_iter().map(Node::from_json).collect();
         let now = self.clock.now();
         let mut input = self.admit_all(&nodes, now).await?;
-        input.around.by = request.by;
-        if request.dry_run { Ok(input.as_valid()) } else { self.carry_out(input, now).await }
+        input.around.by.clone_from(&request.by);
+        if request.dry_run {
+            return Ok(input.as_valid());
+        }
+        let reply = self.carry_out(input, now).await?;
+        self.audit_applied(request.by.as_deref(), &reply).await;
+        Ok(reply)
     }
 
     async fn carry_out(&self, input: Input<'_>, now: Timestamp) -> Result<ApplyReply, ApiError> {
@@ -113,7 +118,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     async fn finish(&self, key: &ObjectKey, applied: AppliedObject, now: Timestamp) -> AppliedObject {
         let updated = match key {
             ObjectKey::Calendar(calendar) => self.spread(calendar, now).await,
-            ObjectKey::Namespace(name) => self.spread_pause(name, now).await,
+            ObjectKey::Namespace(name) => self.spread_pause(name, None, now).await,
             ObjectKey::Backfill(_) => return applied,
             ObjectKey::Queue(_) => return applied,
         };
@@ -135,7 +140,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         for (name, revision) in &around.found_namespaces {
             let present = self.bus.object(&ObjectKey::Namespace(name.clone())).await?;
             if present.map(|stored| stored.revision) != *revision {
-                self.spread_pause(name, now).await?;
+                self.spread_pause(name, None, now).await?;
             }
         }
         Ok(())

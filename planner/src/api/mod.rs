@@ -3,13 +3,17 @@
 //! `types` are the forms that cross NATS (see docs/protocol.md); one file per group of verbs decides and carries out.
 
 pub mod apply;
+mod audit;
 mod backfill;
 mod calendars;
+pub mod dead;
+pub mod explain;
 mod objects;
 mod pause;
 mod preview;
 mod queues;
 pub mod read;
+pub mod stats;
 pub mod types;
 pub mod write;
 
@@ -49,6 +53,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "list" => reply(self.list(parsed(body)).await),
             "runs" => reply(self.runs(parsed(body)).await),
             "run" => reply(self.run(parsed(body)).await),
+            "explain" => reply(self.explain(parsed(body)).await),
+            "redrive" => reply(self.redrive(parsed(body)).await),
+            "purge" => reply(self.purge(parsed(body)).await),
             "delete" => reply(self.delete(parsed(body)).await),
             "pause" => reply(self.pause(parsed(body)).await),
             "resume" => reply(self.resume(parsed(body)).await),
@@ -63,8 +70,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "pause-queue" => reply(self.set_queue_paused(parsed(body), true).await),
             "resume-queue" => reply(self.set_queue_paused(parsed(body), false).await),
             other => reply::<()>(Err(ApiError::refused(format!(
-                "know the verb {other:?}; there are apply, get, list, runs, run, delete, pause, resume, catch-up, trigger, \
-                 backfill, backfills, cancel-backfill, objects, object, delete-object, pause-queue and resume-queue"
+                "know the verb {other:?}; there are apply, get, list, runs, run, explain, redrive, purge, delete, pause, resume, \
+                 catch-up, trigger, backfill, backfills, cancel-backfill, objects, object, delete-object, pause-queue and \
+                 resume-queue"
             )))),
         };
         Bytes::from(answer)

@@ -193,6 +193,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             match self.bus.delete_object(&key, present.revision).await {
                 Ok(revision) => {
                     self.limit_consumer(&key, None).await;
+                    self.audit(None, "delete", key.to_string(), None, None).await;
                     return Ok(DeleteObjectReply {
                         kind: key.kind(),
                         name: key.name(),

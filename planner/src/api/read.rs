@@ -6,15 +6,17 @@ use model::declared::Declared;
 use model::id::Occurrence;
 use model::manifest::{self, encode};
 use model::name::{JobId, Name};
+use model::progress::Progress;
 use model::time::Timestamp;
 use store::ledger::RunRecord;
 use store::plan::JobRecord;
 use store::{Store, StoreError};
 
 use super::Api;
+use super::stats::{attempt_view, stats_view};
 use super::types::{
-    ApiError, JobRequest, JobStatus, JobView, ListReply, ListRequest, RunRequest, RunView, RunsReply,
-    RunsRequest,
+    ApiError, JobRequest, JobStatus, JobView, ListReply, ListRequest, RunRequest, RunView, RunningView,
+    RunsReply, RunsRequest,
 };
 use super::write::job_id;
 use crate::install::declared;
@@ -36,6 +38,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let (record, last, broken) = self.standing(&job).await?;
         let mut view = self.view(&job, &stored, record.as_ref(), last.as_ref());
         view.status.condition = view.status.condition.or(broken);
+        view.status.stats = Some(stats_view(&self.store.stats(shard, &job).await?));
         Ok(view)
     }
 
@@ -116,8 +119,14 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let text = request?.run;
         let occurrence: Occurrence =
             text.parse().map_err(|problem| ApiError::refused(format!("{problem}")))?;
-        match self.store.run(self.shards.shard_of(&occurrence.job), &occurrence).await? {
-            Some(record) => Ok(run_view(&record)),
+        let shard = self.shards.shard_of(&occurrence.job);
+        match self.store.run(shard, &occurrence).await? {
+            Some(record) => {
+                let running = self.store.latest_progress(shard, &occurrence).await?.map(running_view);
+                let attempts = self.attempts(shard, &record).await?;
+                let attempt_log = attempts.iter().map(attempt_view).collect();
+                Ok(RunView { running, attempt_log, ..run_view(&record) })
+            }
             None => Err(ApiError::not_found(&format!("a record of run {text}"))),
         }
     }
@@ -186,5 +195,18 @@ pub fn run_view(record: &RunRecord) -> RunView {
         reason: record.skip_reason.clone(),
         executor: record.executor.clone(),
         output: record.output.clone(),
+        running: None,
+        attempt_log: vec![],
+    }
+}
+
+fn running_view(progress: Progress) -> RunningView {
+    RunningView {
+        attempt: progress.attempt,
+        since: progress.started_at.to_string(),
+        executor: progress.executor,
+        at: progress.at.to_string(),
+        fraction: progress.fraction,
+        message: progress.message,
     }
 }

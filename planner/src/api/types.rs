@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::object::ObjectKind;
+use model::progress::Fraction;
 use serde::{Deserialize, Serialize};
 
 mod operate;
@@ -270,7 +271,7 @@ pub struct JobView {
     pub status: JobStatus,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobStatus {
     /// The newest accepted revision.
@@ -294,6 +295,9 @@ pub struct JobStatus {
     pub condition: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<RunView>,
+    /// In answers of `get`, not of `list`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats: Option<StatsView>,
 }
 
 /// `runs`: a job's remembered runs, newest first.
@@ -351,6 +355,146 @@ pub struct RunView {
     pub executor: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
+    /// The attempt that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<RunningView>,
+    /// Every attempt whose end is known, in order; in answers of `run`, not of `runs`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempt_log: Vec<AttemptView>,
+}
+
+/// An attempt that is under way: what it said of itself last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunningView {
+    pub attempt: u32,
+    pub since: String,
+    pub executor: String,
+    /// When it was heard of last.
+    pub at: String,
+    /// How far it has come, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<Fraction>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// `redrive` and `purge`: some dead letters, by their numbers; at most 1,000.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LettersRequest {
+    pub letters: Vec<u64>,
+    /// How they were chosen, in words, for the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Who asks, for the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LettersReply {
+    /// In the order of the request.
+    pub letters: Vec<LetterOutcome>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LetterOutcome {
+    pub letter: u64,
+    /// The run that was started again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Why nothing was done with this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+}
+
+/// What a job's runs add up to since it was created.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatsView {
+    pub succeeded: u64,
+    /// Dead-lettered.
+    pub failed: u64,
+    pub cancelled: u64,
+    pub skipped: u64,
+    /// 0 to 1: succeeded of succeeded and failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success_rate: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success_at: Option<String>,
+    /// From due to the first attempt's start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lateness_ms: Option<PercentilesView>,
+    /// Of the last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<PercentilesView>,
+}
+
+/// Off by 6 % at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PercentilesView {
+    pub p50: u64,
+    pub p95: u64,
+    pub p99: u64,
+}
+
+/// One attempt of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptView {
+    pub generation: u32,
+    pub attempt: u32,
+    pub outcome: String,
+    pub started_at: String,
+    pub ended_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub executor: String,
+}
+
+/// `explain`: why an occurrence did, will or did not run. Without an instant: the last one and the next.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExplainRequest {
+    pub job: String,
+    /// RFC 3339, or a civil time in the job's zone: `2026-03-29 02:30`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainReply {
+    pub job: String,
+    pub explanations: Vec<ExplanationView>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplanationView {
+    pub at: String,
+    /// The same in the job's zone.
+    pub local: String,
+    /// `ran`, `failed`, `under-way`, `will-run`, `will-not-run`, `did-not-run` or `unknown`.
+    pub fate: String,
+    /// For programs: `suspended`, `nobody-pulls`, …
+    pub code: String,
+    /// For people: one sentence.
+    pub cause: String,
+    /// Every step on the way, in order; nothing comes after one that was refused.
+    pub steps: Vec<StepView>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepView {
+    pub step: String,
+    /// `done`, `missing`, `refused` or `open`.
+    pub status: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
 }
 
 /// `delete`: a job goes, with its history.

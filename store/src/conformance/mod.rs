@@ -13,6 +13,7 @@ pub mod dispatch;
 pub mod gate;
 pub mod history;
 pub mod leases;
+pub mod live;
 pub mod overlap;
 pub mod plan;
 pub mod random;
@@ -134,6 +135,11 @@ macro_rules! conformance_tests {
                 a_backfill_starts_what_has_no_run_yet,
                 the_end_of_a_backfills_run_is_kept_until_it_is_counted,
             ];
+            live: [
+                the_newest_note_of_an_attempt_under_way_is_shown,
+                the_end_of_an_attempt_ends_its_notes,
+                nothing_is_noted_of_a_run_without_a_record,
+            ];
             history: [
                 a_settlement_is_recorded_once,
                 settlements_follow_the_generation_rule,
@@ -154,6 +160,7 @@ macro_rules! conformance_tests {
                 a_dead_letter_is_reopened_once,
                 a_reopened_run_ends_in_its_new_generation,
                 an_epoch_is_told_as_its_node,
+                an_entry_is_found_by_its_revision,
             ];
             changes: [
                 a_change_is_noted_with_its_install,

@@ -123,3 +123,17 @@ pub async fn an_epoch_is_told_as_its_node<F: Fixture>(f: &F) {
     assert_eq!(owner(Role::Planner, w.planner).await.as_deref(), Some("node-a"));
     assert_eq!(owner(Role::Planner, Epoch(1)).await, None);
 }
+
+pub async fn an_entry_is_found_by_its_revision<F: Fixture>(f: &F) {
+    use model::id::Revision;
+    let w = World::begun(f).await;
+    w.planned("a/b", 3, &[at("07:00:00")]).await;
+    let found = async |due, revisions: &[u64]| {
+        let revisions: Vec<_> = revisions.iter().copied().map(Revision).collect();
+        let run = super::world::occurrence("a/b", at(due));
+        f.store().planned_as(w.shard, &run, &revisions).await.unwrap().map(|revision| revision.0)
+    };
+    assert_eq!(found("07:00:00", &[4, 3, 2]).await, Some(3));
+    assert_eq!((found("07:00:00", &[4]).await, found("07:00:01", &[3]).await), (None, None));
+    assert_eq!(found("07:00:00", &[]).await, None);
+}

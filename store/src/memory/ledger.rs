@@ -322,6 +322,7 @@ impl Shard {
         }
         let before = self.runs.remove(occurrence);
         let known = before.as_ref().map(|run| &run.record);
+        self.live.remove(occurrence);
         let record = RunRecord {
             generation: settlement.generation,
             triggered: known.is_some_and(|run| run.triggered),

@@ -9,6 +9,7 @@ mod gate;
 mod inspect;
 mod lease;
 mod ledger;
+mod live;
 mod overlap;
 mod plan;
 mod stats;
@@ -21,6 +22,7 @@ use model::gate::Gate;
 use model::id::{Entry, Occurrence};
 use model::misfire::Interruption;
 use model::name::{JobId, QueueId};
+use model::progress::Progress;
 use model::run::Generation;
 use model::shard::ShardId;
 use model::spec::HistoryLimits;
@@ -100,6 +102,7 @@ struct Shard {
     changes: BTreeMap<JobId, VecDeque<Change>>,
     interruptions: BTreeMap<(Timestamp, String), Interruption>,
     gates: BTreeMap<QueueId, Gate>,
+    live: BTreeMap<Occurrence, Progress>,
 }
 
 impl MemoryStore {

@@ -1,6 +1,6 @@
 //! Statistics, past attempts and redrives in memory.
 
-use model::id::Occurrence;
+use model::id::{Entry, Occurrence, Revision};
 use model::limits::ATTEMPTS_KEPT_MAX;
 use model::name::JobId;
 use model::run::{AttemptEnd, Generation, RunState};
@@ -32,6 +32,21 @@ impl StatsStore for MemoryStore {
 
     async fn reopen(&self, shard: ShardId, reopening: &Reopening) -> Result<bool, StoreError> {
         self.on(shard, |shard, _| Ok(shard.reopen(reopening)))
+    }
+
+    async fn planned_as(
+        &self,
+        shard: ShardId,
+        occurrence: &Occurrence,
+        revisions: &[Revision],
+    ) -> Result<Option<Revision>, StoreError> {
+        self.on(shard, |shard, _| {
+            let is_there = |revision: &&Revision| {
+                let entry = Entry { occurrence: occurrence.clone(), revision: **revision };
+                shard.minutes.contains(&sorted(occurrence.due_at, &entry))
+            };
+            Ok(revisions.iter().find(is_there).copied())
+        })
     }
 
     async fn owner(&self, shard: ShardId, role: Role, epoch: Epoch) -> Result<Option<String>, StoreError> {

@@ -36,7 +36,7 @@ impl LeaseStore for RedisStore {
                 .arg(OWNERS_MAX)
             })
             .collect();
-        self.link.run_all(&calls).await?.into_iter().map(reply).collect()
+        self.keeper.run_all(&calls).await?.into_iter().map(reply).collect()
     }
 
     async fn release(&self, role: Role, node: &str, shards: &[ShardId]) -> Result<(), StoreError> {
@@ -44,11 +44,11 @@ impl LeaseStore for RedisStore {
             .iter()
             .map(|shard| Call::new(&LEASE_RELEASE, &[keys::lease(*shard, role)]).arg(node))
             .collect();
-        self.link.run_all(&calls).await.map(drop)
+        self.keeper.run_all(&calls).await.map(drop)
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
-        let answer = self.link.query(&redis::cmd("TIME")).await?;
+        let answer = self.keeper.query(&redis::cmd("TIME")).await?;
         let [seconds, micros] = value::row(answer, "TIME")?;
         let (seconds, micros) = (value::number(&seconds, "TIME")?, value::number(&micros, "TIME")?);
         Ok(Timestamp::from_ms(seconds * 1000 + micros / 1000))

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, Value};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::error::{classify, classify_connecting};
@@ -24,6 +25,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// Commands that may wait to be written before callers are held up.
 const WRITE_QUEUE_MAX: usize = 1024;
+/// Calls that may wait for the server at once; further ones wait here, where the time that an answer may take doesn't count
+/// yet. The server does one after another anyway, so more would only make every answer later: with a herd's scripts of
+/// 10 ms each, two hundred at once are overdue together, though nothing is wrong.
+const IN_FLIGHT_MAX: usize = 16;
 
 /// How to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +58,7 @@ pub(super) struct Link {
     live: RwLock<Option<Live>>,
     /// Held while connecting; the last failure to do so.
     connecting: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
+    in_flight: Semaphore,
 }
 
 impl std::fmt::Debug for Link {
@@ -66,8 +72,13 @@ impl Link {
     /// Connects for the first time.
     pub(super) async fn open(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
         let client = Client::open(url).map_err(|error| classify_connecting(&error))?;
-        let link =
-            Self { client, options, live: RwLock::default(), connecting: tokio::sync::Mutex::default() };
+        let link = Self {
+            client,
+            options,
+            live: RwLock::default(),
+            connecting: tokio::sync::Mutex::default(),
+            in_flight: Semaphore::new(IN_FLIGHT_MAX),
+        };
         link.connection().await?;
         Ok(link)
     }
@@ -135,8 +146,14 @@ impl Link {
         Ok(connection)
     }
 
+    /// A place among the calls in flight, in the order of asking. `None` can't be: nobody closes the semaphore.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.in_flight.acquire().await.ok()
+    }
+
     /// Sends one command.
     pub(super) async fn query(&self, command: &Cmd) -> Result<Value, StoreError> {
+        let _turn = self.turn().await;
         let live = self.connection().await?;
         let mut connection = (*live).clone();
         command.query_async(&mut connection).await.map_err(|error| self.failed(&live, &error))
@@ -150,6 +167,7 @@ impl Link {
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
+        let _turn = self.turn().await;
         let live = self.connection().await?;
         let mut connection = (*live).clone();
         let answers: Vec<redis::RedisResult<Value>> = pipeline

@@ -12,6 +12,7 @@ mod inspect;
 mod lease;
 mod ledger;
 mod link;
+mod live;
 mod node;
 mod plan;
 mod quarantine;
@@ -29,6 +30,8 @@ use crate::error::StoreError;
 #[derive(Debug)]
 pub struct RedisStore {
     link: Link,
+    /// For leases, heartbeats and the time, which mustn't wait behind the work that they protect.
+    keeper: Link,
 }
 
 impl RedisStore {
@@ -38,7 +41,9 @@ impl RedisStore {
     /// `Refused` if the address is no such URL, if the server is too old, or if it doesn't let us in; `Failed` if it
     /// can't be reached.
     pub async fn connect(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
-        Ok(Self { link: Link::open(url, options).await? })
+        let keeper =
+            RedisOptions { client_name: format!("{}-leases", options.client_name), ..options.clone() };
+        Ok(Self { link: Link::open(url, options).await?, keeper: Link::open(url, keeper).await? })
     }
 
     /// What is wrong with the server's settings, in sentences for an operator; empty if nothing is.

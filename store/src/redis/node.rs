@@ -14,20 +14,20 @@ use crate::record;
 impl NodeStore for RedisStore {
     async fn heartbeat(&self, node: &Node) -> Result<(Vec<NodeView>, Timestamp), StoreError> {
         let call = Call::new(&HEARTBEAT, &[keys::NODES.into()]).arg(&node.id).arg(record::node_json(node));
-        let [now, nodes] = value::row(self.link.run(&call).await?, "heartbeat")?;
+        let [now, nodes] = value::row(self.keeper.run(&call).await?, "heartbeat")?;
         Ok((views(nodes)?, Timestamp::from_ms(value::number(&now, "heartbeat")?)))
     }
 
     async fn forget(&self, node_id: &str) -> Result<(), StoreError> {
         let mut command = redis::cmd("HDEL");
         command.arg(keys::NODES).arg(node_id);
-        self.link.query(&command).await.map(drop)
+        self.keeper.query(&command).await.map(drop)
     }
 
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(keys::NODES);
-        views(self.link.query(&command).await?)
+        views(self.keeper.query(&command).await?)
     }
 }
 

@@ -70,6 +70,7 @@ scripts! {
     DROP_ENTRIES = "drop_entries.lua" + [PRELUDE];
     SETTLE = "settle.lua" + [PRELUDE, HISTORY, OVERLAP, STATS];
     NOTE_ATTEMPT = "note_attempt.lua" + [PRELUDE, STATS];
+    NOTE_PROGRESS = "note_progress.lua" + [];
     OVERDUE = "overdue.lua" + [PRELUDE];
     WORRY_LATER = "worry_later.lua" + [PRELUDE];
     RUNS = "runs.lua" + [PRELUDE];

@@ -1,6 +1,7 @@
 //! Statistics, past attempts and redrives in Redis.
 
-use model::id::Occurrence;
+use model::bucket::Minute;
+use model::id::{Entry, Occurrence, Revision};
 use model::name::JobId;
 use model::run::Generation;
 use model::shard::ShardId;
@@ -48,6 +49,25 @@ impl StatsStore for RedisStore {
             .arg(worry_at.as_ms())
             .arg(revision.0);
         Ok(matches!(self.link.run(&call).await?, Value::Int(1)))
+    }
+
+    async fn planned_as(
+        &self,
+        shard: ShardId,
+        occurrence: &Occurrence,
+        revisions: &[Revision],
+    ) -> Result<Option<Revision>, StoreError> {
+        if revisions.is_empty() {
+            return Ok(None);
+        }
+        let mut command = redis::cmd("ZMSCORE");
+        command.arg(keys::minute(shard, Minute::of(occurrence.due_at)));
+        for revision in revisions {
+            command.arg(Entry { occurrence: occurrence.clone(), revision: *revision }.to_string());
+        }
+        let scores = value::items(self.link.query(&command).await?, "ZMSCORE")?;
+        let found = revisions.iter().zip(scores).find(|(_, score)| *score != Value::Nil);
+        Ok(found.map(|(revision, _)| *revision))
     }
 
     async fn owner(&self, shard: ShardId, role: Role, epoch: Epoch) -> Result<Option<String>, StoreError> {

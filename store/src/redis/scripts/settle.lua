@@ -14,7 +14,7 @@ for n = 1, tonumber(ARGV[2]) do
   local first, last = position + 8, position + 7 + 2 * tonumber(ARGV[position + 7])
   position = last + 1
   local run, job = prefix .. 'run:' .. id, string.match(id, '^(.-)@')
-  local standing = redis.call('HMGET', run, 'state', 'generation', 'attempt', 'revision')
+  local standing = redis.call('HMGET', run, 'state', 'generation', 'attempt', 'revision', 'live')
   local state, known = standing[1], tonumber(standing[2] or 0) or 0
   local reported = tonumber(generation)
   local accepted = not state or reported > known or ((state == 'dispatched' or state == 'waiting') and reported == known)
@@ -47,8 +47,8 @@ for n = 1, tonumber(ARGV[2]) do
       local past = redis.call('HMGET', run, 'executor', 'error')
       keep_attempt(run, known, standing[3], past[1], past[2])
     end
-    if state and (state ~= 'dispatched' or standing[3]) then
-      redis.call('HDEL', run, 'error', 'output', 'skip_reason')
+    if state and (state ~= 'dispatched' or standing[3] or standing[5]) then
+      redis.call('HDEL', run, 'error', 'output', 'skip_reason', 'live')
       local old = KIND[state]
       if old and old ~= kind then redis.call('ZREM', prefix .. 'history:' .. job .. ':' .. old, id) end
     end

@@ -1,24 +1,37 @@
 //! `ecron dead`: dead letters.
 
+pub(crate) mod args;
+mod bulk;
+mod filter;
+
+use ambient::Clock;
 use bus::DeadLetters;
-use bus::dead::{DeadReason, Redriven, StoredDeadLetter};
+use bus::dead::{DeadReason, StoredDeadLetter};
+use bus::nats::NatsBus;
+use planner::api::types::{RunRequest, RunView};
 use serde_json::{Value, json};
 
-use crate::args::{DeadCommand, Servers};
-use crate::connect::nats;
+use crate::args::Servers;
+use crate::commands::describe;
+use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output::{self, Table, brief};
+use args::DeadCommand;
+use bulk::Deed;
+use filter::Filter;
+
+/// Letters in one look.
+const PAGE: usize = 1_000;
 
 pub(crate) async fn run(servers: &Servers, command: DeadCommand) -> Result<(), Failure> {
     let bus = nats(servers).await?;
     match command {
-        DeadCommand::List { from, limit, output } => {
-            let letters = bus.letters(from, usize::from(limit)).await?;
+        DeadCommand::List { from, limit, filter, output } => {
+            let filter = Filter::of(&filter, Clock::system().now())?;
+            let (letters, next) = page(&bus, &filter, from, usize::from(limit)).await?;
             if output::structured(&letters.iter().map(as_json).collect::<Vec<_>>(), output)? {
                 return Ok(());
             }
-            let next = (letters.len() == usize::from(limit))
-                .then(|| letters.last().map_or(0, |last| last.number + 1));
             let mut table = Table::new(&["NUMBER", "RUN", "REASON", "ATTEMPTS", "DIED", "LAST ERROR"]);
             for StoredDeadLetter { number, letter } in letters {
                 table.row([
@@ -31,42 +44,52 @@ pub(crate) async fn run(servers: &Servers, command: DeadCommand) -> Result<(), F
                 ]);
             }
             table.print("no dead letters")?;
-            if let Some(next) = next {
-                output::line(format_args!("there may be more: ecron dead list --from {next}"))?;
+            match next {
+                Some(next) => output::line(format_args!("there may be more: add --from {next}")),
+                None => Ok(()),
             }
-            Ok(())
         }
-        DeadCommand::Show { number, output } => match bus.letter(number).await? {
-            Some(letter) if output::structured(&as_json(&letter), output)? => Ok(()),
-            Some(letter) => print(&letter),
-            None => Err(not_found(number)),
-        },
-        DeadCommand::Redrive { numbers } => {
-            for number in numbers {
-                match bus.redrive(number).await? {
-                    Redriven::Sent { run_id, .. } => {
-                        output::line(format_args!("letter {number} redriven: run {run_id}"))?
-                    }
-                    Redriven::NotFound => return Err(not_found(number)),
-                    Redriven::Unreadable { problem } => {
-                        return Err(Failure::failed(format!(
-                            "letter {number} can't run as it is: {problem}; publish it again by hand, then purge it"
-                        )));
-                    }
-                }
+        DeadCommand::Show { number, output } => {
+            let Some(letter) = bus.letter(number).await? else { return Err(not_found(number)) };
+            let run = run_of(&bus, &letter).await;
+            let mut json = as_json(&letter);
+            if let (Some(run), Some(fields)) = (&run, json.as_object_mut()) {
+                fields.insert("attemptLog".into(), json!(run.attempt_log));
             }
-            Ok(())
+            if output::structured(&json, output)? { Ok(()) } else { print(&letter, run.as_ref()) }
         }
-        DeadCommand::Purge { numbers } => {
-            for number in numbers {
-                if !bus.purge(number).await? {
-                    return Err(not_found(number));
-                }
-                output::line(format_args!("letter {number} purged"))?;
+        DeadCommand::Redrive(args) => bulk::run(&bus, &args, Deed::Redrive).await,
+        DeadCommand::Purge(args) => bulk::run(&bus, &args, Deed::Purge).await,
+    }
+}
+
+/// Letters that a filter picks, and where to look for more.
+async fn page(
+    bus: &NatsBus,
+    filter: &Filter,
+    mut from: u64,
+    limit: usize,
+) -> Result<(Vec<StoredDeadLetter>, Option<u64>), Failure> {
+    let mut found = Vec::new();
+    loop {
+        let letters = bus.letters(from, PAGE.min(limit.max(1))).await?;
+        let Some(last) = letters.last() else { return Ok((found, None)) };
+        from = last.number + 1;
+        for letter in letters {
+            let number = letter.number;
+            if filter.picks(&letter) {
+                found.push(letter);
             }
-            Ok(())
+            if found.len() == limit {
+                return Ok((found, Some(number + 1)));
+            }
         }
     }
+}
+
+/// The record of a letter's run, with all its attempts, if it is still known.
+async fn run_of(bus: &NatsBus, stored: &StoredDeadLetter) -> Option<RunView> {
+    ask(bus, "run", &RunRequest { run: stored.letter.id.clone() }).await.ok()
 }
 
 fn not_found(number: u64) -> Failure {
@@ -105,7 +128,7 @@ fn as_json(stored: &StoredDeadLetter) -> Value {
     })
 }
 
-fn print(stored: &StoredDeadLetter) -> Result<(), Failure> {
+fn print(stored: &StoredDeadLetter, run: Option<&RunView>) -> Result<(), Failure> {
     let letter = &stored.letter;
     output::line(format_args!("Number:    {}", stored.number))?;
     output::line(format_args!("Run:       {}", letter.id))?;
@@ -114,6 +137,7 @@ fn print(stored: &StoredDeadLetter) -> Result<(), Failure> {
     output::line(format_args!("Attempts:  {}", letter.attempts))?;
     output::line(format_args!("Died:      {}", letter.died_at))?;
     output::line(format_args!("Error:     {}", letter.error))?;
+    describe::print_attempts(run.map(|run| run.attempt_log.as_slice()).unwrap_or_default())?;
     output::line("Headers:")?;
     for (name, value) in &letter.original_headers {
         output::line(format_args!("  {name}: {value}"))?;

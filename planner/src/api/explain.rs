@@ -1,0 +1,265 @@
+//! `explain`: fetches what is known of an occurrence, and lets `model::explain` say why. Reads only.
+
+use model::change::Change;
+use model::declared::Declared;
+use model::explain::{self, AttemptFacts, Explanation, Facts, PlanFacts, QueueFacts, RunFacts};
+use model::id::{Occurrence, Revision};
+use model::misfire::Interruption;
+use model::name::JobId;
+use model::schedule::Zone;
+use model::shard::ShardId;
+use model::time::{SECOND_MS, Timestamp};
+use store::lease::Role;
+use store::ledger::RunRecord;
+use store::plan::{Cursor, JobRecord};
+use store::{Store, StoreError};
+
+use super::Api;
+use super::types::{ApiError, ExplainReply, ExplainRequest, ExplanationView, StepView};
+use super::write::job_id;
+use crate::install::declared;
+use crate::service::PlannerBus;
+
+/// Runs that are looked through for one due within the second that was asked for.
+const RUNS_SEARCHED: usize = 500;
+
+/// What is known of a job, whichever instant is asked about.
+struct Known {
+    job: JobId,
+    shard: ShardId,
+    now: Timestamp,
+    declared: Option<Declared>,
+    revision: Option<Revision>,
+    invalid: Option<String>,
+    record: Option<JobRecord>,
+    changes: Vec<Change>,
+    interruptions: Vec<Interruption>,
+    cursor: Option<Cursor>,
+    planner: Option<String>,
+    dispatcher: Option<String>,
+    queue: Option<QueueFacts>,
+}
+
+impl<S: Store, B: PlannerBus> Api<S, B> {
+    pub(super) async fn explain(
+        &self,
+        request: Result<ExplainRequest, ApiError>,
+    ) -> Result<ExplainReply, ApiError> {
+        let ExplainRequest { job, at } = request?;
+        let job = job_id(&job)?;
+        let known = self.known(job).await?;
+        let zone = known.declared.as_ref().map_or(Zone::UTC, |declared| declared.schedule.zone());
+        let instants = match at {
+            Some(text) => vec![self.instant(&known, &zone, &text).await?],
+            None => self.around_now(&known).await?,
+        };
+        let mut explanations = Vec::with_capacity(instants.len());
+        for at in instants {
+            let facts = self.facts(&known, at).await?;
+            explanations.push(view(&explain::explain(&facts), &zone));
+        }
+        Ok(ExplainReply { job: known.job.to_string(), explanations })
+    }
+
+    async fn known(&self, job: JobId) -> Result<Known, ApiError> {
+        let shard = self.shards.shard_of(&job);
+        let stored = self.bus.get(shard, &job).await?;
+        let record = match self.store.jobs(shard, std::slice::from_ref(&job)).await {
+            Ok(mut records) => records.pop().flatten(),
+            Err(StoreError::Corrupt { .. }) => None,
+            Err(problem) => return Err(problem.into()),
+        };
+        let changes = self.store.changes(shard, &job).await?;
+        if stored.is_none() && record.is_none() && changes.is_empty() {
+            let message = format!("the job {job} (nor one of that name that was deleted within a week)");
+            return Err(ApiError::not_found(&message));
+        }
+        let newest = stored.as_ref().map(|stored| declared(&job, stored));
+        let (newest, invalid) = match newest {
+            Some(Ok(declared)) => (Some(declared), None),
+            Some(Err(problems)) => (None, Some(problems)),
+            None => (None, None),
+        };
+        let installed = || {
+            let record = record.as_ref().filter(|_| invalid.is_some())?;
+            Declared::read(record.spec.as_bytes(), Timestamp::from_ms(0)).ok()
+        };
+        let declared = newest.or_else(installed);
+        let leases = self.store.leases(&[shard]).await?;
+        let holder = |role| leases.iter().find(|lease| lease.role == role).map(|lease| lease.node.clone());
+        Ok(Known {
+            shard,
+            now: self.clock.now(),
+            queue: self.queue_facts(declared.as_ref()).await,
+            declared,
+            revision: stored.map(|stored| stored.revision),
+            invalid,
+            record,
+            changes,
+            interruptions: self.store.interruptions(shard).await?,
+            cursor: self.store.cursor(shard).await?,
+            planner: holder(Role::Planner),
+            dispatcher: holder(Role::Dispatcher),
+            job,
+        })
+    }
+
+    /// How the job's queue stands; nothing if that can't be found out now.
+    async fn queue_facts(&self, declared: Option<&Declared>) -> Option<QueueFacts> {
+        let queue = &declared?.spec.queue;
+        let backlog = self.bus.backlog(queue).await.ok()?;
+        let name = queue.to_string();
+        Some(match backlog {
+            None => QueueFacts { name, ..QueueFacts::default() },
+            Some(backlog) => QueueFacts {
+                name,
+                has_consumer: true,
+                waiting_pulls: backlog.waiting_pulls,
+                in_hand: backlog.in_hand,
+                undelivered: backlog.undelivered,
+                delivered_until: backlog.delivered_until,
+                ..QueueFacts::default()
+            },
+        })
+    }
+
+    /// The instant that was asked for; of a run that was due within that second, its own.
+    async fn instant(&self, known: &Known, zone: &Zone, text: &str) -> Result<Timestamp, ApiError> {
+        let read = text.parse().ok().or_else(|| zone.read_civil(text));
+        let Some(at) = read else {
+            let form = "expected RFC 3339, or a civil time in the job's zone such as 2026-03-29 02:30";
+            return Err(ApiError::refused(format!("read {text:?} as an instant: {form}")));
+        };
+        if at != at.floor(SECOND_MS) || self.run_at(known, at).await?.is_some() {
+            return Ok(at);
+        }
+        let runs = self.store.runs(known.shard, &known.job, RUNS_SEARCHED).await?;
+        let near = runs.iter().map(|run| run.occurrence.due_at).find(|due| due.floor(SECOND_MS) == at);
+        Ok(near.unwrap_or(at))
+    }
+
+    /// The last occurrence and the next.
+    async fn around_now(&self, known: &Known) -> Result<Vec<Timestamp>, ApiError> {
+        let newest = self.store.runs(known.shard, &known.job, 1).await?;
+        let ran = newest.first().map(|run| run.occurrence.due_at);
+        let Some(declared) = &known.declared else {
+            return Ok(vec![ran.unwrap_or(known.now)]);
+        };
+        let since = declared.acceptance.schedule_since;
+        let before = declared.schedule.previous_before(known.now.plus_ms(1)).filter(|due| *due > since);
+        let (last, next) = (ran.max(before), declared.schedule.next_after(known.now.max(since)));
+        let instants: Vec<Timestamp> =
+            last.into_iter().chain(next.filter(|next| Some(*next) != last)).collect();
+        Ok(if instants.is_empty() { vec![known.now] } else { instants })
+    }
+
+    async fn run_at(&self, known: &Known, at: Timestamp) -> Result<Option<RunRecord>, ApiError> {
+        let occurrence = Occurrence { job: known.job.clone(), due_at: at };
+        Ok(self.store.run(known.shard, &occurrence).await?)
+    }
+
+    async fn facts(&self, known: &Known, at: Timestamp) -> Result<Facts, ApiError> {
+        let occurrence = Occurrence { job: known.job.clone(), due_at: at };
+        let run = match self.run_at(known, at).await? {
+            Some(record) => Some(self.run_facts(known.shard, record).await?),
+            None => None,
+        };
+        let observed = known.record.as_ref().map(|record| record.revision);
+        let mut revisions: Vec<Revision> = observed.into_iter().collect();
+        revisions.extend(known.changes.iter().map(|change| change.revision));
+        let entry = self.store.planned_as(known.shard, &occurrence, &revisions).await?;
+        Ok(Facts {
+            job: known.job.clone(),
+            at,
+            now: known.now,
+            declared: known.declared.clone(),
+            revision: known.revision,
+            observed: observed.filter(|observed| *observed > Revision(0)),
+            invalid: known.invalid.clone(),
+            changes: known.changes.clone(),
+            interruptions: known.interruptions.clone(),
+            run,
+            entry,
+            placed: known.record.as_ref().and_then(|record| record.placed),
+            plan: known.cursor.as_ref().map(|cursor| PlanFacts {
+                planned_until: cursor.planned_until,
+                taken_until: cursor.taken_until,
+            }),
+            planner: known.planner.clone(),
+            dispatcher: known.dispatcher.clone(),
+            queue: known.queue.clone(),
+        })
+    }
+
+    async fn run_facts(&self, shard: ShardId, record: RunRecord) -> Result<RunFacts, ApiError> {
+        let attempts = self.attempts(shard, &record).await?;
+        let is_open = !record.state.is_end();
+        let in_stream = match record.sequence.filter(|_| is_open) {
+            Some(sequence) => self.bus.stored_message_id(sequence).await?.is_some(),
+            None => false,
+        };
+        let published_by = match record.epoch {
+            Some(epoch) => self.store.owner(shard, Role::Dispatcher, epoch).await?,
+            None => None,
+        };
+        Ok(RunFacts {
+            state: record.state,
+            revision: record.revision,
+            generation: record.generation,
+            published_at: record.published_at,
+            epoch: record.epoch.map(|epoch| epoch.0),
+            published_by,
+            sequence: record.sequence,
+            in_stream,
+            attempts,
+            output: record.output,
+            skip_reason: record.skip_reason,
+            ended_at: record.ended_at,
+            waits_for: None,
+            cancel: None,
+        })
+    }
+
+    /// Every attempt of a run whose end is known, in order.
+    pub(super) async fn attempts(
+        &self,
+        shard: ShardId,
+        record: &RunRecord,
+    ) -> Result<Vec<AttemptFacts>, ApiError> {
+        let past = self.store.past_attempts(shard, &record.occurrence).await?;
+        let mut attempts: Vec<AttemptFacts> = past
+            .into_iter()
+            .map(|past| AttemptFacts { generation: past.generation, end: past.end, executor: past.executor })
+            .collect();
+        if let Some(last) = &record.last {
+            let is_known = |known: &AttemptFacts| {
+                (known.generation, known.end.attempt) == (record.generation, last.attempt)
+            };
+            attempts.retain(|known| !is_known(known));
+            let (generation, end) = (record.generation, last.clone());
+            let executor = record.executor.clone().unwrap_or_default();
+            // An end that another generation's attempts follow has no attempt of its own.
+            if end.attempt > 0 {
+                attempts.push(AttemptFacts { generation, end, executor });
+            }
+        }
+        Ok(attempts)
+    }
+}
+
+fn view(explanation: &Explanation, zone: &Zone) -> ExplanationView {
+    let steps = explanation.steps.iter().map(|step| StepView {
+        step: step.what.into(),
+        status: step.status.as_str().into(),
+        at: step.at.map(|at| at.to_string()),
+        note: step.note.clone(),
+    });
+    ExplanationView {
+        at: explanation.at.to_string(),
+        local: zone.show(explanation.at),
+        fate: explanation.cause.fate.as_str().into(),
+        code: explanation.cause.code.into(),
+        cause: explanation.cause.sentence.clone(),
+        steps: steps.collect(),
+    }
+}

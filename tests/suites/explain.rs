@@ -1,0 +1,114 @@
+//! What `explain` says of occurrences that an interruption, a deadline, a pause or an edit touched: the rules at work on
+//! a clock that jumps.
+
+#![expect(clippy::expect_used, reason = "a name that a test makes up is a name")]
+
+use anyhow::{Context, Result, ensure};
+use harness::world::World;
+use model::name::JobId;
+use model::time::{SECOND_MS, Timestamp};
+use serde_json::{Value, json};
+
+fn job(name: &str) -> JobId {
+    format!("default/{name}").parse().expect("a name")
+}
+
+fn every(name: &str, seconds: u64, more: Value) -> Value {
+    let mut manifest = json!({
+        "apiVersion": "ecron/v1", "kind": "Job", "metadata": {"name": name},
+        "spec": {"schedule": {"every": format!("{seconds}s"), "start": "2020-01-01T00:00:00Z"}, "queue": "work"},
+    });
+    if let (Some(spec), Value::Object(more)) = (manifest["spec"].as_object_mut(), more) {
+        spec.extend(more);
+    }
+    manifest
+}
+
+async fn expect(world: &World, name: &str, at: Timestamp, code: &str, words: &[&str]) -> Result<()> {
+    let answer = world.ask("explain", json!({"job": job(name).to_string(), "at": at.to_string()})).await?;
+    let one = &answer["explanations"][0];
+    let cause = one["cause"].as_str().with_context(|| format!("{answer:#}"))?;
+    ensure!(one["code"] == code && words.iter().all(|word| cause.contains(word)), "{name} at {at}: {one:#}");
+    Ok(())
+}
+
+/// The occurrence of an interval of ten seconds that is not after an instant, some steps earlier or later.
+fn tick(at: Timestamp, steps: i64) -> Timestamp {
+    at.floor(10 * SECOND_MS).plus_ms(steps * 10 * SECOND_MS)
+}
+
+#[tokio::test]
+async fn an_interruption_is_told_with_what_catch_up_made_of_it() -> Result<()> {
+    // Long and short: the planner thins a long one out, the dispatcher decides about a short one.
+    for down_s in [100, 2_000] {
+        let mut world = World::begin()?;
+        world.start();
+        let policy = |policy: Value| json!({"catchUp": policy});
+        world.apply(every("none", 10, policy(json!({"policy": "none"})))).await?;
+        world.apply(every("latest", 10, policy(json!({"policy": "latest"})))).await?;
+        world.apply(every("window", 10, policy(json!({"policy": "all", "window": "45s"})))).await?;
+        world.apply(every("max", 10, policy(json!({"policy": "all", "max": 2})))).await?;
+        world.run(30).await?;
+        let down = world.clock.now();
+        world.crash();
+        world.run(down_s).await?;
+        let back = world.clock.now();
+        let early = tick(down, 3);
+        // Down still: said as such.
+        expect(&world, "latest", early, "no-dispatcher", &["no dispatcher is running now"])
+            .await
+            .or(expect(&world, "latest", early, "no-planner", &["no planner is running now"]).await)?;
+        world.start();
+        world.run(30).await?;
+        let gone = &["nobody dispatched", "from 2026-11-22T06:45:"];
+        expect(&world, "none", early, "catch-up-none", &[gone, ["catchUp is none"].as_slice()].concat())
+            .await?;
+        expect(&world, "latest", early, "catch-up-latest", &[gone, ["only the latest"].as_slice()].concat())
+            .await?;
+        expect(&world, "window", early, "catch-up-window", &[gone, ["catchUp window"].as_slice()].concat())
+            .await?;
+        expect(&world, "max", early, "catch-up-max", &[gone, ["catchUp.max"].as_slice()].concat()).await?;
+        expect(&world, "latest", tick(back, 0), "succeeded", &["it ran and succeeded"]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_came_too_late_is_told_by_its_deadline() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("urgent", 10, json!({"startingDeadline": "3s", "catchUp": {"policy": "all"}}))).await?;
+    world.run(30).await?;
+    let down = world.clock.now();
+    world.crash();
+    world.run(60).await?;
+    world.start();
+    world.run(10).await?;
+    expect(&world, "urgent", tick(down, 2), "starting-deadline", &["startingDeadline", "nobody dispatched"])
+        .await
+}
+
+#[tokio::test]
+async fn pauses_edits_and_deletions_are_told_with_their_instants() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("tick", 10, json!({}))).await?;
+    world.apply(every("moved", 10, json!({}))).await?;
+    world.apply(every("gone", 10, json!({"history": {"succeeded": 100}}))).await?;
+    world.run(40).await?;
+    let paused = world.clock.now();
+    world.apply(every("tick", 10, json!({"suspend": true}))).await?;
+    world.apply(every("moved", 20, json!({}))).await?;
+    world.delete(&job("gone")).await?;
+    world.run(100).await?;
+    world.apply(every("tick", 10, json!({}))).await?;
+    world.run(30).await?;
+    expect(&world, "tick", tick(paused, 3), "suspended", &["suspended then", "paused at", "until 2026"])
+        .await?;
+    let odd = (1..=4).map(|steps| tick(paused, steps)).find(|at| at.as_ms() % (20 * SECOND_MS) != 0);
+    let odd = odd.context("an instant that only the old schedule named")?;
+    expect(&world, "moved", odd, "superseded", &["edited at", "doesn't name this instant"]).await?;
+    expect(&world, "gone", tick(paused, 3), "deleted", &["deleted at"]).await?;
+    expect(&world, "gone", tick(paused, -1), "deleted-since", &["its history went with it"]).await?;
+    expect(&world, "tick", tick(world.clock.now(), 3), "due-later", &["minute tier"]).await
+}
