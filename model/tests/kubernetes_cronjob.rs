@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail loudly, as tests may")]
 
 use ecron_model::declared::Declared;
-use ecron_model::dispatch::{JobNow, Verdict, decide};
+use ecron_model::dispatch::{Admission, Due, JobNow, Verdict, decide};
 use ecron_model::first::{ShardStanding, first_layout};
 use ecron_model::id::Revision;
 use ecron_model::manifest::{Calendars, Node, admit};
@@ -89,8 +89,10 @@ fn played(row: &Row<'_>, policy: &str) -> (String, Option<Timestamp>) {
     let starting_deadline = job.spec.starting_deadline;
     let mut due = layout.minute.into_iter().filter(|due_at| *due_at <= row.now).filter(|due_at| {
         let suspended = before.paused_since().is_some_and(|since| *due_at > since);
-        let present = JobNow { revision: REVISION, suspended, starting_deadline, names: &names };
-        let verdict = decide(*due_at, REVISION, Some(present), reached, row.now);
+        let limited = job.spec.overlap_rule().is_some();
+        let present = JobNow { revision: REVISION, suspended, starting_deadline, limited, names: &names };
+        let due = Due { at: *due_at, revision: REVISION, admission: Admission::Fresh };
+        let verdict = decide(due, Some(present), reached, row.now);
         verdict == Verdict::Publish { revision: REVISION }
     });
     let outcome = due.next().map_or_else(|| "-".to_owned(), |due_at| overlap(policy, row.active, due_at));

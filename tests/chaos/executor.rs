@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bus::cancel::CancelListener;
 use bus::dead::{DeadLetter, Redriven, StoredDeadLetter};
-use bus::events::AttemptReport;
+use bus::events::{AttemptReport, ProgressNote};
+use bus::logs::LogBatch;
 use bus::nats::{NatsBus, NatsDelivery, NatsOptions};
 use bus::queue::Delivery;
-use bus::{BusError, DeadLetters, EventWriter, QueueReader};
+use bus::{BusError, DeadLetters, EventWriter, LogWriter, QueueReader};
 use executor_sdk::{Context, Executor, HandlerError};
 use futures_util::stream::BoxStream;
 use harness::witness::now_ms;
@@ -110,6 +111,16 @@ impl EventWriter for Witnessed {
             at_ms: now_ms(),
         });
         Ok(())
+    }
+
+    async fn note_progress(&self, note: &ProgressNote) -> Result<(), BusError> {
+        self.bus.note_progress(note).await
+    }
+}
+
+impl LogWriter for Witnessed {
+    async fn log(&self, batch: &LogBatch) -> Result<(), BusError> {
+        self.bus.log(batch).await
     }
 }
 

@@ -128,17 +128,17 @@ macro_rules! conformance_tests {
                 attempts_of_ended_runs_are_not_noted,
                 terms_are_remembered,
             ];
+            live: [
+                the_newest_note_of_an_attempt_under_way_is_shown,
+                the_end_of_an_attempt_ends_its_notes,
+                nothing_is_noted_of_a_run_without_a_record,
+            ];
             control: [
                 a_trigger_takes_the_next_free_millisecond,
                 a_key_names_one_run_of_a_job,
                 a_payload_is_kept_until_its_run_ends,
                 a_backfill_starts_what_has_no_run_yet,
                 the_end_of_a_backfills_run_is_kept_until_it_is_counted,
-            ];
-            live: [
-                the_newest_note_of_an_attempt_under_way_is_shown,
-                the_end_of_an_attempt_ends_its_notes,
-                nothing_is_noted_of_a_run_without_a_record,
             ];
             history: [
                 a_settlement_is_recorded_once,
