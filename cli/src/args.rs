@@ -246,7 +246,7 @@ pub(crate) struct GetArgs {
     /// Only runs in this state
     #[arg(long, value_parser = ["waiting", "dispatched", "succeeded", "dead-lettered", "cancelled", "skipped"])]
     pub(crate) state: Option<String>,
-    /// Keep watching: each change of a run is another line; backfills are printed again until all have ended
+    /// Keep watching runs (each change is another line) or backfills (until they have ended)
     #[arg(short, long)]
     pub(crate) watch: bool,
     /// Only what was asked for within this time (audit)

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use model::dispatch::{Admission, Due, JobNow, Verdict, decide};
 use model::id::{Entry, Occurrence};
 use model::name::{JobId, QueueId};
-use model::overlap::{self, Standing};
+use model::overlap::{self, Overlap, Rule, Standing};
 use model::time::Timestamp;
 use store::ledger::{Claim, Park, Skip, TakenEntry, Wait};
 
+use crate::asked::Asked;
 use crate::jobs::KnownJob;
 
 /// The decisions about a batch, in the order in which they are carried out.
@@ -36,6 +37,7 @@ pub(crate) struct Decided {
 /// Decides about entries, each with its job as it is now, earliest first.
 pub(crate) fn decide_all(
     entries: impl Iterator<Item = (TakenEntry, Option<Arc<KnownJob>>)>,
+    asked: &Asked,
     taken_before: Timestamp,
     now: Timestamp,
 ) -> Decided {
@@ -47,9 +49,10 @@ pub(crate) fn decide_all(
             decided.changed += 1;
             continue;
         }
-        match (verdict(&taken, job.as_deref(), taken_before, now), job) {
+        let backfilled = asked.is_backfilled(&taken.entry.occurrence);
+        match (verdict(&taken, job.as_deref(), backfilled, taken_before, now), job) {
             (Verdict::Publish { .. }, Some(job)) => {
-                decided.admit(taken, job, &mut standings, &mut seen, now);
+                decided.admit(taken, job, backfilled, &mut standings, &mut seen, now);
             }
             // `decide` publishes nothing of a job that is gone.
             (Verdict::Publish { .. }, None) => {}
@@ -73,6 +76,7 @@ impl Decided {
         &mut self,
         taken: TakenEntry,
         job: Arc<KnownJob>,
+        backfilled: bool,
         standings: &mut HashMap<JobId, Standing>,
         seen: &mut HashSet<Occurrence>,
         now: Timestamp,
@@ -96,6 +100,8 @@ impl Decided {
             return self.drops.push(entry);
         }
         let standing = standings.entry(entry.occurrence.job.clone()).or_insert(standing);
+        // A backfill was asked for: it waits its turn, whatever becomes of the schedule's own occurrences.
+        let rule = if backfilled { Rule { policy: Overlap::QueueAll, ..rule } } else { rule };
         let verdict = overlap::decide(rule, *standing);
         *standing = standing.after(&verdict);
         let triggered = !job.schedule.names(entry.occurrence.due_at);
@@ -112,13 +118,19 @@ impl Decided {
     }
 }
 
-fn verdict(taken: &TakenEntry, job: Option<&KnownJob>, taken_before: Timestamp, now: Timestamp) -> Verdict {
+fn verdict(
+    taken: &TakenEntry,
+    job: Option<&KnownJob>,
+    backfilled: bool,
+    taken_before: Timestamp,
+    now: Timestamp,
+) -> Verdict {
     let names = |due_at: Timestamp| job.is_some_and(|job| job.schedule.names(due_at));
     let job_now = job.map(|job| JobNow {
         revision: job.revision,
-        // What was due before the pause is no business of it.
-        suspended: job.paused_since.is_some_and(|since| taken.entry.occurrence.due_at > since),
-        starting_deadline: job.spec.starting_deadline,
+        // What was due before the pause is no business of it, nor is a backfill.
+        suspended: !backfilled && job.paused_since.is_some_and(|since| taken.entry.occurrence.due_at > since),
+        starting_deadline: job.spec.starting_deadline.filter(|_| !backfilled),
         limited: job.spec.overlap_rule().is_some(),
         names: &names,
     });

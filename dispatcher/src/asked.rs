@@ -1,18 +1,20 @@
 //! What a run that somebody asked for brings along: a payload of its own, or that it belongs to a backfill.
 //!
-//! Only two kinds of runs are looked up, so that scheduled ones cost nothing: those due at a fraction of a second that no
-//! schedule names (triggers), and those whose starting deadline has passed although they are to be published.
+//! Only few runs are looked up, so that scheduled ones cost nothing: those due at a fraction of a second that no schedule
+//! names (triggers), those whose starting deadline has passed, and late ones of jobs that limit how many run at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bus::order::Publication;
 use bytes::Bytes;
-use model::id::{Entry, Occurrence};
+use model::id::Occurrence;
+use model::misfire::INTERRUPTION_MIN;
 use model::shard::ShardId;
 use model::time::{SECOND_MS, Timestamp};
 use store::StoreError;
 use store::control::{AskedFor, ControlStore};
+use store::ledger::TakenEntry;
 
 use crate::jobs::KnownJob;
 
@@ -39,14 +41,22 @@ impl Asked {
         Ok(Self(wanted.into_iter().zip(found).collect()))
     }
 
-    /// The same for the entries of a pass.
-    pub(crate) async fn of_entries<S: ControlStore>(
+    /// The same for the entries of a pass, each with its job.
+    pub(crate) async fn of_taken<S: ControlStore>(
         store: &S,
         shard: ShardId,
-        entries: &[(Entry, Arc<KnownJob>)],
+        entries: &[TakenEntry],
+        jobs: &[Option<Arc<KnownJob>>],
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        Self::look_up(store, shard, entries.iter().map(|(entry, job)| (&entry.occurrence, &**job)), now).await
+        let runs = entries.iter().zip(jobs);
+        let known = runs.filter_map(|(taken, job)| Some((&taken.entry.occurrence, &**job.as_ref()?)));
+        Self::look_up(store, shard, known, now).await
+    }
+
+    /// Whether a run belongs to a backfill.
+    pub(crate) fn is_backfilled(&self, run: &Occurrence) -> bool {
+        self.0.get(run).is_some_and(|asked| asked.backfilled)
     }
 
     /// A run's publication with what it brings along.
@@ -66,5 +76,6 @@ fn may_bring_something(run: &Occurrence, job: &KnownJob, now: Timestamp) -> bool
     let due_at = run.due_at;
     let is_triggered = due_at.floor(SECOND_MS) != due_at && !job.schedule.names(due_at);
     let is_too_late = job.spec.starting_deadline.is_some_and(|deadline| now > due_at.plus(deadline));
-    is_triggered || is_too_late
+    let is_late_and_limited = job.spec.overlap_rule().is_some() && now > due_at.plus(INTERRUPTION_MIN);
+    is_triggered || is_too_late || is_late_and_limited
 }

@@ -249,7 +249,8 @@ where
             .map(|taken| (taken.entry.occurrence.job.clone(), taken.job_revision.unwrap_or_default()))
             .collect();
         let known = self.jobs.at(&*self.store, shard, &wanted).await?;
-        let decided = decide_all(entries.into_iter().zip(known), taken_before, now);
+        self.asked = Asked::of_taken(&*self.store, shard, &entries, &known, now).await?;
+        let decided = decide_all(entries.into_iter().zip(known), &self.asked, taken_before, now);
         report.unpublished += decided.changed;
         report.skipped += decided.skips.len();
         report.undecided += decided.made_room;
@@ -271,7 +272,6 @@ where
         let passed = self.gates.pass(&self.lease, publish).await?;
         report.parked += passed.parked;
         report.undecided += passed.undecided;
-        self.asked = Asked::of_entries(&*self.store, shard, &passed.publish, now).await?;
         self.publish(passed.publish, report).await
     }
 

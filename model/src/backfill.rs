@@ -137,11 +137,12 @@ impl BackfillSpec {
 
 impl Backfill {
     /// After one look: `ends` says how those of its open runs ended that did, `schedule` is the job's present one (`None`:
-    /// the job is gone).
+    /// the job is gone), `limit` how many of the job's runs may be under way at all.
     #[must_use]
     pub fn step(
         &self,
         schedule: Option<&Schedule>,
+        limit: Option<u32>,
         ends: &BTreeMap<Timestamp, RunEnd>,
         now: Timestamp,
     ) -> BackfillStatus {
@@ -157,7 +158,8 @@ impl Backfill {
         status.open.retain(|due| !ends.contains_key(due));
         match (status.phase, schedule) {
             (Phase::Running, Some(schedule)) => {
-                while !status.exhausted && status.open.len() < self.spec.max_active as usize {
+                let at_once = limit.map_or(self.spec.max_active, |limit| limit.min(self.spec.max_active));
+                while !status.exhausted && status.open.len() < at_once as usize {
                     match self.spec.next(schedule, status.cursor) {
                         Some(due) => {
                             status.open.push(due);
@@ -283,7 +285,7 @@ mod tests {
         let mut order = Vec::new();
         for _ in 0..50 {
             let ends = backfill.status.open.iter().map(|due| (*due, end(*due))).collect();
-            backfill.status = backfill.step(Some(&schedule()), &ends, at(200));
+            backfill.status = backfill.step(Some(&schedule()), None, &ends, at(200));
             assert!(backfill.status.open.len() <= backfill.spec.max_active as usize);
             order.extend(backfill.status.open.iter().copied());
             if !backfill.in_work() {
@@ -318,29 +320,36 @@ mod tests {
     #[test]
     fn a_paused_one_counts_but_starts_nothing_and_a_cancelled_one_never_does() {
         let mut paused = backfill(2, false);
-        paused.status = paused.step(Some(&schedule()), &BTreeMap::new(), at(100));
+        paused.status = paused.step(Some(&schedule()), None, &BTreeMap::new(), at(100));
         paused.status = paused.turn(Turn::Pause, at(101)).unwrap();
         let ends = BTreeMap::from([(at(1), RunEnd::Succeeded)]);
-        paused.status = paused.step(Some(&schedule()), &ends, at(102));
+        paused.status = paused.step(Some(&schedule()), None, &ends, at(102));
         assert_eq!((paused.status.open.clone(), paused.status.succeeded), (vec![at(2)], 1));
         assert!(paused.in_work(), "its open run is still to be counted");
         let resumed = Backfill { status: paused.turn(Turn::Resume, at(103)).unwrap(), ..paused.clone() };
-        assert_eq!(resumed.step(Some(&schedule()), &BTreeMap::new(), at(104)).open, [at(2), at(3)]);
+        assert_eq!(resumed.step(Some(&schedule()), None, &BTreeMap::new(), at(104)).open, [at(2), at(3)]);
         let cancelled = Backfill { status: paused.turn(Turn::Cancel, at(103)).unwrap(), ..paused };
-        assert_eq!(cancelled.step(Some(&schedule()), &BTreeMap::new(), at(104)), cancelled.status);
+        assert_eq!(cancelled.step(Some(&schedule()), None, &BTreeMap::new(), at(104)), cancelled.status);
         assert_eq!(cancelled.turn(Turn::Resume, at(105)), Err("it is cancelled"));
     }
 
     #[test]
+    fn the_jobs_own_limit_holds_for_its_backfill_too() {
+        let open =
+            |limit| backfill(4, false).step(Some(&schedule()), limit, &BTreeMap::new(), at(100)).open.len();
+        assert_eq!((open(None), open(Some(9)), open(Some(1))), (4, 4, 1));
+    }
+
+    #[test]
     fn it_fails_with_its_job() {
-        let status = backfill(2, false).step(None, &BTreeMap::new(), at(100));
+        let status = backfill(2, false).step(None, None, &BTreeMap::new(), at(100));
         assert_eq!((status.phase, status.ended_at), (Phase::Failed, Some(at(100))));
     }
 
     #[test]
     fn it_is_stored_as_it_is() {
         let one = backfill(2, true);
-        let status = one.step(Some(&schedule()), &BTreeMap::new(), at(100));
+        let status = one.step(Some(&schedule()), None, &BTreeMap::new(), at(100));
         let text = serde_json::to_string(&(&one.spec, &status)).unwrap();
         assert!(text.contains(r#""phase":"running""#) && text.contains(r#""maxActive":2"#), "{text}");
         assert_eq!(

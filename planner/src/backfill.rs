@@ -196,7 +196,8 @@ where
         Some(left_out) => ends.into_iter().chain(left_out).collect(),
         None => ends,
     };
-    let status = backfill.step(declared.as_ref().map(|declared| &declared.schedule), &ends, now);
+    let limit = declared.as_ref().and_then(|declared| declared.spec.overlap_rule()).map(|rule| rule.limit);
+    let status = backfill.step(declared.as_ref().map(|declared| &declared.schedule), limit, &ends, now);
     let new: Vec<Timestamp> =
         status.open.iter().copied().filter(|due| !backfill.status.open.contains(due)).collect();
     let stepped = Backfill { status, ..backfill.clone() };

@@ -430,3 +430,39 @@ async fn a_preview_says_what_a_resume_starts() -> Result<()> {
     ensure!(down["runs"].as_u64().is_some_and(|runs| (5..8).contains(&runs)), "{down}");
     Ok(())
 }
+
+/// A job that runs one at a time: its backfill waits its turn beside the schedule, even while the job is paused.
+#[tokio::test]
+async fn a_backfill_of_a_limited_job_waits_its_turn() -> Result<()> {
+    for policy in ["skip", "queue-one", "queue-all"] {
+        for paused in [false, true] {
+            let mut world = World::begin()?;
+            world.start();
+            let mut manifest = every("busy", 20, "none");
+            manifest["spec"]["overlap"] = json!(policy);
+            manifest["spec"]["startingDeadline"] = json!("5m");
+            world.apply(manifest).await?;
+            world.takes.insert(job("busy"), std::time::Duration::from_secs(3));
+            world.run(30).await?;
+            if paused {
+                world.ask("pause", json!({"job": "default/busy"})).await?;
+                world.run(5).await?;
+            }
+            let request = json!({
+                "job": "default/busy", "from": "2026-11-20T00:00:00Z", "to": "2026-11-20T00:04:00Z", "name": "past",
+                "maxActive": 5,
+            });
+            world.ask("backfill", request).await?;
+            world.run(150).await?;
+            let done = backfill(&world, "default/past").await?;
+            assert_eq!(
+                (&done["phase"], &done["succeeded"]),
+                (&json!("done"), &json!(12)),
+                "{policy} {paused} {done}"
+            );
+            assert_eq!(world.most_at_once.get(&job("busy")), Some(&1), "{policy} {paused}");
+            assert_eq!(world.doubled().len(), 0);
+        }
+    }
+    Ok(())
+}

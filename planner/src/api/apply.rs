@@ -118,7 +118,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     async fn finish(&self, key: &ObjectKey, applied: AppliedObject, now: Timestamp) -> AppliedObject {
         let updated = match key {
             ObjectKey::Calendar(calendar) => self.spread(calendar, now).await,
-            ObjectKey::Namespace(name) => self.spread_pause(name, now).await,
+            ObjectKey::Namespace(name) => self.spread_pause(name, None, now).await,
             ObjectKey::Backfill(_) => return applied,
             ObjectKey::Queue(_) => return applied,
         };
@@ -140,7 +140,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         for (name, revision) in &around.found_namespaces {
             let present = self.bus.object(&ObjectKey::Namespace(name.clone())).await?;
             if present.map(|stored| stored.revision) != *revision {
-                self.spread_pause(name, now).await?;
+                self.spread_pause(name, None, now).await?;
             }
         }
         Ok(())

@@ -44,8 +44,17 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         if request.dry_run {
             return Ok(reply);
         }
-        let id = self.create(&spec, request.name.as_deref(), total, now, request.by).await?;
+        let id = self.create(&spec, request.name.as_deref(), total, now, request.by.clone()).await?;
         reply.backfill = id.to_string();
+        let detail = format!("of {}, {} to {}", spec.job, spec.from, spec.to);
+        self.audit(
+            request.by.as_deref(),
+            "backfill",
+            format!("backfill {id}"),
+            Some(dues.len()),
+            Some(detail),
+        )
+        .await;
         Ok(reply)
     }
 
@@ -142,8 +151,11 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         request: Result<CancelBackfillRequest, ApiError>,
     ) -> Result<AppliedObject, ApiError> {
         let CancelBackfillRequest { backfill, by } = request?;
-        tracing::info!(backfill, ?by, "a backfill is cancelled by request");
-        self.turn_backfill(&backfill, Turn::Cancel, self.clock.now()).await
+        let done = self.turn_backfill(&backfill, Turn::Cancel, self.clock.now()).await?;
+        if done.action != ApplyAction::Unchanged {
+            self.audit(by.as_deref(), "cancel", format!("backfill {}", done.name), None, None).await;
+        }
+        Ok(done)
     }
 
     pub(super) async fn turn_backfill(

@@ -49,41 +49,50 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     async fn turn(&self, request: PauseRequest, paused: bool) -> Result<ApplyReply, ApiError> {
         let now = self.clock.now();
         let PauseRequest { job, namespace, backfill, by } = request;
-        tracing::info!(?job, ?namespace, ?backfill, ?by, paused, "paused or resumed by request");
-        match (job, namespace, backfill) {
+        let by = by.as_deref();
+        let reply = match (job, namespace, backfill) {
             (None, None, Some(backfill)) => {
                 let turn = if paused { Turn::Pause } else { Turn::Resume };
                 let object = self.turn_backfill(&backfill, turn, now).await?;
-                self.audit_turned(by.as_deref(), paused, format!("backfill {backfill}")).await;
                 Ok(ApplyReply { jobs: vec![], objects: vec![object] })
             }
             (Some(job), None, None) => {
-                let job = self.turn_job(&job_id(&job)?, paused, now, by.as_deref()).await?;
-                self.audit_turned(by.as_deref(), paused, format!("job {}", job.job)).await;
+                let job = self.turn_job(&job_id(&job)?, paused, by, now).await?;
                 Ok(ApplyReply { jobs: vec![job], objects: vec![] })
             }
             (None, Some(namespace), None) => {
                 let name = Name::new(&namespace).map_err(|problem| {
                     ApiError::refused(format!("read namespace {namespace:?}: it {problem}"))
                 })?;
-                let object = self.turn_namespace(&name, paused, now).await?;
-                self.audit_turned(by.as_deref(), paused, format!("namespace {name}")).await;
+                let object = self.turn_namespace(&name, paused, by, now).await?;
                 Ok(ApplyReply { jobs: vec![], objects: vec![object] })
             }
             _ => Err(ApiError::refused("read the request: name a job, a namespace or a backfill".into())),
-        }
+        }?;
+        self.audit_turned(by, if paused { "pause" } else { "resume" }, &reply).await;
+        Ok(reply)
     }
 
-    async fn audit_turned(&self, by: Option<&str>, paused: bool, target: String) {
-        self.audit(by, if paused { "pause" } else { "resume" }, target, None, None).await;
+    /// Notes what was really turned.
+    async fn audit_turned(&self, by: Option<&str>, action: &str, reply: &ApplyReply) {
+        let turned = |action: ApplyAction| !matches!(action, ApplyAction::Unchanged | ApplyAction::Failed);
+        let jobs = reply.jobs.iter().filter(|job| turned(job.action));
+        let jobs = jobs.map(|job| (format!("job {}", job.job), None));
+        let objects = reply.objects.iter().filter(|object| turned(object.action)).map(|object| {
+            let told = object.updated.len() + object.updated_more;
+            (format!("{} {}", object.kind.word(), object.name), Some(told).filter(|told| *told > 0))
+        });
+        for (target, count) in jobs.chain(objects) {
+            self.audit(by, action, target, count, None).await;
+        }
     }
 
     async fn turn_job(
         &self,
         job: &JobId,
         paused: bool,
-        now: Timestamp,
         by: Option<&str>,
+        now: Timestamp,
     ) -> Result<AppliedJob, ApiError> {
         let edit = |spec: &JobSpec, accepted: &Acceptance| {
             let turned = JobSpec { suspend: paused, ..spec.clone() };
@@ -104,6 +113,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         &self,
         name: &Name,
         paused: bool,
+        by: Option<&str>,
         now: Timestamp,
     ) -> Result<AppliedObject, ApiError> {
         let key = ObjectKey::Namespace(name.clone());
@@ -135,7 +145,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let Some((revision, action)) = written else {
             return Err(ApiError::new(ErrorKind::Failed, format!("write {key}: others keep writing it")));
         };
-        let updated = self.spread_pause(name, now).await;
+        let updated = self.spread_pause(name, by, now).await;
         // Not "nothing was changed" any more, whatever the bus says of its last request.
         let updated = updated.map_err(|error| ApiError { kind: ErrorKind::Unknown, ..error })?;
         Ok(with_updated(applied_object(&key, revision, action), updated))
@@ -147,6 +157,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     pub(super) async fn spread_pause(
         &self,
         name: &Name,
+        by: Option<&str>,
         now: Timestamp,
     ) -> Result<Vec<AppliedJob>, ApiError> {
         let key = ObjectKey::Namespace(name.clone());
@@ -163,7 +174,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             let mut specs = self.bus.list(Some(name)).await?;
             while let Some((job, stored)) = specs.next().await {
                 if paused || stored.value.windows(MARK.len()).any(|window| window == MARK) {
-                    writes.push(Box::pin(self.rewrite_reported(job, stored, &edit)));
+                    writes.push(Box::pin(self.rewrite_reported(job, stored, &edit, by)));
                 }
             }
             let mut written = futures_util::stream::iter(writes).buffered(WRITES_IN_FLIGHT_MAX);
@@ -179,9 +190,14 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         Ok(updated.into_values().collect())
     }
 
-    async fn rewrite_reported(&self, job: JobId, stored: StoredSpec, edit: Edit<'_>) -> Option<AppliedJob> {
-        let by = format!("namespace {}", job.namespace);
-        match self.rewrite(&job, stored, edit, Some(&by)).await {
+    async fn rewrite_reported(
+        &self,
+        job: JobId,
+        stored: StoredSpec,
+        edit: Edit<'_>,
+        by: Option<&str>,
+    ) -> Option<AppliedJob> {
+        match self.rewrite(&job, stored, edit, by).await {
             Ok(revision) => revision.map(|revision| applied(&job, revision, ApplyAction::Configured)),
             Err(error) => {
                 let failed = applied(&job, Revision(0), ApplyAction::Failed);

@@ -210,27 +210,6 @@ pub struct ObjectView {
     pub jobs_more: usize,
 }
 
-/// `pause-queue` and `resume-queue`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct QueueRequest {
-    /// `billing/reports`.
-    pub queue: String,
-    /// Who asks, for example `ann@desk`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PauseQueueReply {
-    pub queue: String,
-    pub paused: bool,
-    pub revision: u64,
-    /// `false`: it was so already.
-    pub changed: bool,
-}
-
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DeleteObjectReply {
     pub kind: ObjectKind,

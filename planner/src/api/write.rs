@@ -63,15 +63,14 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         }
         let trigger = Trigger { job: job.clone(), due_at, key, payload };
         let triggered = self.store.trigger(shard, &trigger).await?.ok_or_else(not_there)?;
-        if !triggered.duplicate {
-            tracing::info!(%job, due_at = %triggered.due_at, ?by, "triggered by request");
-        }
         if let Err(problem) = self.bus.nudge(shard).await {
             // The run is planned; without the nudge the dispatcher finds it at its next poll.
             tracing::debug!(%problem, %job, "the nudge for a triggered run was lost");
         }
         let run = Occurrence { job, due_at: triggered.due_at }.to_string();
-        self.audit(by.as_deref(), "trigger", format!("run {run}"), None, None).await;
+        if !triggered.duplicate {
+            self.audit(by.as_deref(), "trigger", format!("run {run}"), None, None).await;
+        }
         Ok(TriggerReply { run, duplicate: triggered.duplicate })
     }
 }

@@ -92,12 +92,14 @@ impl Shard {
             return false;
         }
         self.keep_last(occurrence);
+        let triggered = known.as_ref().is_some_and(|record| record.triggered);
         let revision = known.map_or(reopening.revision, |record| record.revision);
         let record = RunRecord {
             generation: reopening.generation,
             published_at: Some(reopening.published_at),
             sequence: Some(reopening.sequence),
             epoch: Some(Epoch(0)),
+            triggered,
             ..RunRecord::new(occurrence.clone(), revision, RunState::Dispatched)
         };
         self.runs.insert(occurrence.clone(), StoredRun { record, republished: 0 });

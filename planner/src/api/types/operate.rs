@@ -207,3 +207,24 @@ pub struct CatchUpView {
     /// From the first start to the last, by `catchUp.rate`.
     pub over_ms: i64,
 }
+
+/// `pause-queue` and `resume-queue`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QueueRequest {
+    /// `billing/reports`.
+    pub queue: String,
+    /// Who asks, for example `ann@desk`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PauseQueueReply {
+    pub queue: String,
+    pub paused: bool,
+    pub revision: u64,
+    /// `false`: it was so already.
+    pub changed: bool,
+}
