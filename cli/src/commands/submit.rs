@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use planner::api::types::{SubmitReply, SubmitRequest, UniqueRequest};
 
 use crate::args::{Servers, SubmitArgs};
+use crate::commands::who;
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output;
@@ -63,6 +64,6 @@ fn request(args: &SubmitArgs, payload: Option<Vec<u8>>) -> Result<SubmitRequest,
         retry: args.retry.clone(),
         at: args.at.clone(),
         delay: args.delay.clone(),
-        by: None,
+        by: who(),
     })
 }

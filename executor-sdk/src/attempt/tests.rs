@@ -5,9 +5,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bus::BusError;
-use bus::cancel::CancelRequest;
 use bus::order::WorkKind;
-use model::limits::{LOST_ATTEMPTS_MAX, RATE_LIMITED_MAX};
 use model::retry::RetryPolicy;
 use model::run::Generation;
 use tokio::sync::Notify;
@@ -18,6 +16,10 @@ use crate::double::{ACK_WAIT, Call, Double, Kind, Message, message, order, passi
 use crate::handler::{HandlerError, Output, Raw, Typed};
 use crate::running::CANCEL_GRACE;
 
+#[path = "bounds.rs"]
+mod bounds;
+#[path = "cancelled.rs"]
+mod cancelled;
 #[path = "said.rs"]
 mod said;
 
@@ -88,11 +90,6 @@ fn never_called() -> impl Handler {
 fn nth(attempt: u32) -> Message {
     let tally = Tally { failed: attempt - 1, ..Tally::default() };
     Message { delivered: attempt, tally, ..message(order()) }
-}
-
-/// The message after so many attempts that were lost with their executors.
-fn after_lost(lost: u32) -> Message {
-    Message { delivered: lost + 1, ..message(order()) }
 }
 
 fn failed(failed: u32) -> Tally {
@@ -184,93 +181,6 @@ async fn a_permanent_failure_gives_up_at_once() {
 }
 
 #[tokio::test]
-async fn what_a_rate_limit_turned_away_comes_again_without_counting() {
-    let busy = || Raw(async |_, _| Err::<(), _>(HandlerError::retry_after(SECOND * 77, "busy")));
-    for attempt in [1, 3] {
-        let world = World::new();
-        let ending = world.carry_out(busy(), nth(attempt)).await;
-        assert_eq!(ending, Ending::Retried { delay: SECOND * 77 });
-        let noted = Tally { limited: 1, ..failed(attempt - 1) };
-        assert_eq!(world.report().1[0], Call::Note(1, noted));
-    }
-    // 997 times turned away, twice failed: this failure is the third.
-    let tally = Tally { limited: 997, ..failed(2) };
-    let worn = Message { delivered: 1_000, tally, ..message(order()) };
-    let reason = DeadReason::AttemptsExhausted;
-    assert_eq!(World::new().carry_out(fails(), worn).await, Ending::DeadLettered { reason });
-}
-
-#[tokio::test]
-async fn a_rate_limit_does_not_turn_away_for_ever() {
-    let busy = || Raw(async |_, _| Err::<(), _>(HandlerError::retry_after(SECOND * 77, "busy")));
-    let often = |failures| {
-        let tally = Tally { limited: RATE_LIMITED_MAX, ..failed(failures) };
-        Message { delivered: RATE_LIMITED_MAX + failures + 1, tally, ..message(order()) }
-    };
-    let world = World::new();
-    assert_eq!(world.carry_out(busy(), often(0)).await, Ending::Retried { delay: SECOND * 77 });
-    assert_eq!(world.report().1[0], Call::Note(1, Tally { limited: RATE_LIMITED_MAX, ..failed(1) }));
-    let reason = DeadReason::AttemptsExhausted;
-    assert_eq!(World::new().carry_out(busy(), often(2)).await, Ending::DeadLettered { reason });
-}
-
-#[tokio::test]
-async fn a_run_that_is_delivered_after_its_deadline_is_a_dead_letter() {
-    let world = World::new();
-    let late = Order { deadline: Some(Timestamp::from_ms(5_000)), ..order() };
-    let reason = DeadReason::DeadlineExceeded;
-    assert_eq!(world.carry_out(never_called(), message(late)).await, Ending::DeadLettered { reason });
-    assert_eq!((world.said().as_str(), world.letter().attempts), ("PRT", 0));
-    let (report, _) = world.report();
-    assert_eq!((report.end.outcome, report.ends_run), (Outcome::TimedOut, Some(RunState::DeadLettered)));
-    let error = "the run's deadline, 1970-01-01T00:00:05Z, had passed before attempt 1";
-    assert_eq!(report.end.error.as_deref(), Some(error));
-    // What was to have started earlier still isn't run at all, rather than overdue.
-    let neither = Order {
-        start_by: Some(Timestamp::from_ms(4_000)),
-        deadline: Some(Timestamp::from_ms(4_500)),
-        ..order()
-    };
-    assert_eq!(World::new().carry_out(never_called(), message(neither)).await, Ending::Skipped);
-}
-
-#[tokio::test]
-async fn an_attempt_goes_on_no_longer_than_to_the_deadline() {
-    let world = World::new();
-    let handler = Raw(async |ctx: Context, _| {
-        assert_eq!((ctx.deadline(), ctx.remaining()), (Timestamp::from_ms(12_000), SECOND * 7));
-        ctx.cancelled().await;
-        Err::<(), _>("told to stop")
-    });
-    let short = Order { deadline: Some(Timestamp::from_ms(12_000)), ..order() };
-    let reason = DeadReason::DeadlineExceeded;
-    assert_eq!(world.carry_out(handler, message(short)).await, Ending::DeadLettered { reason });
-    let (report, _) = world.report();
-    assert_eq!(report.end.ended_at, Timestamp::from_ms(12_000));
-    assert_eq!((report.end.outcome, report.ends_run), (Outcome::TimedOut, Some(RunState::DeadLettered)));
-    assert_eq!(report.end.error.as_deref(), Some("not done by the run's deadline, 1970-01-01T00:00:12Z"));
-}
-
-#[tokio::test]
-async fn nobody_waits_for_an_attempt_that_could_only_start_after_the_deadline() {
-    // The policy's delay is 10 s: at 5 s, the next attempt would start at 15 s.
-    for (deadline_ms, dead) in [(15_000, true), (15_001, false)] {
-        let world = World::new();
-        let order = Order { deadline: Some(Timestamp::from_ms(deadline_ms)), ..order() };
-        let ending = world.carry_out(fails(), message(order)).await;
-        let (report, _) = world.report();
-        if dead {
-            assert_eq!(ending, Ending::DeadLettered { reason: DeadReason::DeadlineExceeded });
-            let error =
-                "no stock; no other attempt can start before the run's deadline, 1970-01-01T00:00:15Z";
-            assert_eq!((report.end.outcome, report.end.error.as_deref()), (Outcome::Failed, Some(error)));
-        } else {
-            assert_eq!(ending, Ending::Retried { delay: SECOND * 10 });
-        }
-    }
-}
-
-#[tokio::test]
 async fn a_payload_of_another_shape_is_a_dead_letter() {
     let world = World::new();
     let handler = Typed(async |_, _: Vec<u8>| Ok::<_, HandlerError>(()), PhantomData);
@@ -287,55 +197,6 @@ async fn a_handler_of_payloads_gets_no_commands() {
     let reason = DeadReason::AttemptsExhausted;
     assert_eq!(world.carry_out(never_called(), exec).await, Ending::DeadLettered { reason });
     assert!(world.letter().error.contains("for the built-in executor"), "{}", world.letter().error);
-}
-
-#[tokio::test]
-async fn attempts_that_are_lost_too_often_make_poison() {
-    let world = World::new();
-    let lost = LOST_ATTEMPTS_MAX;
-    assert_eq!(world.carry_out(succeeds(), after_lost(lost)).await, Ending::Succeeded);
-
-    let world = World::new();
-    let reason = DeadReason::Poison;
-    let once_more = after_lost(lost + 1);
-    assert_eq!(world.carry_out(never_called(), once_more).await, Ending::DeadLettered { reason });
-    assert_eq!((world.said().as_str(), world.letter().attempts), ("PRT", lost + 1));
-    let (report, _) = world.report();
-    assert_eq!((report.end.outcome, report.ends_run), (Outcome::Lost, Some(RunState::DeadLettered)));
-    assert!(report.end.error.is_some());
-}
-
-#[tokio::test]
-async fn lost_attempts_do_not_use_up_the_policys_own() {
-    let reason = DeadReason::AttemptsExhausted;
-    // Five were lost; the policy's three failures are still to come.
-    for failures in 0..3 {
-        let world = World::new();
-        let message = Message { delivered: failures + 6, tally: failed(failures), ..message(order()) };
-        let expected = match failures {
-            0 => Ending::Retried { delay: SECOND * 10 },
-            1 => Ending::Retried { delay: SECOND * 20 },
-            _ => Ending::DeadLettered { reason },
-        };
-        assert_eq!(world.carry_out(fails(), message).await, expected, "{failures}");
-    }
-    let once = Order { retry: RetryPolicy { attempts: 1, ..order().retry }, ..order() };
-    let second = Message { delivered: 2, ..message(once) };
-    assert_eq!(World::new().carry_out(succeeds(), second.clone()).await, Ending::Succeeded);
-    assert_eq!(World::new().carry_out(fails(), second).await, Ending::DeadLettered { reason });
-}
-
-#[tokio::test]
-async fn an_executor_that_may_not_use_tallies_counts_its_attempts_as_lost() {
-    let world = World::new();
-    world.bus.fail(Kind::Tally, 1, &BusError::Refused("no permission".into()));
-    world.bus.fail(Kind::Note, 1, &BusError::Refused("no permission".into()));
-    assert_eq!(world.carry_out(fails(), nth(3)).await, Ending::Retried { delay: SECOND * 10 });
-    // Away is another matter: it waits.
-    let world = World::new();
-    world.bus.fail(Kind::Tally, 2, &BusError::Failed("away".into()));
-    let reason = DeadReason::AttemptsExhausted;
-    assert_eq!(world.carry_out(fails(), nth(3)).await, Ending::DeadLettered { reason });
 }
 
 #[tokio::test]
@@ -570,85 +431,4 @@ async fn texts_are_kept_within_their_limits() {
     assert_eq!(report.end.error.map(|error| error.len() <= ERROR_BYTES_MAX), Some(true));
     assert_eq!(report.output.map(|output| output.len() <= OUTPUT_BYTES_MAX), Some(true));
     assert!(world.letter().error.len() <= ERROR_BYTES_MAX);
-}
-
-fn cancel_request() -> CancelRequest {
-    let Order { queue, run_id, generation, .. } = order();
-    CancelRequest {
-        queue,
-        run_id,
-        generation,
-        by: Some("ann@host".into()),
-        reason: Some("wrong month".into()),
-    }
-}
-
-#[tokio::test]
-async fn a_cancelled_run_ends_with_its_attempt() {
-    let world = World::new();
-    let started = Arc::new(Notify::new());
-    let signal = Arc::clone(&started);
-    let handler = Raw(move |ctx: Context, _| {
-        let signal = Arc::clone(&signal);
-        async move {
-            signal.notify_one();
-            ctx.cancelled().await;
-            Err::<(), _>(HandlerError::from("interrupted").with_output("half of it"))
-        }
-    });
-    let attempt = tokio::spawn(world.attempt(handler, nth(1)).carry_out());
-    started.notified().await;
-    assert!(world.hands.cancel(&cancel_request()));
-    assert_eq!(attempt.await.unwrap(), Ending::Cancelled);
-    assert_eq!(world.said(), "RA");
-    let (report, _) = world.report();
-    assert_eq!((report.end.outcome, report.ends_run), (Outcome::Cancelled, Some(RunState::Cancelled)));
-    assert_eq!(report.end.error.as_deref(), Some("cancelled by ann@host: wrong month"));
-    assert_eq!(report.output.as_deref(), Some("half of it"));
-    assert!(!world.hands.cancel(&cancel_request()), "it is out of hand");
-}
-
-#[tokio::test]
-async fn a_handler_that_does_not_listen_to_a_cancellation_is_aborted_after_its_grace() {
-    let world = World::new();
-    let started = Arc::new(Notify::new());
-    let signal = Arc::clone(&started);
-    let deaf = Raw(move |_, _| {
-        signal.notify_one();
-        pending::<Result<(), HandlerError>>()
-    });
-    let attempt = tokio::spawn(world.attempt(deaf, nth(1)).carry_out());
-    started.notified().await;
-    world.hands.cancel(&cancel_request());
-    assert_eq!(passing(&world.clock, SECOND, attempt).await.unwrap(), Ending::Cancelled);
-    let (report, _) = world.report();
-    let took = report.end.ended_at.ms_since(report.end.started_at);
-    assert_eq!(u128::try_from(took).unwrap(), CANCEL_GRACE.as_millis());
-}
-
-#[tokio::test]
-async fn what_was_cancelled_before_it_came_is_not_started() {
-    let world = World::new();
-    assert!(!world.hands.cancel(&cancel_request()));
-    assert_eq!(world.carry_out(never_called(), nth(2)).await, Ending::Cancelled);
-    assert_eq!(world.said(), "RA");
-    let (report, _) = world.report();
-    assert_eq!((report.end.attempt, report.ends_run), (2, Some(RunState::Cancelled)));
-    // A redrive is another matter.
-    let redriven = message(Order { generation: Generation(1), ..order() });
-    assert_eq!(world.carry_out(succeeds(), redriven).await, Ending::Succeeded);
-}
-
-#[tokio::test]
-async fn a_handler_that_finishes_while_it_is_cancelled_has_finished() {
-    let world = World::new();
-    let hands = world.hands.clone();
-    let handler = Raw(move |ctx: Context, _| {
-        hands.cancel(&cancel_request());
-        async move {
-            ctx.cancelled().await;
-            Ok::<_, HandlerError>(())
-        }
-    });
-    assert_eq!(world.carry_out(handler, nth(1)).await, Ending::Succeeded);
 }
