@@ -7,6 +7,7 @@ use async_nats::HeaderMap;
 use async_nats::jetstream;
 use futures_util::StreamExt;
 use harness::witness::now_ms;
+use model::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::evidence::{Answer, End, Journal, Published};
@@ -115,20 +116,9 @@ impl Client {
             let sequence = message.info().map_err(|problem| anyhow::anyhow!("{problem}"))?.stream_sequence;
             if message.subject.starts_with("ecron.event.attempt.") {
                 let event: Value = serde_json::from_slice(&message.payload).context("read an event")?;
-                if let Some(state) = event["endsRun"].as_str() {
-                    file.note(&End {
-                        run: text(&event["runId"]),
-                        generation: number(&event["generation"]),
-                        attempt: number(&event["attempt"]),
-                        state: state.into(),
-                        sequence,
-                        executor: text(&event["executor"]),
-                        ended_ms: event["endedAt"]
-                            .as_str()
-                            .and_then(|at| at.parse::<model::time::Timestamp>().ok())
-                            .map_or(0, model::time::Timestamp::as_ms),
-                    });
-                }
+                // One report, or several that ended at once.
+                let reports = event["reports"].as_array().cloned().unwrap_or_else(|| vec![event]);
+                reports.iter().filter_map(|report| end(report, sequence)).for_each(|end| file.note(&end));
             }
             if sequence >= last {
                 break;
@@ -136,6 +126,20 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// The end that a report tells of, if it is one.
+fn end(report: &Value, sequence: u64) -> Option<End> {
+    let ended_at = report["endedAt"].as_str()?.parse::<Timestamp>().ok()?;
+    Some(End {
+        run: text(&report["runId"]),
+        generation: number(&report["generation"]),
+        attempt: number(&report["attempt"]),
+        state: report["endsRun"].as_str()?.into(),
+        sequence,
+        executor: text(&report["executor"]),
+        ended_ms: ended_at.as_ms(),
+    })
 }
 
 fn read(payload: &[u8]) -> (Answer, Value, String) {

@@ -18,6 +18,8 @@ use crate::proxy::{Line, Link};
 
 /// Few shards, so that a small machine has little to poll.
 const SHARDS: usize = 16;
+/// What nodes log: how old a checkpoint is decides what a wipe of Redis may double.
+const LOG: &str = "info,ecron_dispatcher::checkpoint=debug,async_nats=warn";
 /// Between two looks at who has fallen.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// A fallen node is started again after this, as any supervisor does.
@@ -149,7 +151,7 @@ impl Cluster {
         let log = self.folder.join(format!("{}.log", node.name));
         let log = File::options().create(true).append(true).open(log)?;
         command.env("ECRON_NATS_URL", format!("nats://127.0.0.1:{}", node.nats.port()));
-        command.env("XDG_STATE_HOME", &self.folder).env("HOME", &self.folder).env("ECRON_LOG", "info");
+        command.env("XDG_STATE_HOME", &self.folder).env("HOME", &self.folder).env("ECRON_LOG", LOG);
         command.envs(env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.spawn().with_context(|| format!("start {}", node.name))

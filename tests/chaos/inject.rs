@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use harness::servers::Server;
+use harness::wait::{Look, wait_until};
 use harness::witness::now_ms;
 use rustix::process::Signal;
 use tokio::time::Instant;
@@ -16,6 +17,8 @@ use crate::faults::{Kind, Planned};
 use crate::jobs::QUEUES;
 use crate::proxy::Line;
 
+/// How long it may take to reach Redis on a busy machine.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How late everything is on a slow line.
 const SLOW_MS: [u64; 3] = [50, 200, 500];
 /// How far a wrong clock is off, in seconds.
@@ -222,11 +225,15 @@ async fn paused(server: &tokio::sync::Mutex<Server>, lasts: Duration) -> anyhow:
     server.resume()
 }
 
+/// Insists: a fault that the machine was too busy for wouldn't be the one that the seed planned.
 async fn flush(cluster: &Cluster) -> anyhow::Result<()> {
     let client = redis::Client::open(cluster.redis_url.as_str())?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
-    redis::cmd("FLUSHALL").exec_async(&mut connection).await?;
-    Ok(())
+    let once = || async {
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        redis::cmd("FLUSHALL").exec_async(&mut connection).await?;
+        Ok(Look::Enough(()))
+    };
+    wait_until(FLUSH_TIMEOUT, "Redis is wiped", once).await
 }
 
 /// Kills Redis and takes the newest part of its append-only file away: all that was written since `lost` ago, and a few
