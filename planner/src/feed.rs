@@ -185,9 +185,8 @@ where
         }
         // Everything of this chunk is in, so everything up to the last `CaughtUp` in it is.
         let Some(revision) = caught_up else { return Ok(false) };
-        for lease in self.leases.values() {
-            self.store.progress(lease.shard, lease.epoch, None, Some(revision)).await?;
-        }
+        let progress = |lease: &Lease| self.store.progress(lease.shard, lease.epoch, None, Some(revision));
+        futures_util::future::try_join_all(self.leases.values().map(progress)).await?;
         Ok(true)
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn write_entry(
     if let Some(expected) = expected {
         headers.insert(EXPECTED_REVISION.into(), expected.to_string());
     }
-    let message = Outgoing { subject: bucket_subject(bucket, key), headers, payload: value };
+    let message = Outgoing::new(bucket_subject(bucket, key), &headers, value);
     link.store_only(message, PUBLISH_TIMEOUT).await.map(|stored| stored.sequence)
 }
 

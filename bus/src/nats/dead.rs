@@ -3,6 +3,7 @@
 use model::run::Generation;
 use serde_json::json;
 
+use super::headers::publication_headers;
 use super::link::{Link, Outgoing};
 use super::runs::{StoredMessage, delete_message, stored_message};
 use super::{NatsBus, PUBLISH_TIMEOUT};
@@ -14,7 +15,6 @@ use crate::subjects::{DEAD_ALL, QueueSubject, STREAM_DEAD, dead};
 use crate::wire::dead::{decode_letter, encode_letter, fit_letter, letter_id, queue_of, redrive_order};
 use crate::wire::headers::MESSAGE_ID;
 use crate::wire::message_id;
-use crate::wire::order::encode_publication;
 
 /// Letters in one page.
 pub const LETTERS_PAGE_MAX: usize = 1_000;
@@ -30,7 +30,7 @@ pub(super) async fn park(link: &Link, letter: &DeadLetter) -> Result<u64, BusErr
     let mut headers = encode_letter(&letter);
     headers.insert(MESSAGE_ID.into(), letter_id(&letter));
     let subject = dead(queue_of(&letter).as_ref());
-    let message = Outgoing { subject, headers, payload: letter.payload };
+    let message = Outgoing::new(subject, &headers, letter.payload);
     link.store_only(message, PUBLISH_TIMEOUT).await.map(|stored| stored.sequence)
 }
 
@@ -70,7 +70,7 @@ impl DeadLetters for NatsBus {
         let subject = QueueSubject::Run.of(&order.queue);
         let message_id = self.redrive_message_id(&order.run_id, order.generation, *number).await?;
         let publication = Publication { order, message_id, payload: letter.payload.clone() };
-        let headers = encode_publication(&publication);
+        let headers = publication_headers(&publication);
         let message = Outgoing { subject, headers, payload: publication.payload };
         let stored = self.link().store_only(message, PUBLISH_TIMEOUT).await?;
         Ok(Redriven::Sent { run_id, revision, generation, sequence: stored.sequence })

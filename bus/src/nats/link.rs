@@ -12,7 +12,7 @@ use async_nats::client::{PublishErrorKind, Request, RequestError, RequestErrorKi
 use async_nats::connection::State;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::response::Response;
-use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, Message, Subject, Subscriber};
+use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,9 +20,10 @@ use tokio::sync::{OnceCell, watch};
 use tokio::time::Instant;
 
 use super::desk::Desk;
+use super::headers::header_map;
 use super::{REQUEST_TIMEOUT, lock};
 use crate::error::BusError;
-use crate::wire::headers::{self, Headers, REPEATED};
+use crate::wire::headers::Headers;
 
 /// A connection and what is known of it. Cheap to clone.
 #[derive(Clone)]
@@ -88,8 +89,15 @@ struct Ack {
 /// A message to be stored by a stream.
 pub(super) struct Outgoing {
     pub(super) subject: String,
-    pub(super) headers: Headers,
+    /// An error is told instead of sending it.
+    pub(super) headers: Result<HeaderMap, BusError>,
     pub(super) payload: Bytes,
+}
+
+impl Outgoing {
+    pub(super) fn new(subject: String, headers: &Headers, payload: Bytes) -> Self {
+        Self { subject, headers: header_map(headers), payload }
+    }
 }
 
 impl Link {
@@ -295,7 +303,7 @@ impl Link {
         let since = Instant::now();
         let mut lost = self.losses();
         let call = desk.open(count);
-        let (subjects, contents): (Vec<Subject>, Vec<(Headers, Bytes)>) =
+        let (subjects, contents): (Vec<Subject>, Vec<(Result<HeaderMap, BusError>, Bytes)>) =
             messages.into_iter().map(|m| (m.subject.into(), (m.headers, m.payload))).unzip();
         let exchange = async {
             for (place, (subject, (headers, payload))) in subjects.iter().zip(contents).enumerate() {
@@ -328,13 +336,13 @@ impl Link {
         &self,
         subject: Subject,
         reply: Subject,
-        headers: Headers,
+        headers: Result<HeaderMap, BusError>,
         payload: Bytes,
     ) -> Result<(), BusError> {
+        let headers = headers?;
         let sent = if headers.is_empty() {
             self.0.client.publish_with_reply(subject.clone(), reply, payload).await
         } else {
-            let headers = header_map(&headers)?;
             self.0.client.publish_with_reply_and_headers(subject.clone(), reply, headers, payload).await
         };
         sent.map_err(|error| match error.kind() {
@@ -441,67 +449,4 @@ fn refusal(what: &str, code: ErrorCode, text: &str) -> BusError {
         | ErrorCode::STREAM_TOO_MANY_REQUESTS => BusError::Failed(text),
         _ => BusError::Refused(text),
     }
-}
-
-/// A name of ours without allocating it.
-fn known_name(name: &str) -> Option<HeaderName> {
-    macro_rules! known {
-        ($($known:path),*) => {
-            match name {
-                $($known => const { Some(HeaderName::from_static($known)) },)*
-                _ => None,
-            }
-        };
-    }
-    known!(
-        headers::ATTEMPT_BASE,
-        headers::DEADLINE,
-        headers::DUE_AT,
-        headers::GENERATION,
-        headers::KIND,
-        headers::MESSAGE_ID,
-        headers::RETRY,
-        headers::REVISION,
-        headers::RUN_ID,
-        headers::START_BY,
-        headers::TIMEOUT,
-        headers::WIRE
-    )
-}
-
-/// Our headers as the client wants them.
-pub(super) fn header_map(headers: &Headers) -> Result<HeaderMap, BusError> {
-    let refused = |name: &str| BusError::Refused(format!("header {name:?} can't be sent"));
-    let mut map = HeaderMap::new();
-    for (name, values) in headers {
-        let key: HeaderName = match known_name(name) {
-            Some(known) => known,
-            None => name.parse().map_err(|_| refused(name))?,
-        };
-        if name.is_empty() {
-            return Err(refused(name));
-        }
-        for value in values.split(REPEATED) {
-            let value: HeaderValue = value.parse().map_err(|_| refused(name))?;
-            map.append(key.clone(), value);
-        }
-    }
-    Ok(map)
-}
-
-/// A message's headers as we want them.
-pub(super) fn headers_of(message: &Message) -> Headers {
-    let Some(map) = &message.headers else { return Headers::new() };
-    let joined = |values: &Vec<HeaderValue>| {
-        let mut joined = String::new();
-        for (index, value) in values.iter().enumerate() {
-            if index > 0 {
-                joined.push(REPEATED);
-            }
-            joined.push_str(value.as_str());
-        }
-        joined
-    };
-    let text = |name: &HeaderName| AsRef::<str>::as_ref(name).to_owned();
-    map.iter().map(|(name, values)| (text(name), joined(values))).collect()
 }

@@ -8,7 +8,8 @@ use model::time::Timestamp;
 
 use super::REQUEST_TIMEOUT;
 use super::acks::Acker;
-use super::link::{Link, headers_of};
+use super::headers::headers_of;
+use super::link::Link;
 use crate::error::BusError;
 use crate::wire::headers::Headers;
 

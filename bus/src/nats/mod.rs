@@ -15,6 +15,7 @@ mod dead;
 mod desk;
 mod events;
 mod header_block;
+mod headers;
 mod intake;
 mod link;
 mod logs;

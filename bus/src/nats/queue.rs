@@ -99,11 +99,8 @@ impl Delivery for NatsDelivery {
 
     async fn note_tally(&self, noted: Tally) -> Result<(), BusError> {
         let Ok(order) = &self.order else { return Ok(()) };
-        let message = Outgoing {
-            subject: tally(&order.queue, self.sequence()),
-            headers: Headers::new(),
-            payload: encode_tally(&order.run_id, order.generation, noted),
-        };
+        let payload = encode_tally(&order.run_id, order.generation, noted);
+        let message = Outgoing::new(tally(&order.queue, self.sequence()), &Headers::new(), payload);
         self.trusted.store_only(message, PUBLISH_TIMEOUT).await.map(drop)
     }
 

@@ -133,17 +133,15 @@ fn pack(reports: impl Iterator<Item = Waiting>) -> Vec<Parcel> {
 fn parcel(queue: &QueueId, reports: Vec<Waiting>) -> Parcel {
     let subject = attempt_event(queue);
     let message = match reports.as_slice() {
-        [one] => Outgoing {
-            subject,
-            headers: Headers::from([(MESSAGE_ID.to_owned(), one.id.clone())]),
-            payload: one.encoded.clone(),
-        },
+        [one] => {
+            let id = Headers::from([(MESSAGE_ID.to_owned(), one.id.clone())]);
+            Outgoing::new(subject, &id, one.encoded.clone())
+        }
         // Who repeats a report does so in other company, and settling it twice is harmless: an id would drop nothing.
-        several => Outgoing {
-            subject,
-            headers: Headers::new(),
-            payload: encode_reports(several.iter().map(|report| &report.encoded)),
-        },
+        several => {
+            let payload = encode_reports(several.iter().map(|report| &report.encoded));
+            Outgoing::new(subject, &Headers::new(), payload)
+        }
     };
     Parcel { message, waiting: reports.into_iter().map(|report| report.done).collect() }
 }

@@ -11,6 +11,7 @@ use model::time::Timestamp;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::headers::publication_headers;
 use super::link::{Link, Outgoing};
 use super::streams::{ConsumerSpec, existing_stream};
 use super::{ACK_PENDING_MAX, NatsBus, PUBLISH_TIMEOUT, lock};
@@ -19,7 +20,6 @@ use crate::order::Publication;
 use crate::runs::{PUBLISH_BATCH_MAX, Published, RunStream, StreamExtent};
 use crate::subjects::{QueueSubject, STREAM_RUNS};
 use crate::wire::headers::{Headers, MESSAGE_ID};
-use crate::wire::order::encode_publication;
 
 /// For how long a queue's consumer that was seen counts as there. It bounds how long a queue whose stream was replaced
 /// is without one; executors create theirs anyway.
@@ -175,7 +175,7 @@ impl RunStream for NatsBus {
 fn outgoing(publication: Publication) -> Outgoing {
     Outgoing {
         subject: QueueSubject::Run.of(&publication.order.queue),
-        headers: encode_publication(&publication),
+        headers: publication_headers(&publication),
         payload: publication.payload,
     }
 }

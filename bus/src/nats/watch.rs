@@ -18,7 +18,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::checkpoints::is_marker;
-use super::link::{Link, headers_of};
+use super::headers::headers_of;
+use super::link::Link;
 use super::message::Position;
 use super::specs::signature_of;
 use super::streams::existing_stream;

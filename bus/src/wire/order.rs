@@ -75,7 +75,14 @@ impl WorkKind {
 #[must_use]
 pub fn encode_order(order: &Order) -> Headers {
     let mut headers = headers::users(&order.headers);
-    let mut set = |name: &str, value: String| headers.insert(name.into(), value);
+    each_header(order, |name, value| {
+        headers.insert(name.into(), value);
+    });
+    headers
+}
+
+/// Says the headers of an order that are ours.
+pub(crate) fn each_header(order: &Order, mut set: impl FnMut(&'static str, String)) {
     set(WIRE, WIRE_VERSION.into());
     set(RUN_ID, order.run_id.to_string());
     set(REVISION, order.revision.to_string());
@@ -91,7 +98,6 @@ pub fn encode_order(order: &Order) -> Headers {
     if let Some(deadline) = order.deadline {
         set(DEADLINE, deadline.to_string());
     }
-    headers
 }
 
 /// The headers of a publication: its order's, and its message id.

@@ -28,7 +28,7 @@ const WRITE_QUEUE_MAX: usize = 1024;
 /// Calls that may wait for the server at once; further ones wait here, where the time that an answer may take doesn't count
 /// yet. The server does one after another anyway, so more would only make every answer later: with a herd's scripts of
 /// 10 ms each, two hundred at once are overdue together, though nothing is wrong.
-const IN_FLIGHT_MAX: usize = 16;
+const IN_FLIGHT_MAX: usize = 8;
 
 /// How to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
