@@ -1,6 +1,9 @@
 //! Events.
 
+use std::collections::BTreeSet;
+
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use model::id::Revision;
 use model::run::{AttemptEnd, Generation, Outcome, RunState};
 use model::time::Timestamp;
@@ -59,6 +62,35 @@ pub async fn repeating_a_report_changes_nothing(world: &impl World) {
     world.bus().report(&report(1)).await.expect("reported again");
     assert_eq!(world.bus().fetch_events(10, PATIENCE).await.expect("fetch").len(), 1);
     assert_eq!(progress(world).await.0, 1);
+}
+
+pub async fn what_is_reported_at_once_is_counted_one_by_one(world: &impl World) {
+    const REPORTS: u32 = 200;
+    let queues = [queue("reports"), queue("letters")];
+    let reports: Vec<AttemptReport> = (1..=REPORTS)
+        .map(|attempt| AttemptReport { queue: queues[attempt as usize % 2].clone(), ..report(attempt) })
+        .collect();
+    for stored in join_all(reports.iter().map(|report| world.bus().report(report))).await {
+        stored.expect("reported");
+    }
+    let mut events = Vec::new();
+    while events.len() < REPORTS as usize {
+        events.extend(world.bus().fetch_events(10, PATIENCE).await.expect("fetch"));
+    }
+    let attempt = |event: &Event| match event {
+        Event::Attempt(report) => report.end.attempt,
+        other => panic!("{other:?}"),
+    };
+    let read: BTreeSet<u32> = events.iter().map(|delivery| attempt(delivery.event())).collect();
+    assert_eq!((events.len(), read.len()), (REPORTS as usize, REPORTS as usize));
+    let (last, others) = events.split_last().expect("some");
+    for acknowledged in join_all(others.iter().chain(&others[..1]).map(EventDelivery::ack)).await {
+        acknowledged.expect("ack");
+    }
+    let (newest, settled_until) = progress(world).await;
+    assert!(settled_until < newest, "the last one is open");
+    last.ack().await.expect("ack");
+    assert_eq!(progress(world).await, (newest, newest));
 }
 
 pub async fn a_terminated_message_is_an_event(world: &impl World) {

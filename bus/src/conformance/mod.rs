@@ -115,6 +115,7 @@ macro_rules! bus_conformance {
             a_repeated_message_id_is_stored_once,
             an_acknowledged_message_leaves_the_stream,
             an_unconfirmed_ack_counts_too,
+            acks_at_once_count_each,
             a_nak_comes_back_after_its_delay_and_not_before,
             an_unanswered_message_comes_back_after_the_ack_wait,
             work_in_progress_is_not_redelivered,
@@ -131,6 +132,7 @@ macro_rules! bus_conformance {
         $crate::bus_conformance!(@tests $world, events:
             a_report_is_read_once_acknowledged_and_counted,
             repeating_a_report_changes_nothing,
+            what_is_reported_at_once_is_counted_one_by_one,
             a_terminated_message_is_an_event,
             watched_events_are_live,
         );

@@ -115,6 +115,22 @@ pub async fn an_unconfirmed_ack_counts_too(world: &impl World) {
     none(world.bus(), &queue).await;
 }
 
+pub async fn acks_at_once_count_each(world: &impl World) {
+    let queue = queue("reports");
+    publish(world.bus(), &queue, 300).await;
+    let mut deliveries = Vec::new();
+    while deliveries.len() < 300 {
+        deliveries.extend(world.bus().fetch(&queue, 300, PATIENCE).await.expect("fetch"));
+    }
+    let last = deliveries.pop().expect("the last");
+    for acknowledged in futures_util::future::join_all(deliveries.iter().map(Delivery::ack)).await {
+        acknowledged.expect("ack");
+    }
+    assert_eq!(world.bus().extent().await.expect("extent").messages, 1);
+    last.ack().await.expect("ack");
+    assert_eq!(world.bus().extent().await.expect("extent").messages, 0);
+}
+
 pub async fn a_nak_comes_back_after_its_delay_and_not_before(world: &impl World) {
     let queue = queue("reports");
     publish(world.bus(), &queue, 1).await;

@@ -145,3 +145,44 @@ fn parcel(queue: &QueueId, reports: Vec<Waiting>) -> Parcel {
     };
     Parcel { message, waiting: reports.into_iter().map(|report| report.done).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(queue: &str, bytes: usize) -> Waiting {
+        let (done, _) = oneshot::channel();
+        let encoded = Bytes::from(vec![b'x'; bytes]);
+        Waiting {
+            queue: queue.parse().unwrap(),
+            id: format!("{queue}/{bytes}"),
+            encoded,
+            may_linger: false,
+            done,
+        }
+    }
+
+    fn packed(reports: Vec<Waiting>) -> Vec<(String, usize)> {
+        pack(reports.into_iter()).into_iter().map(|p| (p.message.subject, p.waiting.len())).collect()
+    }
+
+    #[test]
+    fn reports_of_one_queue_share_messages_up_to_their_limits() {
+        let many = (0..=MESSAGE_REPORTS_MAX).map(|_| waiting("a/b", 300)).collect();
+        let subject = || "ecron.event.attempt.a.b".to_owned();
+        assert_eq!(packed(many), [(subject(), MESSAGE_REPORTS_MAX), (subject(), 1)]);
+        let large =
+            [MESSAGE_BYTES_MAX - 10, 10, 1, MESSAGE_BYTES_MAX + 1, 1].map(|bytes| waiting("a/b", bytes));
+        assert_eq!(packed(large.into()), [(subject(), 2), (subject(), 1), (subject(), 1), (subject(), 1)]);
+    }
+
+    #[test]
+    fn a_report_alone_has_the_form_and_the_id_that_it_always_had() {
+        let parcels = pack([waiting("a/b", 3), waiting("a/c", 4)].into_iter());
+        let ids = parcels.iter().map(|parcel| {
+            let headers = parcel.message.headers.as_ref().unwrap();
+            (headers.get(MESSAGE_ID).unwrap().to_string(), parcel.message.payload.len())
+        });
+        assert_eq!(ids.collect::<Vec<_>>(), [("a/b/3".to_owned(), 3), ("a/c/4".to_owned(), 4)]);
+    }
+}
