@@ -150,6 +150,11 @@ impl<'a> Field<'a> {
     }
 
     fn refuse_repeated(&self, entries: &[Entry], problems: &mut Problems) {
+        const FEW: usize = 16;
+        let distinct = |(index, entry): (usize, &Entry)| entries[..index].iter().all(|e| e.key != entry.key);
+        if entries.len() <= FEW && entries.iter().enumerate().all(distinct) {
+            return;
+        }
         let mut first_lines = std::collections::BTreeMap::new();
         for entry in entries {
             let Some(first) = first_lines.insert(&entry.key, entry.line) else { continue };
