@@ -13,6 +13,8 @@ use bus::events::{AttemptReport, Event, EventDelivery};
 use bus::nats::{NatsBus, NatsOptions};
 use bus::order::{Publication, WorkKind};
 use bus::{Checkpoints, EventReader, LogReader, QueueReader, RunStream};
+use dispatcher::gate::Gates;
+use dispatcher::queue_rules::QueueRules;
 use dispatcher::settle::Settler;
 use executor_sdk::{Context, Executor, HandlerError, Output};
 use harness::servers::{self, Server};
@@ -188,7 +190,8 @@ impl Node {
         let now = clock.clone();
         let store = Arc::new(MemoryStore::new(Arc::new(move || now.now())));
         let api = Api::new(Arc::clone(&store), Arc::clone(&ground.bus), clock.clone(), shards);
-        Self { api, settler: Settler::new(store, Arc::clone(&ground.bus), clock, shards) }
+        let gates = Gates::new(store, Arc::clone(&ground.bus), clock, shards, QueueRules::default());
+        Self { api, settler: Settler::new(gates) }
     }
 
     async fn ask(&self, verb: &str, request: Value) -> Value {
