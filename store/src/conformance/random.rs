@@ -84,6 +84,7 @@ impl Random {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few hundred of them are drawn, in a test")]
 enum Op {
     Hold {
         role: Role,

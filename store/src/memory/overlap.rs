@@ -147,6 +147,7 @@ impl Shard {
             run.record.skip_reason = Some(reason.describe().into());
             run.record.ended_at = Some(at);
         }
+        self.note_end(occurrence, History::Skipped);
         let (state, ended_at) = (RunState::Skipped, at);
         self.count(&occurrence.job, &Counted { state, lateness: None, duration: None, ended_at });
         self.trim(&occurrence.job, History::Skipped);
