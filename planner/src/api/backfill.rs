@@ -44,7 +44,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         if request.dry_run {
             return Ok(reply);
         }
-        let id = self.create(&spec, request.name.as_deref(), total, now, request.by).await?;
+        let by = request.by;
+        let id = self.create(&spec, request.name.as_deref(), total, now, by.clone()).await?;
+        let (target, count) = (format!("backfill {id} of job {}", spec.job), usize::try_from(total).ok());
+        self.audit(by.as_deref(), "backfill", target, count, None).await;
         reply.backfill = id.to_string();
         Ok(reply)
     }
@@ -143,7 +146,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     ) -> Result<AppliedObject, ApiError> {
         let CancelBackfillRequest { backfill, by } = request?;
         tracing::info!(backfill, ?by, "a backfill is cancelled by request");
-        self.turn_backfill(&backfill, Turn::Cancel, self.clock.now()).await
+        let object = self.turn_backfill(&backfill, Turn::Cancel, self.clock.now()).await?;
+        self.audit(by.as_deref(), "cancel", format!("backfill {backfill}"), None, None).await;
+        Ok(object)
     }
 
     pub(super) async fn turn_backfill(
