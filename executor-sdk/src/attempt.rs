@@ -15,6 +15,7 @@
 //! acknowledgement without an outcome can therefore only come from a client that isn't ours.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,7 +92,7 @@ impl<B: Bus> Attempt<B> {
     /// Carries the delivery to its end.
     pub(crate) async fn carry_out(self) -> Ending {
         let ack_wait = self.host.bus.ack_wait();
-        let ending = while_beating(&self.delivery, ack_wait, &self.host.clock, self.received()).await;
+        let ending = while_beating(&self.delivery, ack_wait, &self.host.clock, pin!(self.received())).await;
         ending.unwrap_or(Ending::Unanswered)
     }
 
@@ -181,7 +182,8 @@ impl<B: Bus> Attempt<B> {
         let end = {
             let mut scribe = Scribe::new(&*self.host.bus, clock, &self.host.name, &ctx);
             let work = running::run(handler, &ctx, payload, allowed, clock, grip.cancelled(), drained);
-            let end = while_said(work, scribe.run()).await;
+            // Pinned here: given away by value, both would be kept twice.
+            let end = while_said(pin!(work), pin!(scribe.run())).await;
             scribe.finish().await;
             end
         };

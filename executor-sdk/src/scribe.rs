@@ -149,7 +149,8 @@ impl<'a, B: Bus> Scribe<'a, B> {
         loop {
             let pause = self.due_at().map(|due| due.saturating_sub(self.clock.monotonic()));
             woken_or_after(self.clock, &self.ctx.notes().wake, pause).await;
-            self.say(false).await;
+            // Boxed, so that attempts that say nothing don't carry its state around.
+            Box::pin(self.say(false)).await;
         }
     }
 
@@ -164,7 +165,7 @@ impl<'a, B: Bus> Scribe<'a, B> {
         }
         let wait = self.clock.sleep(FAREWELL_WAIT);
         let told = async {
-            self.say(true).await;
+            Box::pin(self.say(true)).await;
             self.sending.is_none()
         };
         if !told_in_time(told, wait).await {

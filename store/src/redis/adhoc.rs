@@ -73,7 +73,7 @@ impl AdHocStore for RedisStore {
         until: Until,
     ) -> Result<Claimed, StoreError> {
         let key = keys::unique(shard, key);
-        let call = Call::new(&KEY_CLAIM, &[key.clone()])
+        let call = Call::new(&KEY_CLAIM, std::slice::from_ref(&key))
             .arg(run_id.to_string())
             .arg(until.as_str())
             .arg(duration_ms(until.bound()));
