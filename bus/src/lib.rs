@@ -5,6 +5,7 @@
 //! forms that cross NATS, `subjects` every name.
 
 pub mod api;
+pub mod cancel;
 pub mod checkpoints;
 pub mod dead;
 pub mod error;
@@ -25,6 +26,7 @@ pub mod wire;
 pub mod conformance;
 
 pub use api::{ApiClient, ApiServer};
+pub use cancel::CancelSignal;
 pub use checkpoints::Checkpoints;
 pub use dead::DeadLetters;
 pub use error::BusError;

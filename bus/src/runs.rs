@@ -47,6 +47,9 @@ pub trait RunStream: Send + Sync + 'static {
     /// Creates the queue's durable consumer if it isn't there, so that any client may pull from it.
     fn ensure_queue(&self, queue: &QueueId) -> impl Future<Output = Result<(), BusError>> + Send;
 
+    /// Takes the message at a sequence off the stream, whoever has it in hand; `false` if it isn't there.
+    fn withdraw(&self, sequence: u64) -> impl Future<Output = Result<bool, BusError>> + Send;
+
     /// Whether the server is reachable at this moment.
     fn connected(&self) -> bool;
 }

@@ -133,6 +133,12 @@ pub fn parse_nudge(subject: &str) -> Option<ShardId> {
     parse_shard(subject.strip_prefix(NUDGE_PREFIX)?)
 }
 
+/// Where executors of a queue are told to stop a run.
+#[must_use]
+pub fn cancel(queue: &QueueId) -> String {
+    format!("ecron.cancel.{}.{}", queue.namespace, queue.name)
+}
+
 /// The key of a spec: `27.billing.nightly-report`.
 #[must_use]
 pub fn spec_key(shard: ShardId, job: &JobId) -> String {
@@ -224,6 +230,7 @@ mod tests {
         assert_eq!(queue_consumer(&queue), "billing_reports");
         assert_eq!(attempt_event(&queue), "ecron.event.attempt.billing.reports");
         assert_eq!(dead(Some(&queue)), "ecron.dead.billing.reports");
+        assert_eq!(cancel(&queue), "ecron.cancel.billing.reports");
         assert_eq!(api("apply"), "ecron.api.v1.apply");
         assert_eq!(nudge(ShardId(7)), "ecron.nudge.07");
         let job: JobId = "billing/nightly-report".parse().unwrap();

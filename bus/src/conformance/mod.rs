@@ -6,6 +6,7 @@
     reason = "these are tests, compiled without cfg(test) so that other packages can run them"
 )]
 
+pub mod cancel;
 pub mod core_nats;
 pub mod dead;
 pub mod events;
@@ -28,8 +29,8 @@ use crate::queue::QueueReader;
 use crate::wire::headers::Headers;
 use crate::wire::message_id;
 use crate::{
-    ApiClient, ApiServer, Checkpoints, DeadLetters, EventReader, EventWriter, Intake, Nudge, ObjectStore,
-    RunStream, SpecStore,
+    ApiClient, ApiServer, CancelSignal, Checkpoints, DeadLetters, EventReader, EventWriter, Intake, Nudge,
+    ObjectStore, RunStream, SpecStore,
 };
 
 /// The ack wait of a world's queues.
@@ -51,6 +52,7 @@ pub trait Bus:
     + ObjectStore
     + Checkpoints
     + Nudge
+    + CancelSignal
     + ApiServer
     + ApiClient
     + Clone
@@ -68,6 +70,7 @@ impl<T> Bus for T where
         + ObjectStore
         + Checkpoints
         + Nudge
+        + CancelSignal
         + ApiServer
         + ApiClient
         + Clone
@@ -148,6 +151,11 @@ macro_rules! bus_conformance {
             a_request_is_answered_by_one_server,
             without_a_server_a_request_fails_at_once,
             nudges_are_heard,
+        );
+        $crate::bus_conformance!(@tests $world, cancel:
+            whoever_has_the_run_in_hand_hears_of_it_and_answers,
+            a_signal_for_a_run_in_nobodys_hand_says_so,
+            a_withdrawn_run_is_gone_for_good,
         );
     };
     (@tests $world:expr, $module:ident: $($test:ident,)*) => {

@@ -3,6 +3,7 @@
 //! Ack waits, delays and the dedup window follow the clock; waiting for something to happen follows tokio's time (which
 //! a simulation pauses). Whoever moves the clock by hand calls `wake` afterwards.
 
+mod cancel;
 mod core_nats;
 mod log;
 mod objects;
@@ -27,6 +28,7 @@ use crate::runs::Published;
 use crate::subjects::{BUCKET_SPECS, QueueSubject, bucket_key, parse_queue_subject};
 use crate::wire::headers::{Headers, MESSAGE_ID};
 
+pub use cancel::MemoryCancel;
 pub use streams::{MemoryDelivery, MemoryEvent, MemoryIntakeDelivery};
 
 use log::{Hands, Log, Stored};
@@ -54,6 +56,7 @@ struct Shared {
     changed: Notify,
     nudges: broadcast::Sender<ShardId>,
     events: broadcast::Sender<(String, Bytes)>,
+    cancels: broadcast::Sender<MemoryCancel>,
 }
 
 struct State {
@@ -106,8 +109,9 @@ impl MemoryBus {
             servers_made: 0,
         };
         let (nudges, events) = (broadcast::channel(CORE_BUFFER).0, broadcast::channel(CORE_BUFFER).0);
-        let shared =
-            Shared { clock, ack_wait, state: Mutex::new(state), changed: Notify::new(), nudges, events };
+        let cancels = broadcast::channel(CORE_BUFFER).0;
+        let (state, changed) = (Mutex::new(state), Notify::new());
+        let shared = Shared { clock, ack_wait, state, changed, nudges, events, cancels };
         Self { shared: Arc::new(shared) }
     }
 

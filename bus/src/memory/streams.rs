@@ -53,6 +53,14 @@ impl RunStream for MemoryBus {
         self.state().map(drop)
     }
 
+    async fn withdraw(&self, sequence: u64) -> Result<bool, BusError> {
+        let mut state = self.state()?;
+        for hands in state.queues.values_mut() {
+            hands.close(sequence);
+        }
+        Ok(state.runs.messages.remove(&sequence).is_some())
+    }
+
     fn connected(&self) -> bool {
         self.lock().connected
     }

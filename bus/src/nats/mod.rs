@@ -6,6 +6,7 @@
 //! what killed one.
 
 mod api;
+mod cancel;
 mod checkpoints;
 mod connect;
 mod dead;
@@ -37,6 +38,7 @@ use link::Link;
 use pull::Puller;
 use reader::Access;
 
+pub use cancel::NatsCancel;
 pub use dead::LETTERS_PAGE_MAX;
 pub use events::NatsEvent;
 pub use intake::NatsIntakeDelivery;

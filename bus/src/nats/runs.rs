@@ -162,6 +162,10 @@ impl RunStream for NatsBus {
         Ok(())
     }
 
+    async fn withdraw(&self, sequence: u64) -> Result<bool, BusError> {
+        delete_message(self.link(), STREAM_RUNS, sequence).await
+    }
+
     fn connected(&self) -> bool {
         self.link().is_connected()
     }
