@@ -84,6 +84,11 @@ pub(crate) enum Command {
     /// Run a job now, besides its schedule
     #[command(after_help = "Example:\n  ecron trigger billing/nightly-report --wait")]
     Trigger(TriggerArgs),
+    /// Cancel a run: one that isn't due yet, that waits, or that an executor has in hand
+    #[command(
+        after_help = "Examples:\n  ecron cancel billing/nightly-report@2026-11-22T06:45:00Z --reason 'wrong figures' --wait\n  ecron cancel billing/nightly-report --at 2026-11-23T06:45:00Z"
+    )]
+    Cancel(CancelArgs),
     /// Check manifests: every problem at once, with line and field; needs no server
     #[command(after_help = "Example:\n  ecron validate examples/*.yaml")]
     Validate(ValidateArgs),
@@ -245,6 +250,30 @@ pub(crate) struct DeleteArgs {
     /// What isn't there is no failure
     #[arg(long)]
     pub(crate) ignore_not_found: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The run's id (`ecron describe JOB` shows them), or a job's name together with --at
+    #[arg(value_name = "RUN|JOB")]
+    pub(crate) run: String,
+    /// The instant at which the run is due, if a job was given; RFC 3339
+    #[arg(long, value_name = "T")]
+    pub(crate) at: Option<String>,
+    /// Namespace of a job that is named without one
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Wait until the run has ended
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait
+    #[arg(long, default_value = "45s", value_parser = crate::config::duration, value_name = "DURATION")]
+    pub(crate) timeout: std::time::Duration,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -6,6 +6,7 @@
 //! - `barrier`: outcomes first, whenever it is unknown what was published;
 //! - `settle`: events into run records and history;
 //! - `reconcile`: published runs that nobody reports;
+//! - `cancel`: published runs that somebody wants stopped;
 //! - `checkpoint`: how far dispatching has come, for the day Redis is lost;
 //! - `service`: all of it, until it is told to stop.
 //!
@@ -13,6 +14,7 @@
 
 mod admit;
 pub mod barrier;
+pub mod cancel;
 pub mod checkpoint;
 pub mod jobs;
 mod one_off;
@@ -24,8 +26,14 @@ pub mod shard;
 
 pub use service::{Dispatcher, DispatcherConfig};
 
-use bus::{Checkpoints, DeadLetters, EventReader, Nudge, RunStream, SpecStore};
+use bus::{CancelSignal, Checkpoints, DeadLetters, EventReader, Nudge, RunStream, SpecStore};
 
 /// What a dispatcher needs from the bus.
-pub trait DispatcherBus: RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore {}
-impl<T: RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore> DispatcherBus for T {}
+pub trait DispatcherBus:
+    RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore + CancelSignal
+{
+}
+impl<T: RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore + CancelSignal> DispatcherBus
+    for T
+{
+}

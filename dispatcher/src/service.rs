@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::DispatcherBus;
 use crate::barrier::Barrier;
+use crate::cancel::Canceller;
 use crate::checkpoint::{self, Progress};
 use crate::jobs::Jobs;
 use crate::reconcile::{RECONCILE_INTERVAL, Reconciler};
@@ -169,7 +170,14 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
             message_id_key: self.config.message_id_key,
             barrier: self.barrier.clone(),
         };
-        let loop_ = run_shard(shard, reconciler, self.progress.clone(), Arc::clone(&wake), stop.clone());
+        let canceller = Canceller {
+            store: Arc::clone(&self.store),
+            bus: Arc::clone(&self.bus),
+            clock: self.clock.clone(),
+            message_id_key: self.config.message_id_key,
+        };
+        let loop_ =
+            run_shard(shard, reconciler, canceller, self.progress.clone(), Arc::clone(&wake), stop.clone());
         ShardLoop { lease, wake, stop, task: tokio::spawn(loop_) }
     }
 
@@ -204,20 +212,24 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
     }
 }
 
-/// One shard's work: passes at every due instant, nudge or poll; beside them, the reconciler now and then.
+/// One shard's work: passes at every due instant, nudge or poll; beside them, the reconciler now and then, and the
+/// canceller when a pass says that there is a run to be stopped.
 async fn run_shard<S: Store, B: DispatcherBus>(
     shard: ShardDispatch<S, B>,
     reconciler: Reconciler<S, B>,
+    canceller: Canceller<S, B>,
     progress: Progress,
     wake: Arc<Notify>,
     stop: Shutdown,
 ) {
     let lease = shard.lease.clone();
     let clock = shard.clock.clone();
+    let cancels = Notify::new();
     tokio::select! {
         biased;
-        () = dispatch(shard, progress, wake, &stop) => {}
+        () = dispatch(shard, progress, wake, &cancels, &stop) => {}
         () = reconcile(reconciler, &lease, &clock) => {}
+        () = cancel(canceller, &lease, &clock, &cancels) => {}
     }
 }
 
@@ -225,6 +237,7 @@ async fn dispatch<S: Store, B: DispatcherBus>(
     mut shard: ShardDispatch<S, B>,
     progress: Progress,
     wake: Arc<Notify>,
+    cancels: &Notify,
     stop: &Shutdown,
 ) {
     let clock = shard.clock.clone();
@@ -241,6 +254,9 @@ async fn dispatch<S: Store, B: DispatcherBus>(
                 ailing = report.unpublished > 0;
                 if let Some(until) = report.dispatched_until {
                     progress.note(lease.shard, until);
+                }
+                if report.cancels_at.is_some_and(|at| at <= clock.now()) {
+                    cancels.notify_one();
                 }
                 next_pass_at(&report, clock.now())
             }
@@ -275,6 +291,25 @@ async fn reconcile<S: Store, B: DispatcherBus>(reconciler: Reconciler<S, B>, lea
     }
 }
 
+/// Returns only when the shard has another owner. It may be dropped at any await, too.
+async fn cancel<S: Store, B: DispatcherBus>(
+    canceller: Canceller<S, B>,
+    lease: &Lease,
+    clock: &Clock,
+    wanted: &Notify,
+) {
+    loop {
+        wanted.notified().await;
+        match canceller.run_once(lease, clock.now()).await {
+            Ok(_) => {}
+            Err(PassError::Store(StoreError::Fenced)) => return,
+            Err(problem) => {
+                tracing::debug!(shard = %lease.shard, %problem, "cancelling is tried again later")
+            }
+        }
+    }
+}
+
 /// When a shard should be looked at again.
 fn next_pass_at(report: &ShardReport, now: Timestamp) -> Timestamp {
     if report.unpublished > 0 {
@@ -288,7 +323,10 @@ fn next_pass_at(report: &ShardReport, now: Timestamp) -> Timestamp {
     }
     let poll_at = now.plus(POLL_INTERVAL);
     let ahead_ms = model::time::duration_ms(TAKE_AHEAD);
-    report.next_due.map_or(poll_at, |due_at| poll_at.min(due_at.plus_ms(1 - ahead_ms)))
+    // One whose time has come already is in the canceller's hands.
+    let cancels_at = report.cancels_at.filter(|at| *at > now).unwrap_or(poll_at);
+    let due_at = report.next_due.map_or(poll_at, |due_at| due_at.plus_ms(1 - ahead_ms));
+    poll_at.min(due_at).min(cancels_at)
 }
 
 /// After a failed step of a loop: says why, and waits a little or until shutdown.

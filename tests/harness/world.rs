@@ -1,22 +1,25 @@
 //! A whole ecron over the memory twins, on a clock that a test moves: planner, dispatcher, settler and a bare-bones
 //! executor. It takes steps of one second; what it does in one is what the real loops do, in the same order every time.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ambient::Clock;
 use anyhow::{Context, Result, ensure};
+use bus::cancel::{CancelHeard, CancelSignal};
 use bus::events::AttemptReport;
 use bus::memory::MemoryBus;
 use bus::order::Order;
 use bus::queue::Delivery;
 use bus::{EventWriter, QueueReader, SpecStore};
 use dispatcher::barrier::Barrier;
+use dispatcher::cancel::Canceller;
 use dispatcher::jobs::Jobs;
 use dispatcher::reconcile::Reconciler;
 use dispatcher::settle::Settler;
 use dispatcher::shard::{PassError, ShardDispatch};
+use futures_util::StreamExt;
 use model::declared::Declared;
 use model::id::{Occurrence, RunId};
 use model::manifest::{self, Node};
@@ -28,7 +31,7 @@ use model::time::Timestamp;
 use planner::feed::Feed;
 use planner::pass::{DeclaredCache, plan_shard};
 use store::lease::Role;
-use store::ledger::RunRecord;
+use store::ledger::{CancelMark, CancelOutcome, RunRecord};
 use store::memory::MemoryStore;
 use store::node::Node as Member;
 use store::ownership::{Lease, Ownership};
@@ -69,6 +72,32 @@ pub struct World {
     /// The most runs of each job that were ever in hand at once.
     pub most_at_once: BTreeMap<JobId, usize>,
     in_hand: Vec<InHand>,
+    /// Runs that take no notice of a cancellation.
+    pub stubborn: BTreeSet<JobId>,
+    signals: Arc<Mutex<Signals>>,
+}
+
+/// What the executor and whoever listens for cancellations share.
+#[derive(Debug, Default)]
+struct Signals {
+    in_hand: BTreeSet<RunId>,
+    told: BTreeSet<RunId>,
+}
+
+/// Answers for the runs in hand, and remembers the others: they aren't started any more.
+async fn listen(bus: Arc<MemoryBus>, signals: Arc<Mutex<Signals>>) -> Result<()> {
+    let mut heard = bus.cancels(&["default/work".parse()?]).await?;
+    while let Some(signal) = heard.next().await {
+        let in_hand = {
+            let mut signals = signals.lock().unwrap_or_else(PoisonError::into_inner);
+            signals.told.insert(signal.request().run_id.clone());
+            signals.in_hand.contains(&signal.request().run_id)
+        };
+        if in_hand {
+            signal.in_hand().await?;
+        }
+    }
+    Ok(())
 }
 
 /// A run that an executor is carrying out.
@@ -98,6 +127,8 @@ impl World {
         };
         let store = Arc::new(MemoryStore::new(reading()));
         let bus = Arc::new(MemoryBus::new(reading(), Duration::from_secs(30)));
+        let signals = Arc::new(Mutex::new(Signals::default()));
+        tokio::spawn(listen(Arc::clone(&bus), Arc::clone(&signals)));
         let settler = Settler::new(Arc::clone(&store), Arc::clone(&bus), clock.clone(), shards());
         Ok(Self {
             clock,
@@ -110,6 +141,8 @@ impl World {
             takes: BTreeMap::new(),
             most_at_once: BTreeMap::new(),
             in_hand: Vec::new(),
+            stubborn: BTreeSet::new(),
+            signals,
         })
     }
 
@@ -163,6 +196,8 @@ impl World {
         for _ in 0..seconds {
             self.clock.advance(Duration::from_secs(1));
             self.bus.wake();
+            // Nothing here ever waits, so whoever listens for cancellations must be let in.
+            tokio::task::yield_now().await;
             self.step().await?;
         }
         Ok(())
@@ -198,6 +233,15 @@ impl World {
                     break;
                 }
             }
+        }
+        let canceller = Canceller {
+            store: Arc::clone(&self.store),
+            bus: Arc::clone(&self.bus),
+            clock: self.clock.clone(),
+            message_id_key: KEY,
+        };
+        for lease in process.dispatcher.held().values() {
+            canceller.run_once(lease, now).await?;
         }
         let reconciler = Reconciler {
             store: Arc::clone(&self.store),
@@ -248,6 +292,13 @@ impl World {
         self.end_what_is_done(now).await?;
         for delivery in self.bus.fetch(&queue, BATCH, Duration::ZERO).await? {
             let order = delivery.order().clone()?;
+            let told = self.signals().told.contains(&order.run_id);
+            if told {
+                let run = InHand { delivery, order, started_at: now, ends_at: now };
+                self.end(run, Outcome::Cancelled, now).await?;
+                continue;
+            }
+            self.signals().in_hand.insert(order.run_id.clone());
             ensure!(order.due_at <= now, "{} was started at {now}, before it was due", order.run_id);
             self.started.entry(order.run_id.clone()).or_default().push(now);
             let takes = job_of(&order.run_id).and_then(|job| self.takes.get(job)).copied();
@@ -267,35 +318,57 @@ impl World {
 
     async fn end_what_is_done(&mut self, now: Timestamp) -> Result<()> {
         for run in std::mem::take(&mut self.in_hand) {
+            let job = job_of(&run.order.run_id);
+            let told = self.signals().told.contains(&run.order.run_id);
+            if told && job.is_none_or(|job| !self.stubborn.contains(job)) {
+                self.end(run, Outcome::Cancelled, now).await?;
+                continue;
+            }
             if run.ends_at > now {
                 run.delivery.in_progress().await?;
                 self.in_hand.push(run);
                 continue;
             }
-            let InHand { delivery, order, started_at, .. } = run;
-            let end = AttemptEnd {
-                attempt: 1,
-                outcome: Outcome::Succeeded,
-                error: None,
-                started_at,
-                ended_at: now,
-            };
-            let report = AttemptReport {
-                run_id: order.run_id,
-                queue: order.queue,
-                revision: order.revision,
-                generation: order.generation,
-                end,
-                ends_run: Some(RunState::Succeeded),
-                reason: None,
-                due_at: order.due_at,
-                executor: "world".into(),
-                output: None,
-            };
-            self.bus.report(&report).await?;
-            delivery.ack().await?;
+            self.end(run, Outcome::Succeeded, now).await?;
         }
         Ok(())
+    }
+
+    async fn end(&self, run: InHand, outcome: Outcome, now: Timestamp) -> Result<()> {
+        let InHand { delivery, order, started_at, .. } = run;
+        self.signals().in_hand.remove(&order.run_id);
+        let (state, error) = match outcome {
+            Outcome::Cancelled => (RunState::Cancelled, Some("cancelled".into())),
+            _ => (RunState::Succeeded, None),
+        };
+        let end = AttemptEnd { attempt: 1, outcome, error, started_at, ended_at: now };
+        let report = AttemptReport {
+            run_id: order.run_id,
+            queue: order.queue,
+            revision: order.revision,
+            generation: order.generation,
+            end,
+            ends_run: Some(state),
+            reason: None,
+            due_at: order.due_at,
+            executor: "world".into(),
+            output: None,
+        };
+        self.bus.report(&report).await?;
+        delivery.ack().await?;
+        Ok(())
+    }
+
+    fn signals(&self) -> MutexGuard<'_, Signals> {
+        self.signals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cancels a run as the API does.
+    pub async fn cancel(&self, job: &JobId, due_at: Timestamp) -> Result<CancelOutcome> {
+        let named = self.declared(job).await?.schedule.names(due_at);
+        let mark = CancelMark { at: self.clock.now(), by: "ada@host-1".into(), reason: None };
+        let occurrence = Occurrence { job: job.clone(), due_at };
+        Ok(self.store.cancel(shards().shard_of(job), &occurrence, named, &mark, false).await?)
     }
 
     /// What is remembered of one run.

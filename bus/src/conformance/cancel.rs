@@ -65,7 +65,10 @@ pub async fn a_withdrawn_run_is_gone_for_good(world: &impl World) {
     let runs = vec![publication(&reports, "job", 1), publication(&reports, "job", 2)];
     let stored: Vec<_> =
         world.bus().publish(runs.clone()).await.into_iter().map(|run| run.expect("stored")).collect();
+    let found = world.bus().stored_run(stored[0].sequence).await.expect("an answer").expect("the run");
+    assert_eq!((found.message_id, found.queue), (runs[0].message_id.clone(), Some(reports.clone())));
     assert_eq!(world.bus().withdraw(stored[0].sequence).await, Ok(true));
+    assert_eq!(world.bus().stored_run(stored[0].sequence).await, Ok(None));
     assert_eq!(world.bus().withdraw(stored[0].sequence).await, Ok(false));
     assert_eq!(world.bus().withdraw(stored[1].sequence + 9).await, Ok(false));
     assert_eq!(world.bus().stored_message_id(stored[0].sequence).await, Ok(None));

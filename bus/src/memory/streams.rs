@@ -19,8 +19,8 @@ use crate::events::{AttemptReport, Event, EventDelivery, EventProgress, EventRea
 use crate::intake::{Intake, IntakeDelivery};
 use crate::order::{Order, OrderProblem, Publication};
 use crate::queue::{Delivery, QueueReader};
-use crate::runs::{Published, RunStream, StreamExtent};
-use crate::subjects::{QueueSubject, STREAM_RUNS, attempt_event, dead, queue_consumer};
+use crate::runs::{Published, RunStream, StoredRun, StreamExtent};
+use crate::subjects::{QueueSubject, STREAM_RUNS, attempt_event, dead, parse_queue_subject, queue_consumer};
 use crate::wire::dead::{decode_letter, encode_letter, letter_id, queue_of, redrive_order};
 use crate::wire::event::{decode_event, encode_report, report_id};
 use crate::wire::headers::{Headers, MESSAGE_ID};
@@ -40,6 +40,14 @@ impl RunStream for MemoryBus {
         let state = self.state()?;
         let id = |stored: &Stored| stored.headers.get(MESSAGE_ID).cloned().unwrap_or_default();
         Ok(state.runs.messages.get(&sequence).map(id))
+    }
+
+    async fn stored_run(&self, sequence: u64) -> Result<Option<StoredRun>, BusError> {
+        let state = self.state()?;
+        Ok(state.runs.messages.get(&sequence).map(|stored| StoredRun {
+            message_id: stored.headers.get(MESSAGE_ID).cloned().unwrap_or_default(),
+            queue: parse_queue_subject(&stored.subject).map(|(_, queue)| queue),
+        }))
     }
 
     async fn extent(&self) -> Result<StreamExtent, BusError> {

@@ -16,8 +16,8 @@ use super::streams::{ConsumerSpec, existing_stream};
 use super::{NatsBus, PUBLISH_TIMEOUT, lock};
 use crate::error::BusError;
 use crate::order::Publication;
-use crate::runs::{PUBLISH_BATCH_MAX, Published, RunStream, StreamExtent};
-use crate::subjects::{QueueSubject, STREAM_RUNS};
+use crate::runs::{PUBLISH_BATCH_MAX, Published, RunStream, StoredRun, StreamExtent};
+use crate::subjects::{QueueSubject, STREAM_RUNS, parse_queue_subject};
 use crate::wire::headers::{Headers, MESSAGE_ID};
 use crate::wire::order::encode_publication;
 
@@ -139,6 +139,14 @@ impl RunStream for NatsBus {
     async fn stored_message_id(&self, sequence: u64) -> Result<Option<String>, BusError> {
         let stored = stored_message(self.link(), STREAM_RUNS, &json!({"seq": sequence})).await?;
         Ok(stored.map(|mut message| message.headers.remove(MESSAGE_ID).unwrap_or_default()))
+    }
+
+    async fn stored_run(&self, sequence: u64) -> Result<Option<StoredRun>, BusError> {
+        let stored = stored_message(self.link(), STREAM_RUNS, &json!({"seq": sequence})).await?;
+        Ok(stored.map(|mut message| StoredRun {
+            message_id: message.headers.remove(MESSAGE_ID).unwrap_or_default(),
+            queue: parse_queue_subject(&message.subject).map(|(_, queue)| queue),
+        }))
     }
 
     async fn extent(&self) -> Result<StreamExtent, BusError> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod bench;
+pub(crate) mod cancel;
 pub(crate) mod dead;
 pub(crate) mod delete;
 pub(crate) mod describe;
@@ -33,6 +34,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Describe(args) => describe::run(&servers, &args).await,
         Command::Delete(args) => delete::run(&servers, &args).await,
         Command::Trigger(args) => trigger::run(&servers, &args).await,
+        Command::Cancel(args) => cancel::run(&servers, &args).await,
         Command::Validate(args) => validate::run(&args),
         Command::Next(args) => next_instants(args),
         Command::Inspect(args) => inspect::run(&servers, &args).await,
@@ -66,6 +68,18 @@ fn version() -> Result<(), Failure> {
         env!("CARGO_PKG_VERSION"),
         model::schedule::tzdata_version()
     ))
+}
+
+/// Who runs this command, for change logs and the audit: `user@host`.
+pub(crate) fn who() -> Option<String> {
+    let known = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let user = known("ECRON_BY").or_else(|| known("USER")).or_else(|| known("LOGNAME"));
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|host| host.trim().to_owned());
+    let user = user.unwrap_or_else(|| "unknown".to_owned());
+    match host.filter(|host| !host.is_empty()) {
+        Some(host) if !user.contains('@') => Some(format!("{user}@{host}")),
+        Some(_) | None => Some(user),
+    }
 }
 
 /// The full name of a job from `NAME` or `NS/NAME`; the word `job` may stand before it.

@@ -4,6 +4,7 @@
 
 pub mod apply;
 mod calendars;
+mod cancel;
 mod objects;
 pub mod read;
 pub mod types;
@@ -46,12 +47,13 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "runs" => reply(self.runs(parsed(body)).await),
             "run" => reply(self.run(parsed(body)).await),
             "delete" => reply(self.delete(parsed(body)).await),
+            "cancel" => reply(self.cancel(parsed(body)).await),
             "trigger" => reply(self.trigger(parsed(body)).await),
             "objects" => reply(self.objects(parsed(body)).await),
             "object" => reply(self.object(parsed(body)).await),
             "delete-object" => reply(self.delete_object(parsed(body)).await),
             other => reply::<()>(Err(ApiError::refused(format!(
-                "know the verb {other:?}; there are apply, get, list, runs, run, delete, trigger, objects, object and \
+                "know the verb {other:?}; there are apply, get, list, runs, run, delete, trigger, cancel, objects, object and \
                  delete-object"
             )))),
         };

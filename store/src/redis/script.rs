@@ -7,6 +7,7 @@ use redis::Cmd;
 const PRELUDE: &str = include_str!("scripts/prelude.lua");
 const REVISIONS: &str = include_str!("scripts/revisions.lua");
 const OVERLAP: &str = include_str!("scripts/overlap.lua");
+const AFTER: &str = include_str!("scripts/after.lua");
 const HISTORY: &str = include_str!("scripts/history.lua");
 
 /// A script as the server gets it, and its hash.
@@ -54,7 +55,7 @@ scripts! {
     HEARTBEAT = "heartbeat.lua" + [PRELUDE];
     BEGIN = "begin.lua" + [PRELUDE];
     PROGRESS = "progress.lua" + [PRELUDE];
-    INSTALL = "install.lua" + [PRELUDE, HISTORY, OVERLAP];
+    INSTALL = "install.lua" + [PRELUDE, HISTORY, OVERLAP, AFTER];
     WAITING = "waiting.lua" + [PRELUDE];
     ADVANCE = "advance.lua" + [PRELUDE, HISTORY];
     INSERT = "insert.lua" + [PRELUDE];
@@ -63,10 +64,11 @@ scripts! {
     CLAIM = "claim.lua" + [PRELUDE, OVERLAP];
     PARK = "park.lua" + [PRELUDE, HISTORY, OVERLAP];
     UNPARK = "unpark.lua" + [PRELUDE, OVERLAP];
+    CANCEL = "cancel.lua" + [PRELUDE, HISTORY, OVERLAP, AFTER];
     CONFIRM = "confirm.lua" + [PRELUDE];
-    SKIP = "skip.lua" + [PRELUDE, HISTORY, OVERLAP];
+    SKIP = "skip.lua" + [PRELUDE, HISTORY, OVERLAP, AFTER];
     DROP_ENTRIES = "drop_entries.lua" + [PRELUDE];
-    SETTLE = "settle.lua" + [PRELUDE, HISTORY, OVERLAP];
+    SETTLE = "settle.lua" + [PRELUDE, HISTORY, OVERLAP, AFTER];
     NOTE_ATTEMPT = "note_attempt.lua" + [];
     OVERDUE = "overdue.lua" + [PRELUDE];
     WORRY_LATER = "worry_later.lua" + [PRELUDE];

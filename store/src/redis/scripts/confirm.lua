@@ -40,7 +40,7 @@ for _ = 1, tonumber(ARGV[3]) do
     if waits then gone[#gone + 1] = entry end
     local record
     if known or opened[id] or not waits then
-      record = redis.call('HMGET', run, 'state', 'republished')
+      record = redis.call('HMGET', run, 'state', 'republished', 'cancel')
       if not record[1] then record = nil end
     end
     local open = waits
@@ -65,6 +65,8 @@ for _ = 1, tonumber(ARGV[3]) do
       end
       if ARGV[at + 3] ~= '0' then redis.call('HSET', run, 'republished', ARGV[at + 3]) end
       worries[#worries + 1], worries[#worries + 2] = ARGV[at + 2], id
+      -- It was cancelled on its way into the stream.
+      if record and record[3] then redis.call('ZADD', prefix .. 'cancelling', 'NX', 0, id) end
     end
   end
   if #gone > 0 then
