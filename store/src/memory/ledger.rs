@@ -308,12 +308,13 @@ impl Shard {
 
     fn confirm(&mut self, sent: &Sent, epoch: Epoch) {
         let occurrence = &sent.entry.occurrence;
+        let under_this = self.waits_under(&sent.entry);
         let waits = self.remove_entry(&sent.entry);
         let in_sent = self.sent.iter().any(|(_, _, known)| known == occurrence);
         let record = self.runs.get_mut(occurrence);
         let open = match &record {
             Some(run) => match run.record.state {
-                RunState::Waiting => waits,
+                RunState::Waiting => waits && under_this,
                 state => state == RunState::Dispatched && sent.republished >= run.republished,
             },
             None => waits || in_sent,
