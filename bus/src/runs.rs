@@ -28,6 +28,14 @@ pub struct StreamExtent {
 /// Publications in one call of `publish`: the bound on acks in flight for one batch.
 pub const PUBLISH_BATCH_MAX: usize = 500;
 
+/// A message of the run stream, as far as those need it who look for a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRun {
+    pub message_id: String,
+    /// Where it waits; `None` if its subject isn't a queue's.
+    pub queue: Option<QueueId>,
+}
+
 pub trait RunStream: Send + Sync + 'static {
     /// Publishes orders, many in flight, and waits for the acks; one result each, in order.
     fn publish(
@@ -40,6 +48,9 @@ pub trait RunStream: Send + Sync + 'static {
         &self,
         sequence: u64,
     ) -> impl Future<Output = Result<Option<String>, BusError>> + Send;
+
+    /// The message stored at a sequence, or `None` if it is gone.
+    fn stored_run(&self, sequence: u64) -> impl Future<Output = Result<Option<StoredRun>, BusError>> + Send;
 
     /// The stream as it is now.
     fn extent(&self) -> impl Future<Output = Result<StreamExtent, BusError>> + Send;
@@ -54,6 +65,9 @@ pub trait RunStream: Send + Sync + 'static {
         queue: &QueueId,
         most: Option<u32>,
     ) -> impl Future<Output = Result<(), BusError>> + Send;
+
+    /// Takes the message at a sequence off the stream, whoever has it in hand; `false` if it isn't there.
+    fn withdraw(&self, sequence: u64) -> impl Future<Output = Result<bool, BusError>> + Send;
 
     /// Whether the server is reachable at this moment.
     fn connected(&self) -> bool;

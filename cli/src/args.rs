@@ -107,9 +107,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ecron backfill billing/nightly-report --from 2026-06-01T00:00:00Z --to 2026-07-01T00:00:00Z --dry-run\n  ecron backfill billing/nightly-report --from 2026-06-01T00:00:00Z --to 2026-07-01T00:00:00Z --max-active 4 --name june\n  ecron get backfills -w\n  ecron get backfill billing/june\n  ecron pause backfill billing/june\n  ecron cancel backfill billing/june\n\nEach run is due at its own instant and has its own id. One whose run is remembered already is left out."
     )]
     Backfill(crate::commands::backfill::BackfillArgs),
-    /// Cancel a backfill: it starts no further runs
-    #[command(after_help = "Example:\n  ecron cancel backfill billing/june")]
-    Cancel(crate::commands::backfill::CancelArgs),
+    /// Cancel runs (not due yet, waiting, or in an executor's hands) or a backfill
+    #[command(
+        after_help = "Examples:\n  ecron cancel billing/nightly-report@2026-11-22T06:45:00Z --reason 'wrong figures' --wait\n  ecron cancel billing/nightly-report --at 2026-11-23T06:45:00Z\n  ecron cancel backfill billing/june"
+    )]
+    Cancel(CancelArgs),
     /// Show what a resume, or the end of a downtime, would start
     #[command(
         after_help = "Examples:\n  ecron catch-up --dry-run                            # all jobs\n  ecron catch-up --dry-run -n billing\n  ecron catch-up --dry-run billing/nightly-report -o json\n\nPaused jobs are shown as if they were resumed now. Catching up itself happens by each job's catchUp, when it is resumed or when\ndispatching goes on."
@@ -318,6 +320,30 @@ pub(crate) struct DeleteArgs {
     /// What isn't there is no failure
     #[arg(long)]
     pub(crate) ignore_not_found: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The run's id (`ecron describe JOB` shows them), or a job's name together with --at; or `backfill NAME…`
+    #[arg(value_name = "RUN|JOB", required = true)]
+    pub(crate) what: Vec<String>,
+    /// The instant at which the run is due, if a job was given; RFC 3339
+    #[arg(long, value_name = "T")]
+    pub(crate) at: Option<String>,
+    /// Namespace of a job that is named without one
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Wait until the run has ended
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait
+    #[arg(long, default_value = "45s", value_parser = crate::config::duration, value_name = "DURATION")]
+    pub(crate) timeout: std::time::Duration,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
 }
 
 #[derive(Clone, Debug, Args)]

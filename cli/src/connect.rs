@@ -31,13 +31,6 @@ pub(crate) async fn redis(servers: &Servers) -> Result<RedisStore, Failure> {
         .map_err(|problem| Failure::failed(format!("failed to {problem}\n  Redis at {url}: is it running?")))
 }
 
-/// Who asks, for the record: `ada@host-1`.
-pub(crate) fn asker() -> Option<String> {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok()?;
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Some(format!("{user}@{host}"))
-}
-
 /// Asks the API one thing.
 pub(crate) async fn ask<Q: Serialize, A: DeserializeOwned>(
     bus: &NatsBus,

@@ -1,7 +1,7 @@
 //! What becomes of a batch of due entries, as `model` decides it: published, claimed first, parked, skipped or dropped.
 //! Nothing here talks to a server.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use model::dispatch::{Admission, Due, JobNow, Verdict, decide};
@@ -24,8 +24,8 @@ pub(crate) struct Decided {
     pub(crate) left: Vec<(QueueId, Occurrence)>,
     pub(crate) drops: Vec<Entry>,
     pub(crate) parks: Vec<Park>,
-    /// Jobs whose runs under way are to be cancelled: a newer one waits for their place.
-    pub(crate) replaced: BTreeSet<JobId>,
+    /// Jobs whose runs under way are to be cancelled, and how many may be under way: a newer one waits for their place.
+    pub(crate) replaced: BTreeMap<JobId, u32>,
     /// To be claimed, and published if that succeeds.
     pub(crate) claims: Vec<(Claim, Arc<KnownJob>)>,
     /// To be published.
@@ -104,18 +104,24 @@ impl Decided {
         let rule = if backfilled { Rule { policy: Overlap::QueueAll, ..rule } } else { rule };
         let verdict = overlap::decide(rule, *standing);
         *standing = standing.after(&verdict);
-        let triggered = !job.schedule.names(entry.occurrence.due_at);
+        let triggered = !is_named(&job, entry.occurrence.due_at);
         match verdict {
             overlap::Verdict::Start => self.claims.push((claim(entry, triggered), job)),
             overlap::Verdict::Wait(overlap::Waiting { newest_only, cancel_active }) => {
                 if cancel_active {
-                    self.replaced.insert(entry.occurrence.job.clone());
+                    self.replaced.insert(entry.occurrence.job.clone(), rule.limit);
                 }
                 self.parks.push(Park { entry, wait: Wait::Overlap { newest_only }, triggered, at: now });
             }
             overlap::Verdict::Skip(reason) => self.skips.push(Skip { entry, reason, at: now }),
         }
     }
+}
+
+/// Whether a job's own rule is why an occurrence is planned. One that follows the end of another names no instant: the store
+/// plans it when that ends.
+fn is_named(job: &KnownJob, due_at: Timestamp) -> bool {
+    job.schedule.after_delay().is_some() || job.schedule.names(due_at)
 }
 
 fn verdict(
@@ -125,7 +131,7 @@ fn verdict(
     taken_before: Timestamp,
     now: Timestamp,
 ) -> Verdict {
-    let names = |due_at: Timestamp| job.is_some_and(|job| job.schedule.names(due_at));
+    let names = |due_at: Timestamp| job.is_some_and(|job| is_named(job, due_at));
     let job_now = job.map(|job| JobNow {
         revision: job.revision,
         // What was due before the pause is no business of it, nor is a backfill.

@@ -8,6 +8,7 @@
 //! - `barrier`: outcomes first, whenever it is unknown what was published;
 //! - `settle`: events into run records and history;
 //! - `reconcile`: published runs that nobody reports;
+//! - `cancel`: published runs that somebody wants stopped;
 //! - `checkpoint`: how far dispatching has come, for the day Redis is lost;
 //! - `service`: all of it, until it is told to stop.
 //!
@@ -16,6 +17,7 @@
 mod admit;
 mod asked;
 pub mod barrier;
+pub mod cancel;
 pub mod checkpoint;
 pub mod gate;
 pub mod gate_keeper;
@@ -30,14 +32,14 @@ pub mod shard;
 
 pub use service::{Dispatcher, DispatcherConfig};
 
-use bus::{Checkpoints, DeadLetters, EventReader, Nudge, ObjectStore, RunStream, SpecStore};
+use bus::{CancelSignal, Checkpoints, DeadLetters, EventReader, Nudge, ObjectStore, RunStream, SpecStore};
 
 /// What a dispatcher needs from the bus.
 pub trait DispatcherBus:
-    RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore + ObjectStore
+    RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore + ObjectStore + CancelSignal
 {
 }
-impl<T: RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore + ObjectStore> DispatcherBus
-    for T
+impl<T: RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore + ObjectStore + CancelSignal>
+    DispatcherBus for T
 {
 }

@@ -18,7 +18,7 @@ use model::run::{AttemptEnd, Outcome, RunState};
 use model::time::Timestamp;
 use store::StoreError;
 use store::control::ControlStore;
-use store::ledger::{LedgerStore, Sent, SentRun, Settled, Settlement};
+use store::ledger::{CancelMark, CancelOutcome, LedgerStore, Sent, SentRun, Settled, Settlement};
 use store::ownership::Lease;
 use store::plan::PlanStore;
 
@@ -106,6 +106,7 @@ where
         }
         match self.fate(&run).await? {
             Fate::InStream => Ok(false),
+            Fate::Lost if run.cancel.is_some() => self.end_cancelled(lease, &run, now).await,
             Fate::Lost => self.publish_again(lease, &run, now).await,
             Fate::Acknowledged => {
                 self.end(lease, &run, RunState::Succeeded, Outcome::Succeeded, None, now).await
@@ -151,6 +152,18 @@ where
             republished,
         };
         self.store.confirm(lease.shard, lease.epoch, &[sent]).await?;
+        Ok(true)
+    }
+
+    /// It was to be stopped, and its message is lost: so it is.
+    async fn end_cancelled(&self, lease: &Lease, run: &SentRun, now: Timestamp) -> Result<bool, PassError> {
+        let Some(mark) = &run.cancel else { return Ok(false) };
+        one_off::forget(&*self.bus, lease.shard, &run.occurrence).await?;
+        let mark = CancelMark { at: now, ..mark.clone() };
+        let outcome = self.store.cancel(lease.shard, &run.occurrence, true, &mark, true).await?;
+        if outcome == CancelOutcome::CancelledAndReleased {
+            self.bus.nudge(lease.shard).await?;
+        }
         Ok(true)
     }
 

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::DispatcherBus;
 use crate::barrier::Barrier;
+use crate::cancel::Canceller;
 use crate::checkpoint::{self, Progress};
 use crate::gate::Gates;
 use crate::gate_keeper::GateKeeper;
@@ -183,8 +184,14 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
             barrier: self.barrier.clone(),
         };
         let keeper = GateKeeper::new(self.gates.clone(), self.jobs.clone(), lease.shard);
-        let loop_ =
-            run_shard(shard, (reconciler, keeper), self.progress.clone(), Arc::clone(&wake), stop.clone());
+        let canceller = Canceller {
+            store: Arc::clone(&self.store),
+            bus: Arc::clone(&self.bus),
+            clock: self.clock.clone(),
+            message_id_key: self.config.message_id_key,
+        };
+        let beside = Beside { reconciler, keeper, canceller };
+        let loop_ = run_shard(shard, beside, self.progress.clone(), Arc::clone(&wake), stop.clone());
         ShardLoop { lease, wake, stop, task: tokio::spawn(loop_) }
     }
 
@@ -219,21 +226,31 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
     }
 }
 
-/// One shard's work: passes at every due instant, nudge or poll; beside them, the reconciler and the keeper of its gates.
+/// What works beside a shard's passes.
+struct Beside<S, B> {
+    reconciler: Reconciler<S, B>,
+    keeper: GateKeeper<S, B>,
+    canceller: Canceller<S, B>,
+}
+
+/// One shard's work: passes at every due instant, nudge or poll; beside them, the reconciler and the keeper of its gates now and
+/// then, and the canceller when a pass says that there is a run to be stopped.
 async fn run_shard<S: Store, B: DispatcherBus>(
     shard: ShardDispatch<S, B>,
-    (reconciler, keeper): (Reconciler<S, B>, GateKeeper<S, B>),
+    Beside { reconciler, keeper, canceller }: Beside<S, B>,
     progress: Progress,
     wake: Arc<Notify>,
     stop: Shutdown,
 ) {
     let lease = shard.lease.clone();
     let clock = shard.clock.clone();
+    let cancels = Notify::new();
     tokio::select! {
         biased;
-        () = dispatch(shard, progress, wake, &stop) => {}
+        () = dispatch(shard, progress, wake, &cancels, &stop) => {}
         () = reconcile(reconciler, &lease, &clock) => {}
         () = keep(keeper, &clock) => {}
+        () = cancel(canceller, &lease, &clock, &cancels) => {}
     }
 }
 
@@ -241,6 +258,7 @@ async fn dispatch<S: Store, B: DispatcherBus>(
     mut shard: ShardDispatch<S, B>,
     progress: Progress,
     wake: Arc<Notify>,
+    cancels: &Notify,
     stop: &Shutdown,
 ) {
     let clock = shard.clock.clone();
@@ -257,6 +275,9 @@ async fn dispatch<S: Store, B: DispatcherBus>(
                 ailing = report.unpublished > 0;
                 if let Some(until) = report.dispatched_until {
                     progress.note(lease.shard, until);
+                }
+                if report.cancels_at.is_some_and(|at| at <= clock.now()) {
+                    cancels.notify_one();
                 }
                 next_pass_at(&report, clock.now())
             }
@@ -305,6 +326,25 @@ async fn keep<S: Store, B: DispatcherBus>(mut keeper: GateKeeper<S, B>, clock: &
     }
 }
 
+/// Returns only when the shard has another owner. It may be dropped at any await, too.
+async fn cancel<S: Store, B: DispatcherBus>(
+    canceller: Canceller<S, B>,
+    lease: &Lease,
+    clock: &Clock,
+    wanted: &Notify,
+) {
+    loop {
+        wanted.notified().await;
+        match canceller.run_once(lease, clock.now()).await {
+            Ok(_) => {}
+            Err(PassError::Store(StoreError::Fenced)) => return,
+            Err(problem) => {
+                tracing::debug!(shard = %lease.shard, %problem, "cancelling is tried again later")
+            }
+        }
+    }
+}
+
 /// When a shard should be looked at again.
 fn next_pass_at(report: &ShardReport, now: Timestamp) -> Timestamp {
     if report.unpublished > 0 {
@@ -319,6 +359,8 @@ fn next_pass_at(report: &ShardReport, now: Timestamp) -> Timestamp {
     let poll_at = on_grid(now.plus(POLL_INTERVAL), POLL_INTERVAL);
     // A grid's step before an entry is due enough is early enough for any in between.
     let ahead_ms = duration_ms(TAKE_AHEAD - PASS_GRID);
+    // One whose time has come already is in the canceller's hands.
+    let poll_at = report.cancels_at.filter(|at| *at > now).map_or(poll_at, |at| poll_at.min(at));
     let Some(due_at) = report.next_due else { return poll_at };
     let pass_at = on_grid(due_at.plus_ms(1 - ahead_ms), PASS_GRID);
     // What is due but not planned to the end yet can't be taken: ask again, but not in circles.

@@ -17,7 +17,7 @@ use model::name::JobId;
 use model::run::Generation;
 use model::time::Timestamp;
 use store::control::ControlStore;
-use store::ledger::{Claim, LedgerStore, Sent, Skip, TakenEntry};
+use store::ledger::{CancelOutcome, Claim, LedgerStore, Sent, Skip, TakenEntry};
 use store::ownership::Lease;
 use store::plan::PlanStore;
 use store::{ChangeStore, GateStore, StoreError};
@@ -25,6 +25,7 @@ use store::{ChangeStore, GateStore, StoreError};
 use crate::admit::decide_all;
 use crate::asked::Asked;
 use crate::barrier::Barrier;
+use crate::cancel::replaced;
 use crate::gate::Gates;
 use crate::jobs::{Jobs, KnownJob};
 use crate::order::publication;
@@ -51,6 +52,8 @@ pub struct ShardReport {
     pub unpublished: usize,
     /// More is due already.
     pub more: bool,
+    /// When a run that is being cancelled must be seen to, if there is one.
+    pub cancels_at: Option<Timestamp>,
     /// The earliest due instant that is known, if any.
     pub next_due: Option<Timestamp>,
     /// Everything due up to here is published or skipped.
@@ -146,6 +149,7 @@ where
         let taken = self.store.take(self.lease.shard, self.lease.epoch, until, PUBLISH_BATCH_MAX).await?;
         self.taken_until = Some(taken.taken_until);
         report.next_due = taken.next_due;
+        report.cancels_at = taken.cancels_at;
         report.more = taken.entries.len() >= PUBLISH_BATCH_MAX;
         if !taken.entries.is_empty() {
             self.dispatch(taken.entries, taken.taken_before, now, &mut report).await?;
@@ -261,6 +265,10 @@ where
         if !decided.drops.is_empty() {
             self.store.drop_entries(shard, self.lease.epoch, &decided.drops).await?;
         }
+        // Before those that wait for them are parked: after a crash in between, the same is decided again.
+        for (job, limit) in &decided.replaced {
+            self.make_room(job, *limit, now, report).await?;
+        }
         if !decided.parks.is_empty() {
             let parked = self.store.park(shard, self.lease.epoch, &decided.parks).await?;
             report.parked += parked.iter().filter(|parked| **parked).count();
@@ -273,6 +281,27 @@ where
         report.parked += passed.parked;
         report.undecided += passed.undecided;
         self.publish(passed.publish, report).await
+    }
+
+    /// Cancels the oldest runs of a job, so that a newer one may take their place.
+    async fn make_room(
+        &self,
+        job: &JobId,
+        limit: u32,
+        now: Timestamp,
+        report: &mut ShardReport,
+    ) -> Result<(), PassError> {
+        let shard = self.lease.shard;
+        let under_way = self.store.under_way(shard, job).await?;
+        let surplus = (under_way.len() + 1).saturating_sub(limit as usize);
+        for run in &under_way[..surplus.min(under_way.len())] {
+            match self.store.cancel(shard, run, true, &replaced(now), false).await? {
+                CancelOutcome::Requested => report.cancels_at = Some(now),
+                CancelOutcome::CancelledAndReleased => report.undecided += 1,
+                CancelOutcome::Cancelled | CancelOutcome::Ended(_) | CancelOutcome::Unknown => {}
+            }
+        }
+        Ok(())
     }
 
     /// Claims runs; answers with those that may be published.

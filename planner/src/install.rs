@@ -15,7 +15,7 @@ use model::spec::HistoryLimits;
 use model::time::Timestamp;
 use store::StoreError;
 use store::lease::Epoch;
-use store::plan::{Cursor, Install, Installed, JobRecord, PlanStore};
+use store::plan::{After, Cursor, Install, Installed, JobRecord, PlanStore};
 
 use crate::pass::{DeclaredCache, plan_shard};
 
@@ -77,7 +77,10 @@ pub fn install_plan(
             condition: None,
             history: new.spec.history,
             overlap: new.spec.overlap_rule(),
+            after: after_of(new),
+            after_due: None,
         }),
+        after_first: Some(after_first(new, old.is_none(), cursor, now)),
         keep_history: false,
         at: now,
         remove,
@@ -128,6 +131,21 @@ fn change(
     })
 }
 
+/// How a job follows the ends of its own runs, if it does.
+fn after_of(new: &Declared) -> Option<After> {
+    let delay = new.schedule.after_delay().filter(|_| !new.spec.suspend)?;
+    Some(After { delay, last: new.spec.schedule.end })
+}
+
+/// When the first run of a job with `after` is due: at once, or at its `start`. If its plan was lost, a run may be under way
+/// of which nobody knows: then as if it had ended just now.
+fn after_first(new: &Declared, unknown: bool, cursor: &Cursor, now: Timestamp) -> Timestamp {
+    let rebuilding = unknown && rebuilding(cursor);
+    let is_older = new.acceptance.created_at < cursor.taken_until;
+    let wait = new.schedule.after_delay().filter(|_| rebuilding && is_older).unwrap_or_default();
+    now.plus(wait).max(new.spec.schedule.start.unwrap_or(now))
+}
+
 /// What a stored spec declares, or why it can't take effect. Others than our API may have written it.
 pub fn declared(job: &JobId, stored: &StoredSpec) -> Result<Declared, String> {
     let declared = Declared::read(&stored.value, stored.written_at)?;
@@ -161,7 +179,9 @@ pub async fn apply_change<S: PlanStore>(
             }
             Err(problems) => invalid_install(job, record, problems, site.now),
         };
-        let first = install.add.first().or(install.add_unseen.first());
+        let after =
+            install.after_first.filter(|_| install.record.as_ref().is_some_and(|r| r.after.is_some()));
+        let first = install.add.first().or(install.add_unseen.first()).or(after.as_ref());
         let near = first.is_some_and(|due| due.ms_since(site.now) < NEAR_MS);
         match site.store.install(site.shard, site.epoch, &install).await? {
             Installed::Done if declared.is_ok() => {
@@ -214,12 +234,16 @@ fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str, now: 
         condition: None,
         history: HistoryLimits::default(),
         overlap: None,
+        after: None,
+        after_due: None,
     });
     record.condition = Some(problems.chars().take(model::limits::ERROR_BYTES_MAX / 4).collect());
     Install {
         job: job.clone(),
         expected,
         record: Some(record),
+        // What is planned stays planned.
+        after_first: Some(now),
         keep_history: false,
         at: now,
         remove: vec![],
@@ -250,6 +274,7 @@ pub async fn apply_delete<S: PlanStore>(
             job: job.clone(),
             expected: Some(record.revision),
             record: None,
+            after_first: None,
             // Deferred work deletes itself: that it is done is no reason to forget how it ended.
             keep_history: old.as_ref().is_ok_and(|old| old.spec.delete_when_done),
             at: site.now,

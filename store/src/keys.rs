@@ -90,6 +90,18 @@ pub fn held(shard: ShardId) -> String {
     format!("ecron:{{{shard}}}:held")
 }
 
+/// zset: run id → when to see to it (ms). Published runs that are being cancelled.
+#[must_use]
+pub fn cancelling(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:cancelling")
+}
+
+/// zset, all scores 0: run id. Runs that were cancelled before they were due; their records say so until a week after.
+#[must_use]
+pub fn withdrawn(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:withdrawn")
+}
+
 /// hash (`record::JOB_FIELDS`): a job's revision, spec, place in the coarse tiers, history limits, overlap rule.
 #[must_use]
 pub fn job(shard: ShardId, job: &JobId) -> String {
@@ -272,6 +284,8 @@ mod tests {
             admitted(shard),
             waits(shard, &occurrence.job),
             held(shard),
+            cancelling(shard),
+            withdrawn(shard),
             job(shard, &occurrence.job),
             cursor(shard),
             lease(shard, Role::Planner),
@@ -307,6 +321,8 @@ mod tests {
             "admitted",
             "waits:billing/nightly-report",
             "held",
+            "cancelling",
+            "withdrawn",
             "job:billing/nightly-report",
             "cursor",
             "lease:planner",

@@ -40,6 +40,8 @@ pub struct Taken {
     pub next_due: Option<Timestamp>,
     /// The store's time when it answered.
     pub now: Timestamp,
+    /// When a run that is being cancelled must be seen to (`cancelling`), if there is one.
+    pub cancels_at: Option<Timestamp>,
 }
 
 /// A published run, to be moved from the minute tier into `sent`.
@@ -116,7 +118,8 @@ pub struct Settlement {
 pub enum Settled {
     /// It is the run's outcome now.
     Recorded,
-    /// Likewise; and a run that waited for it is back in the minute tier, due: the shard should be looked at.
+    /// Likewise; and another run of its job is in the minute tier, due by now or soon (it waited for this one, or follows
+    /// it): the shard should be looked at.
     RecordedAndReleased,
     /// The run had an outcome already (see `model::run::accepts_end`): nothing was changed.
     AlreadyEnded,
@@ -132,6 +135,31 @@ pub struct SentRun {
     pub published_at: Timestamp,
     pub worry_at: Timestamp,
     pub republished: u32,
+    /// It is to be stopped.
+    pub cancel: Option<CancelMark>,
+}
+
+/// Who cancelled a run, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelMark {
+    pub at: Timestamp,
+    pub by: String,
+    pub reason: Option<String>,
+}
+
+/// What became of a cancellation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelOutcome {
+    /// It has ended: nobody has started it, or it was ended by force.
+    Cancelled,
+    /// Likewise; and a run that waited for it is back in the minute tier, due: the shard should be looked at.
+    CancelledAndReleased,
+    /// Somebody may have it, or be about to publish it: the dispatcher sees to it (`cancelling`).
+    Requested,
+    /// It had ended already, so.
+    Ended(RunState),
+    /// There is no such run, and none is planned.
+    Unknown,
 }
 
 /// A run as its record tells it.
@@ -154,6 +182,7 @@ pub struct RunRecord {
     pub executor: Option<String>,
     pub output: Option<String>,
     pub skip_reason: Option<String>,
+    pub cancel: Option<CancelMark>,
     pub ended_at: Option<Timestamp>,
 }
 
@@ -175,6 +204,7 @@ impl RunRecord {
             executor: None,
             output: None,
             skip_reason: None,
+            cancel: None,
             ended_at: None,
         }
     }
@@ -328,6 +358,43 @@ pub trait LedgerStore: Send + Sync + 'static {
         now: Timestamp,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<SentRun>, StoreError>> + Send;
+
+    /// Cancels a run. One that nobody can have started ends at once (`named`: the job's schedule names it; so one that isn't
+    /// planned yet never will be); one that is published, or may be, is marked and comes up in `cancelling`. `force`: also
+    /// one that was published ends now (its message is off the stream). The first mark stays. Needs no lease.
+    fn cancel(
+        &self,
+        shard: ShardId,
+        occurrence: &Occurrence,
+        named: bool,
+        mark: &CancelMark,
+        force: bool,
+    ) -> impl Future<Output = Result<CancelOutcome, StoreError>> + Send;
+
+    /// The runs of a job that are under way, earliest due first, at most `LEDGER_BATCH_MAX`.
+    fn under_way(
+        &self,
+        shard: ShardId,
+        job: &JobId,
+    ) -> impl Future<Output = Result<Vec<Occurrence>, StoreError>> + Send;
+
+    /// Up to `limit` published runs that are being cancelled and must be seen to by `now`, earliest first; `worry_at` is
+    /// when.
+    fn cancelling(
+        &self,
+        shard: ShardId,
+        now: Timestamp,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<SentRun>, StoreError>> + Send;
+
+    /// Says when a run that is being cancelled must be seen to again.
+    fn cancel_later(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        occurrence: &Occurrence,
+        at: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Postpones the worry about a run that is still in the stream.
     fn worry_later(

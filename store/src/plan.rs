@@ -1,6 +1,7 @@
 //! The plan: job records, the coarse tiers and the minute tier, as the planner writes them.
 
 use std::future::Future;
+use std::time::Duration;
 
 use model::bucket::Placed;
 use model::change::Change;
@@ -43,6 +44,18 @@ pub struct JobRecord {
     pub history: HistoryLimits,
     /// How many of its runs may be under way at once, if anything limits that (likewise a copy).
     pub overlap: Option<overlap::Rule>,
+    /// It runs this long after its last run has ended.
+    pub after: Option<After>,
+    /// When its next run is due, if it follows the end of the last one and is planned. The store's own: `install` ignores it.
+    pub after_due: Option<Timestamp>,
+}
+
+/// How a job follows the ends of its own runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct After {
+    pub delay: Duration,
+    /// Nothing is due after this instant.
+    pub last: Option<Timestamp>,
 }
 
 /// A change of one job's record and entries, in one step.
@@ -56,6 +69,8 @@ pub struct Install {
     /// until a while after they ended; those that wait for an earlier one are skipped (`SkipReason::Deleted`). After an
     /// edit, those that wait go as soon as the new limit has room for them.
     pub record: Option<JobRecord>,
+    /// When the first run of a job with `after` is due, unless one is planned, waits or is under way.
+    pub after_first: Option<Timestamp>,
     /// On deletion: keep the history of ended runs for a while, too.
     pub keep_history: bool,
     /// When this change is made.

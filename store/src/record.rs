@@ -4,28 +4,30 @@
 //! reported as corrupt, never guessed at. Nothing here talks to a server.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use model::bucket::{HalfHour, Placed, Tier};
 use model::id::{Occurrence, Revision};
 use model::run::{AttemptEnd, Generation, Outcome, RunState, WaitsFor};
 use model::spec::HistoryLimits;
-use model::time::Timestamp;
+use model::time::{Timestamp, duration_ms};
 
 use crate::error::StoreError;
 use crate::keys::History;
 use crate::lease::{Epoch, Role};
-use crate::ledger::{RunRecord, SentRun, Settlement};
+use crate::ledger::{CancelMark, RunRecord, SentRun, Settlement};
 use crate::node::{Node, NodeView};
-use crate::plan::{Cursor, JobRecord};
+use crate::plan::{After, Cursor, JobRecord};
 
 /// The version of all stored forms; field `v` of every hash.
 pub const VERSION: &str = "1";
 
 /// The fields of a job's hash, in the order in which they are read.
-pub const JOB_FIELDS: [&str; 7] = ["v", "revision", "spec", "history", "overlap", "condition", "placed"];
+pub const JOB_FIELDS: [&str; 9] =
+    ["v", "revision", "spec", "history", "overlap", "after", "after_due", "condition", "placed"];
 
 /// The fields of a run's hash, in the order in which they are read.
-pub const RUN_FIELDS: [&str; 14] = [
+pub const RUN_FIELDS: [&str; 15] = [
     "v",
     "state",
     "revision",
@@ -39,6 +41,7 @@ pub const RUN_FIELDS: [&str; 14] = [
     "executor",
     "output",
     "skip_reason",
+    "cancel",
     "ended_at",
 ];
 
@@ -155,6 +158,18 @@ impl Read<'_> {
     }
 }
 
+/// How a job follows its own ends: the delay and the last instant in ms, `600000 -`.
+fn after_text(after: &After) -> String {
+    let last = after.last.map_or_else(|| "-".into(), |last| last.as_ms().to_string());
+    format!("{} {last}", duration_ms(after.delay))
+}
+
+fn after_from(text: &str) -> Option<After> {
+    let (delay, last) = text.split_once(' ')?;
+    let last = if last == "-" { None } else { Some(Timestamp::from_ms(last.parse().ok()?)) };
+    Some(After { delay: Duration::from_millis(delay.parse().ok()?), last })
+}
+
 /// A job's record as fields. A field that isn't there must be absent from the hash.
 #[must_use]
 pub fn job_fields(record: &JobRecord) -> Fields {
@@ -166,6 +181,9 @@ pub fn job_fields(record: &JobRecord) -> Fields {
     ];
     if let Some(rule) = &record.overlap {
         fields.push(("overlap", rule.to_string()));
+    }
+    if let Some(after) = &record.after {
+        fields.push(("after", after_text(after)));
     }
     if let Some(condition) = &record.condition {
         fields.push(("condition", condition.clone()));
@@ -191,6 +209,8 @@ pub fn job_from(key: &str, values: &[Option<String>]) -> Result<Option<JobRecord
             .word("history", limits_from)?
             .ok_or_else(|| read.corrupt("field history is missing".into()))?,
         overlap: read.parse("overlap")?,
+        after: read.word("after", after_from)?,
+        after_due: read.word("after_due", |text| text.split_once(' ')?.0.parse().ok())?,
     }))
 }
 
@@ -199,6 +219,14 @@ pub fn job_from(key: &str, values: &[Option<String>]) -> Result<Option<JobRecord
 pub struct StoredRun {
     pub record: RunRecord,
     pub republished: u32,
+}
+
+impl StoredRun {
+    /// A run that was never published again.
+    #[must_use]
+    pub fn new(record: RunRecord) -> Self {
+        Self { record, republished: 0 }
+    }
 }
 
 impl StoredRun {
@@ -213,6 +241,7 @@ impl StoredRun {
             published_at: self.record.published_at.unwrap_or_default(),
             worry_at,
             republished: self.republished,
+            cancel: self.record.cancel,
         }
     }
 }
@@ -221,6 +250,27 @@ impl StoredRun {
 #[must_use]
 pub fn published_text(at: Timestamp, sequence: u64, epoch: Epoch) -> String {
     format!("{at} {sequence} {}", epoch.0)
+}
+
+/// Who cancelled a run: `{"at":"2026-11-22T06:45:00Z","by":"ada@host-1","reason":"wrong figures"}`.
+#[must_use]
+pub fn cancel_text(mark: &CancelMark) -> String {
+    let form = CancelForm { at: mark.at.to_string(), by: mark.by.clone(), reason: mark.reason.clone() };
+    // Texts only: it can't fail.
+    serde_json::to_string(&form).unwrap_or_default()
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct CancelForm {
+    at: String,
+    by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+fn cancel_from(text: &str) -> Option<CancelMark> {
+    let CancelForm { at, by, reason } = serde_json::from_str(text).ok()?;
+    Some(CancelMark { at: at.parse().ok()?, by, reason })
 }
 
 fn published_from(text: &str) -> Option<(Timestamp, u64, Epoch)> {
@@ -306,6 +356,7 @@ pub fn run_from(
         executor: read.get("executor").map(Into::into),
         output: read.get("output").map(Into::into),
         skip_reason: read.get("skip_reason").map(Into::into),
+        cancel: read.word("cancel", cancel_from)?,
         ended_at: read.parse("ended_at")?,
     };
     Ok(Some(StoredRun { record, republished: read.parse("republished")?.unwrap_or(0) }))
@@ -417,6 +468,8 @@ mod tests {
             condition: None,
             history: HistoryLimits::default(),
             overlap: None,
+            after: None,
+            after_due: None,
         }
     }
 
@@ -455,6 +508,12 @@ mod tests {
             "v=1; revision=17; spec={}; history=succeeded=3 failed=10 skipped=100; overlap=queue-one 2"
         );
         assert_eq!(job_from("k", &values(&JOB_FIELDS, &fields)), Ok(Some(limited)));
+        for after in [
+            After { delay: Duration::from_secs(600), last: None },
+            After { delay: Duration::from_millis(1), last: Some(at("2026-11-22T06:45:00Z")) },
+        ] {
+            assert_eq!(after_from(&after_text(&after)), Some(after));
+        }
         let bare = JobRecord { placed: None, condition: Some("invalid".into()), ..job() };
         assert_eq!(job_from("k", &values(&JOB_FIELDS, &job_fields(&bare))), Ok(Some(bare)));
         assert_eq!(job_from("k", &vec![None; JOB_FIELDS.len()]), Ok(None));
@@ -472,6 +531,9 @@ mod tests {
         );
         let published = published_text(at("2026-11-22T06:45:00.003Z"), 42, Epoch(7));
         assert_eq!(published, "2026-11-22T06:45:00.003Z 42 7");
+        let mark = CancelMark { at: at("2026-11-22T06:45:00Z"), by: "ada@host-1".into(), reason: None };
+        assert_eq!(cancel_text(&mark), r#"{"at":"2026-11-22T06:45:00Z","by":"ada@host-1"}"#);
+        assert_eq!(cancel_from(&cancel_text(&mark)), Some(mark));
         assert_eq!(published_from(&published), Some((at("2026-11-22T06:45:00.003Z"), 42, Epoch(7))));
         let run =
             run_from("k", &settlement.occurrence, &values(&RUN_FIELDS, &fields)).unwrap().unwrap().record;

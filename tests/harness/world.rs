@@ -1,18 +1,20 @@
 //! A whole ecron over the memory twins, on a clock that a test moves: planner, dispatcher, settler and a bare-bones
 //! executor. It takes steps of one second; what it does in one is what the real loops do, in the same order every time.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ambient::Clock;
 use anyhow::{Context, Result, ensure};
+use bus::cancel::{CancelListener, CancelNotice};
 use bus::events::AttemptReport;
 use bus::memory::MemoryBus;
 use bus::order::Order;
 use bus::queue::Delivery;
 use bus::{EventWriter, ObjectStore, QueueReader, SpecStore};
 use dispatcher::barrier::Barrier;
+use dispatcher::cancel::Canceller;
 use dispatcher::gate::Gates;
 use dispatcher::gate_keeper::GateKeeper;
 use dispatcher::jobs::Jobs;
@@ -20,6 +22,7 @@ use dispatcher::queue_rules::QueueRules;
 use dispatcher::reconcile::Reconciler;
 use dispatcher::settle::{SettleError, Settler};
 use dispatcher::shard::{PassError, ShardDispatch};
+use futures_util::StreamExt;
 use model::declared::Declared;
 use model::id::{Occurrence, RunId};
 use model::manifest::{self, Node};
@@ -34,7 +37,7 @@ use planner::feed::Feed;
 use planner::pass::{DeclaredCache, plan_shard};
 use store::gate::GateView;
 use store::lease::Role;
-use store::ledger::RunRecord;
+use store::ledger::{CancelMark, CancelOutcome, RunRecord};
 use store::memory::MemoryStore;
 use store::node::Node as Member;
 use store::ownership::{Lease, Ownership};
@@ -84,6 +87,32 @@ pub struct World {
     /// The most runs of the queue that were ever in hand at once.
     pub most_in_hand: usize,
     in_hand: Vec<InHand>,
+    /// Runs that take no notice of a cancellation.
+    pub stubborn: BTreeSet<JobId>,
+    signals: Arc<Mutex<Signals>>,
+}
+
+/// What the executor and whoever listens for cancellations share.
+#[derive(Debug, Default)]
+struct Signals {
+    in_hand: BTreeSet<RunId>,
+    told: BTreeSet<RunId>,
+}
+
+/// Answers for the runs in hand, and remembers the others: they aren't started any more.
+async fn listen(bus: Arc<MemoryBus>, signals: Arc<Mutex<Signals>>) -> Result<()> {
+    let mut heard = bus.cancels(&"default/work".parse()?).await?;
+    while let Some(signal) = heard.next().await {
+        let in_hand = {
+            let mut signals = signals.lock().unwrap_or_else(PoisonError::into_inner);
+            signals.told.insert(signal.request().run_id.clone());
+            signals.in_hand.contains(&signal.request().run_id)
+        };
+        if in_hand {
+            signal.in_hand().await?;
+        }
+    }
+    Ok(())
 }
 
 /// A run that an executor is carrying out.
@@ -116,6 +145,8 @@ impl World {
         let rules = QueueRules::default();
         let gates = Gates::new(Arc::clone(&store), Arc::clone(&bus), clock.clone(), shards(), rules);
         let settler = Settler::new(gates.clone());
+        let signals = Arc::new(Mutex::new(Signals::default()));
+        tokio::spawn(listen(Arc::clone(&bus), Arc::clone(&signals)));
         Ok(Self {
             clock,
             store,
@@ -130,6 +161,8 @@ impl World {
             most_at_once: BTreeMap::new(),
             most_in_hand: 0,
             in_hand: Vec::new(),
+            stubborn: BTreeSet::new(),
+            signals,
         })
     }
 
@@ -206,6 +239,8 @@ impl World {
         for _ in 0..seconds {
             self.clock.advance(Duration::from_secs(1));
             self.bus.wake();
+            // Nothing here ever waits, so whoever listens for cancellations must be let in.
+            tokio::task::yield_now().await;
             self.step().await?;
         }
         Ok(())
@@ -247,6 +282,15 @@ impl World {
                     break;
                 }
             }
+        }
+        let canceller = Canceller {
+            store: Arc::clone(&self.store),
+            bus: Arc::clone(&self.bus),
+            clock: self.clock.clone(),
+            message_id_key: KEY,
+        };
+        for lease in process.dispatcher.held().values() {
+            canceller.run_once(lease, now).await?;
         }
         let reconciler = Reconciler {
             store: Arc::clone(&self.store),
@@ -298,6 +342,13 @@ impl World {
         self.end_what_is_done(now).await?;
         for delivery in self.bus.fetch(&queue, BATCH, Duration::ZERO).await? {
             let order = delivery.order().clone()?;
+            let told = self.signals().told.contains(&order.run_id);
+            if told {
+                let run = InHand { delivery, order, started_at: now, ends_at: now };
+                self.end(run, Outcome::Cancelled, now).await?;
+                continue;
+            }
+            self.signals().in_hand.insert(order.run_id.clone());
             ensure!(order.due_at <= now, "{} was started at {now}, before it was due", order.run_id);
             ensure!(order.start_by.is_none_or(|start_by| now <= start_by), "{} came too late", order.run_id);
             self.started.entry(order.run_id.clone()).or_default().push(now);
@@ -320,33 +371,18 @@ impl World {
 
     async fn end_what_is_done(&mut self, now: Timestamp) -> Result<()> {
         for run in std::mem::take(&mut self.in_hand) {
+            let job = job_of(&run.order.run_id);
+            let told = self.signals().told.contains(&run.order.run_id);
+            if told && job.is_none_or(|job| !self.stubborn.contains(job)) {
+                self.end(run, Outcome::Cancelled, now).await?;
+                continue;
+            }
             if run.ends_at > now {
                 run.delivery.in_progress().await?;
                 self.in_hand.push(run);
                 continue;
             }
-            let InHand { delivery, order, started_at, .. } = run;
-            let end = AttemptEnd {
-                attempt: 1,
-                outcome: Outcome::Succeeded,
-                error: None,
-                started_at,
-                ended_at: now,
-            };
-            let report = AttemptReport {
-                run_id: order.run_id,
-                queue: order.queue,
-                revision: order.revision,
-                generation: order.generation,
-                end,
-                ends_run: Some(RunState::Succeeded),
-                reason: None,
-                due_at: order.due_at,
-                executor: "world".into(),
-                output: None,
-            };
-            self.bus.report(&report).await?;
-            delivery.ack().await?;
+            self.end(run, Outcome::Succeeded, now).await?;
         }
         Ok(())
     }
@@ -354,6 +390,43 @@ impl World {
     /// How a queue's gate stands.
     pub async fn gate(&self, queue: &QueueId) -> Result<GateView> {
         Ok(self.store.gate(self.gates.home(queue), queue).await?)
+    }
+
+    async fn end(&self, run: InHand, outcome: Outcome, now: Timestamp) -> Result<()> {
+        let InHand { delivery, order, started_at, .. } = run;
+        self.signals().in_hand.remove(&order.run_id);
+        let (state, error) = match outcome {
+            Outcome::Cancelled => (RunState::Cancelled, Some("cancelled".into())),
+            _ => (RunState::Succeeded, None),
+        };
+        let end = AttemptEnd { attempt: 1, outcome, error, started_at, ended_at: now };
+        let report = AttemptReport {
+            run_id: order.run_id,
+            queue: order.queue,
+            revision: order.revision,
+            generation: order.generation,
+            end,
+            ends_run: Some(state),
+            reason: None,
+            due_at: order.due_at,
+            executor: "world".into(),
+            output: None,
+        };
+        self.bus.report(&report).await?;
+        delivery.ack().await?;
+        Ok(())
+    }
+
+    fn signals(&self) -> MutexGuard<'_, Signals> {
+        self.signals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cancels a run as the API does.
+    pub async fn cancel(&self, job: &JobId, due_at: Timestamp) -> Result<CancelOutcome> {
+        let named = self.declared(job).await?.schedule.names(due_at);
+        let mark = CancelMark { at: self.clock.now(), by: "ada@host-1".into(), reason: None };
+        let occurrence = Occurrence { job: job.clone(), due_at };
+        Ok(self.store.cancel(shards().shard_of(job), &occurrence, named, &mark, false).await?)
     }
 
     /// What is remembered of one run.

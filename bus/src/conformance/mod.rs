@@ -181,6 +181,7 @@ macro_rules! bus_conformance {
         $crate::bus_conformance!(@tests $world, cancel:
             who_has_the_run_in_hand_says_so,
             without_anybody_who_has_it_in_hand_nobody_says_so,
+            a_withdrawn_run_is_gone_for_good,
         );
     };
     (@tests $world:expr, $module:ident: $($test:ident,)*) => {

@@ -24,8 +24,10 @@ use crate::intake::{Intake, IntakeDelivery};
 use crate::logs::{LOG_PAGE_MAX, LogBatch, LogReader, LogWriter, StoredLogBatch};
 use crate::order::{Order, OrderProblem, Publication};
 use crate::queue::{Delivery, QueueReader};
-use crate::runs::{Published, RunStream, StreamExtent};
-use crate::subjects::{QueueSubject, STREAM_RUNS, attempt_event, dead, log, progress_event, queue_consumer};
+use crate::runs::{Published, RunStream, StoredRun, StreamExtent};
+use crate::subjects::{
+    QueueSubject, STREAM_RUNS, attempt_event, dead, log, parse_queue_subject, progress_event, queue_consumer,
+};
 use crate::wire::dead::{decode_letter, encode_letter, letter_id, queue_of, redrive_order};
 use crate::wire::event::{decode_events, encode_progress, encode_report, report_id};
 use crate::wire::headers::{Headers, MESSAGE_ID};
@@ -49,6 +51,14 @@ impl RunStream for MemoryBus {
         Ok(state.runs.messages.get(&sequence).map(id))
     }
 
+    async fn stored_run(&self, sequence: u64) -> Result<Option<StoredRun>, BusError> {
+        let state = self.state()?;
+        Ok(state.runs.messages.get(&sequence).map(|stored| StoredRun {
+            message_id: stored.headers.get(MESSAGE_ID).cloned().unwrap_or_default(),
+            queue: parse_queue_subject(&stored.subject).map(|(_, queue)| queue),
+        }))
+    }
+
     async fn extent(&self) -> Result<StreamExtent, BusError> {
         let state = self.state()?;
         let messages = u64::try_from(state.runs.messages.len()).unwrap_or(u64::MAX);
@@ -64,6 +74,14 @@ impl RunStream for MemoryBus {
         self.state()?.queues.entry(queue.clone()).or_default().most_out = most.map(|most| most as usize);
         self.wake();
         Ok(())
+    }
+
+    async fn withdraw(&self, sequence: u64) -> Result<bool, BusError> {
+        let mut state = self.state()?;
+        for hands in state.queues.values_mut() {
+            hands.close(sequence);
+        }
+        Ok(state.runs.messages.remove(&sequence).is_some())
     }
 
     fn connected(&self) -> bool {

@@ -17,8 +17,8 @@ use super::streams::{ConsumerSpec, existing_stream};
 use super::{ACK_PENDING_MAX, NatsBus, PUBLISH_TIMEOUT, lock};
 use crate::error::BusError;
 use crate::order::Publication;
-use crate::runs::{PUBLISH_BATCH_MAX, Published, RunStream, StreamExtent};
-use crate::subjects::{QueueSubject, STREAM_RUNS};
+use crate::runs::{PUBLISH_BATCH_MAX, Published, RunStream, StoredRun, StreamExtent};
+use crate::subjects::{QueueSubject, STREAM_RUNS, parse_queue_subject};
 use crate::wire::headers::{Headers, MESSAGE_ID};
 
 /// For how long a queue's consumer that was seen counts as there. It bounds how long a queue whose stream was replaced
@@ -141,6 +141,14 @@ impl RunStream for NatsBus {
         Ok(stored.map(|mut message| message.headers.remove(MESSAGE_ID).unwrap_or_default()))
     }
 
+    async fn stored_run(&self, sequence: u64) -> Result<Option<StoredRun>, BusError> {
+        let stored = stored_message(self.link(), STREAM_RUNS, &json!({"seq": sequence})).await?;
+        Ok(stored.map(|mut message| StoredRun {
+            message_id: message.headers.remove(MESSAGE_ID).unwrap_or_default(),
+            queue: parse_queue_subject(&message.subject).map(|(_, queue)| queue),
+        }))
+    }
+
     async fn extent(&self) -> Result<StreamExtent, BusError> {
         let info = existing_stream(self.link(), STREAM_RUNS).await?;
         let created_ms = info.created.unix_timestamp_nanos() / 1_000_000;
@@ -165,6 +173,10 @@ impl RunStream for NatsBus {
     async fn limit_queue(&self, queue: &QueueId, most: Option<u32>) -> Result<(), BusError> {
         let spec = ConsumerSpec::of_queue(queue, self.shared.options.ack_wait);
         spec.limit(self.link(), most.map_or(ACK_PENDING_MAX, i64::from)).await
+    }
+
+    async fn withdraw(&self, sequence: u64) -> Result<bool, BusError> {
+        delete_message(self.link(), STREAM_RUNS, sequence).await
     }
 
     fn connected(&self) -> bool {

@@ -12,8 +12,8 @@ use planner::api::types::{
 };
 
 use crate::args::{Format, GetArgs, Kind, OneJobArgs, Servers};
-use crate::commands::{job_name, objects};
-use crate::connect::{ask, asker, nats};
+use crate::commands::{job_name, objects, who};
+use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output::{self, Table};
 
@@ -41,16 +41,6 @@ pub(crate) struct BackfillArgs {
     pub(crate) name: Option<String>,
 }
 
-#[derive(Clone, Debug, Args)]
-pub(crate) struct CancelArgs {
-    /// `backfill NAME…`: NAME or NS/NAME
-    #[arg(value_name = "WHAT", required = true, num_args = 2..)]
-    pub(crate) what: Vec<String>,
-    /// The namespace of a bare NAME
-    #[arg(short, long, default_value = "default")]
-    pub(crate) namespace: String,
-}
-
 /// How often watched backfills are looked at.
 const WATCH_POLL: Duration = Duration::from_millis(500);
 /// Characters of a progress bar.
@@ -65,7 +55,7 @@ pub(crate) async fn run(servers: &Servers, args: &BackfillArgs) -> Result<(), Fa
         reverse: args.reverse,
         name: args.name.clone(),
         dry_run: args.dry_run,
-        by: asker(),
+        by: who(),
     };
     let reply: BackfillReply = ask(&nats(servers).await?, "backfill", &request).await?;
     if output::structured(&reply, args.job.output)? {
@@ -85,16 +75,14 @@ pub(crate) async fn run(servers: &Servers, args: &BackfillArgs) -> Result<(), Fa
     }
 }
 
-pub(crate) async fn cancel(servers: &Servers, args: &CancelArgs) -> Result<(), Failure> {
-    let Some((_, names)) =
-        args.what.split_first().filter(|(word, _)| ["backfill", "backfills"].contains(&word.as_str()))
-    else {
+pub(crate) async fn cancel(servers: &Servers, names: &[String], namespace: &str) -> Result<(), Failure> {
+    if names.is_empty() {
         return Err(Failure::input("name a backfill: ecron cancel backfill NAME"));
-    };
+    }
     let bus = nats(servers).await?;
     for name in names {
-        let backfill = objects::named(ObjectKind::Backfill, name, &args.namespace)?.name();
-        let request = CancelBackfillRequest { backfill, by: asker() };
+        let backfill = objects::named(ObjectKind::Backfill, name, namespace)?.name();
+        let request = CancelBackfillRequest { backfill, by: who() };
         let done: AppliedObject = ask(&bus, "cancel-backfill", &request).await?;
         let word = if done.action == ApplyAction::Unchanged { "is cancelled already" } else { "cancelled" };
         output::line(format_args!("backfill {} {word}", done.name))?;

@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 pub(crate) mod backfill;
 pub(crate) mod bench;
+pub(crate) mod cancel;
 pub(crate) mod catch_up;
 pub(crate) mod dead;
 pub(crate) mod delete;
@@ -48,7 +49,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Submit(args) => submit::run(&servers, &args).await,
         Command::Trigger(args) => trigger::run(&servers, &args).await,
         Command::Backfill(args) => backfill::run(&servers, &args).await,
-        Command::Cancel(args) => backfill::cancel(&servers, &args).await,
+        Command::Cancel(args) => cancel::run(&servers, &args).await,
         Command::CatchUp(args) => catch_up::run(&servers, &args).await,
         Command::Simulate(args) => simulate::run(&args),
         Command::Validate(args) => validate::run(&args),

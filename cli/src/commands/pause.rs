@@ -6,8 +6,8 @@ use model::object::ObjectKind;
 use planner::api::types::{ApplyReply, PauseRequest, QueueRequest};
 
 use crate::args::{Format, Servers};
-use crate::commands::{apply, job_name, objects};
-use crate::connect::{ask, asker, nats};
+use crate::commands::{apply, job_name, objects, who};
+use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output;
 
@@ -68,12 +68,12 @@ pub(crate) async fn run(servers: &Servers, args: &PauseArgs, turn: Turn) -> Resu
         let one = match kind {
             "namespace" => {
                 let request =
-                    PauseRequest { namespace: Some(name.clone()), by: asker(), ..PauseRequest::default() };
+                    PauseRequest { namespace: Some(name.clone()), by: who(), ..PauseRequest::default() };
                 ask::<_, ApplyReply>(&bus, turn.verb(), &request).await?
             }
             "backfill" => {
                 let backfill = Some(objects::named(ObjectKind::Backfill, name, &args.namespace)?.name());
-                let request = PauseRequest { backfill, by: asker(), ..PauseRequest::default() };
+                let request = PauseRequest { backfill, by: who(), ..PauseRequest::default() };
                 ask::<_, ApplyReply>(&bus, turn.verb(), &request).await?
             }
             "queue" => {
@@ -82,7 +82,7 @@ pub(crate) async fn run(servers: &Servers, args: &PauseArgs, turn: Turn) -> Resu
             }
             _ => {
                 let job = Some(job_name(std::slice::from_ref(name), &args.namespace)?);
-                let request = PauseRequest { job, by: asker(), ..PauseRequest::default() };
+                let request = PauseRequest { job, by: who(), ..PauseRequest::default() };
                 ask::<_, ApplyReply>(&bus, turn.verb(), &request).await?
             }
         };
@@ -143,7 +143,7 @@ async fn turn_queue(bus: &NatsBus, name: &str, namespace: &str, turn: Turn) -> R
     queue
         .parse::<model::name::QueueId>()
         .map_err(|problem| Failure::input(format!("failed to read queue {queue:?}: {problem}")))?;
-    let request = QueueRequest { queue: queue.clone(), by: asker() };
+    let request = QueueRequest { queue: queue.clone(), by: who() };
     let _: serde_json::Value = ask(bus, &format!("{}-queue", turn.verb()), &request).await?;
     output::line(format_args!("queue {queue} {}", turn.done()))
 }

@@ -6,8 +6,8 @@ use ambient::Clock;
 use planner::api::types::{ErrorKind, RunRequest, RunView, TriggerReply, TriggerRequest};
 
 use crate::args::{Servers, TriggerArgs};
-use crate::commands::{describe, job_name};
-use crate::connect::{ask, asker, nats};
+use crate::commands::{describe, job_name, who};
+use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output;
 
@@ -20,7 +20,7 @@ pub(crate) async fn run(servers: &Servers, args: &TriggerArgs) -> Result<(), Fai
     let payload = args.payload.as_deref().map(serde_json::from_str).transpose();
     let payload =
         payload.map_err(|problem| Failure::input(format!("failed to read --payload as JSON: {problem}")))?;
-    let request = TriggerRequest { job, payload, key: args.key.clone(), by: asker() };
+    let request = TriggerRequest { job, payload, key: args.key.clone(), by: who() };
     let reply: TriggerReply = ask(&bus, "trigger", &request).await?;
     if !args.wait {
         if !output::structured(&reply, args.job.output)? {

@@ -164,6 +164,14 @@ fn exclusion(item: &Field<'_>, inside: Inside, problems: &mut Problems) -> Optio
     }
 }
 
+/// Whether anything is to come. What follows the end of another run is, unless it had to end before.
+fn occurs_after(schedule: &Schedule, spec: &ScheduleSpec, since: Timestamp) -> bool {
+    match schedule.after_delay() {
+        Some(_) => spec.end.is_none_or(|end| end > since),
+        None => schedule.next_after(since).is_some(),
+    }
+}
+
 /// What the schedule as a whole is refused for.
 fn compiled(field: &Field<'_>, spec: &ScheduleSpec, job: &JobId, terms: &Terms<'_>) -> Vec<Problem> {
     let (id, job) = (job, job.to_string());
@@ -184,7 +192,7 @@ fn compiled(field: &Field<'_>, spec: &ScheduleSpec, job: &JobId, terms: &Terms<'
         return vec![field.problem_below("exclude", message)];
     }
     let since = terms.accepted.schedule_since;
-    if terms.is_stored || schedule.next_after(since).is_some() {
+    if terms.is_stored || occurs_after(&schedule, spec, since) {
         return Vec::new();
     }
     // Each instant of `at` may have passed; of anything else, only the whole can be said to be over.

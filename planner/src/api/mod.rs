@@ -6,6 +6,7 @@ pub mod apply;
 mod audit;
 mod backfill;
 mod calendars;
+mod cancel;
 pub mod dead;
 pub mod explain;
 mod objects;
@@ -66,6 +67,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "backfill" => reply(self.backfill(parsed(body)).await),
             "backfills" => reply(self.backfills(parsed(body)).await),
             "cancel-backfill" => reply(self.cancel_backfill(parsed(body)).await),
+            "cancel" => reply(self.cancel(parsed(body)).await),
             "trigger" => reply(self.trigger(parsed(body)).await),
             "submit" => reply(self.submit(parsed(body)).await),
             "objects" => reply(self.objects(parsed(body)).await),
@@ -75,7 +77,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "resume-queue" => reply(self.set_queue_paused(parsed(body), false).await),
             other => reply::<()>(Err(ApiError::refused(format!(
                 "know the verb {other:?}; there are apply, get, list, runs, run, explain, redrive, purge, delete, pause, resume, \
-                 catch-up, trigger, submit, backfill, backfills, cancel-backfill, objects, object, delete-object, pause-queue and \
+                 catch-up, trigger, cancel, submit, backfill, backfills, cancel-backfill, objects, object, delete-object, pause-queue and \
                  resume-queue"
             )))),
         };

@@ -16,8 +16,8 @@ use store::{Store, StoreError};
 use super::Api;
 use super::stats::{attempt_view, stats_view};
 use super::types::{
-    ApiError, JobRequest, JobStatus, JobView, ListReply, ListRequest, RunRequest, RunView, RunningView,
-    RunsReply, RunsRequest,
+    ApiError, CancelView, JobRequest, JobStatus, JobView, ListReply, ListRequest, RunRequest, RunView,
+    RunningView, RunsReply, RunsRequest,
 };
 use super::write::job_id;
 use crate::install::declared;
@@ -165,7 +165,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 status.namespace_paused = acceptance.namespace_paused;
                 status.schedule = schedule.describe();
                 let after = self.clock.now().max(acceptance.schedule_since);
-                let next = if status.suspended { None } else { schedule.next_after(after) };
+                let follows = || record.and_then(|record| record.after_due).filter(|due_at| *due_at > after);
+                let next = if status.suspended { None } else { schedule.next_after(after).or_else(follows) };
                 status.next_due_at = next.map(|due_at| due_at.to_string());
                 encode(&spec)
             }
@@ -204,6 +205,11 @@ pub fn run_view(record: &RunRecord) -> RunView {
         last_outcome: last.map(|end| end.outcome.as_str().into()),
         error: last.and_then(|end| end.error.clone()),
         reason: record.skip_reason.clone(),
+        cancel: record.cancel.as_ref().map(|mark| CancelView {
+            at: text(mark.at),
+            by: mark.by.clone(),
+            reason: mark.reason.clone(),
+        }),
         executor: record.executor.clone(),
         output: record.output.clone(),
         running: None,

@@ -7,7 +7,9 @@
 #![allow(clippy::missing_panics_doc, missing_docs, reason = "the names of the cases say what they require")]
 
 pub mod adhoc;
+pub mod after;
 pub mod attempts;
+pub mod cancel;
 pub mod changes;
 pub mod control;
 pub mod dispatch;
@@ -119,6 +121,24 @@ macro_rules! conformance_tests {
                 held_runs_count_and_come_back,
                 a_held_run_that_ended_does_not_come_back,
                 runs_that_wait_are_listed,
+            ];
+            cancel: [
+                a_future_run_is_withdrawn_for_good,
+                a_withdrawn_run_outlives_its_jobs_history,
+                a_run_that_nobody_named_is_unknown,
+                a_waiting_run_is_cancelled_at_once,
+                a_run_on_its_way_is_only_marked,
+                a_limited_run_that_was_not_claimed_is_cancelled_at_once,
+                a_published_run_is_marked_and_comes_up,
+                a_published_run_can_be_ended_by_force,
+                runs_under_way_are_listed,
+            ];
+            after: [
+                the_next_run_follows_the_end_of_the_last,
+                every_kind_of_end_is_followed,
+                nothing_follows_while_another_is_under_way,
+                an_edit_keeps_what_is_planned_and_moves_it_with_the_delay,
+                nothing_follows_after_the_last_instant,
             ];
             attempts: [
                 overdue_runs_come_by_worry,

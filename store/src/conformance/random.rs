@@ -140,6 +140,16 @@ enum Op {
         until: Timestamp,
         limit: usize,
     },
+    Cancel {
+        job: &'static str,
+        due_at: Timestamp,
+        named: bool,
+        force: bool,
+    },
+    Cancelling {
+        now: Timestamp,
+        later: bool,
+    },
     Unpark {
         passed: usize,
         limit: usize,
@@ -204,8 +214,13 @@ impl Op {
                     policy: random.pick(&Overlap::ALL),
                     limit: u32::try_from(random.below(3) + 1).unwrap(),
                 });
+                new.after = random.chance(25).then(|| crate::plan::After {
+                    delay: std::time::Duration::from_secs(random.below(90)),
+                    last: random.chance(30).then(|| at("07:08:00")),
+                });
                 new.condition = random.chance(10).then(|| "invalid".into());
                 let mut change = install(name, Some(random.below(20)), random.chance(85).then_some(new));
+                change.after_first = Some(random.instant());
                 change.keep_history = random.chance(20);
                 change.at = random.instant();
                 change.remove = random.instants(20);
@@ -246,6 +261,15 @@ impl Op {
                 worry_ms: i64::try_from(random.below(600_000)).unwrap(),
                 reason: random.reason(),
             },
+            65..68 if random.chance(60) => Self::Cancel {
+                job: name,
+                due_at: random.instant(),
+                named: random.chance(70),
+                force: random.chance(30),
+            },
+            68..71 if random.chance(30) => {
+                Self::Cancelling { now: random.instant().plus_ms(300_000), later: random.chance(50) }
+            }
             65..68 => Self::Missed {
                 after: random.instant(),
                 until: random.instant(),
@@ -392,6 +416,25 @@ impl<F: Fixture> Side<'_, F> {
             }
             Op::Missed { after, until, limit } => {
                 format!("{:?}", store.missed(SHARD, self.dispatcher(), *after, *until, *limit).await)
+            }
+            Op::Cancel { job: name, due_at, named, force } => {
+                let mark = crate::ledger::CancelMark {
+                    at: due_at.plus_ms(7),
+                    by: "ada@host-1".into(),
+                    reason: named.then(|| "wrong".into()),
+                };
+                let run = occurrence(name, *due_at);
+                let answer = store.cancel(SHARD, &run, *named, &mark, *force).await;
+                format!("{answer:?}{:?}", store.under_way(SHARD, &job(name)).await)
+            }
+            Op::Cancelling { now, later } => {
+                let runs = store.cancelling(SHARD, *now, 10).await;
+                let answer = format!("{runs:?}");
+                if *later && let Some(run) = runs.unwrap_or_default().first() {
+                    let later = now.plus_ms(60_000);
+                    let _ = store.cancel_later(SHARD, self.dispatcher(), &run.occurrence, later).await;
+                }
+                answer
             }
             Op::Unpark { passed, limit } => {
                 let held = store.held(SHARD, *passed, *limit).await.unwrap();

@@ -66,6 +66,8 @@ pub(crate) fn record(revision: u64, placed: Option<Placed>) -> JobRecord {
         condition: None,
         history: HistoryLimits { succeeded: 3, failed: 10, skipped: 100 },
         overlap: None,
+        after: None,
+        after_due: None,
     }
 }
 
@@ -74,6 +76,7 @@ pub(crate) fn install(name: &str, expected: Option<u64>, record: Option<JobRecor
         job: job(name),
         expected: expected.map(Revision),
         record,
+        after_first: None,
         keep_history: false,
         at: at("07:00:03"),
         remove: Vec::new(),

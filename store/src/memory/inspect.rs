@@ -49,7 +49,7 @@ impl Inspect for MemoryStore {
 
     async fn sent(&self, shard: ShardId, limit: usize) -> Result<Vec<SentRun>, StoreError> {
         self.on(shard, |shard, _| {
-            let mut runs = shard.sent_runs(Timestamp::from_ms(i64::MAX), limit);
+            let mut runs = shard.sent_runs(&shard.sent, Timestamp::from_ms(i64::MAX), limit);
             runs.sort_by_key(|run| run.published_at);
             Ok(runs)
         })

@@ -10,14 +10,17 @@ use model::shard::ShardId;
 use model::stats::{Counted, lateness};
 use model::time::Timestamp;
 
-use super::{MemoryStore, Shard, sorted};
+use super::{MemoryStore, Shard, Sorted, sorted};
 use crate::error::StoreError;
 use crate::lease::{Epoch, Role};
 use crate::ledger::{
-    Claim, LEDGER_BATCH_MAX, LedgerStore, Park, RunRecord, Sent, SentRun, Settled, Settlement, Skip,
-    TERMINATED_KEPT, Taken, TakenEntry,
+    CancelMark, CancelOutcome, Claim, LEDGER_BATCH_MAX, LedgerStore, Park, RunRecord, Sent, SentRun, Settled,
+    Settlement, Skip, TERMINATED_KEPT, Taken, TakenEntry,
 };
 use crate::record::{StoredRun, history_of};
+
+/// An occurrence nearer than this is worth a nudge.
+const NEAR_MS: i64 = 2_000;
 
 impl LedgerStore for MemoryStore {
     async fn take(
@@ -107,11 +110,12 @@ impl LedgerStore for MemoryStore {
             return Ok(());
         }
         self.fenced(shard, Role::Dispatcher, epoch, |shard, _| {
-            let mut freed = BTreeSet::new();
+            let (mut freed, mut skipped) = (BTreeSet::new(), Vec::new());
             for Skip { entry, reason, at } in skips {
                 if !shard.remove_entry(entry) {
                     continue;
                 }
+                skipped.push((entry.occurrence.job.clone(), *at));
                 if shard.waits_under(entry) {
                     shard.skip_waiting(&entry.occurrence, reason, *at);
                     freed.insert(entry.occurrence.job.clone());
@@ -121,6 +125,10 @@ impl LedgerStore for MemoryStore {
             }
             for job in freed {
                 shard.let_go(&job);
+            }
+            let ends: BTreeMap<_, _> = skipped.into_iter().collect();
+            for (job, at) in ends {
+                shard.chain(&job, at);
             }
             Ok(())
         })
@@ -161,7 +169,10 @@ impl LedgerStore for MemoryStore {
                 }
             }
             for (job, index) in last_ends {
-                if shard.let_go(job) > 0 {
+                let released = shard.let_go(job) > 0;
+                let settled_at = settlements[index].settled_at;
+                let next = shard.chain(job, settled_at);
+                if released || next.is_some_and(|due| due.ms_since(settled_at) < NEAR_MS) {
                     settled[index] = Settled::RecordedAndReleased;
                 }
             }
@@ -201,7 +212,46 @@ impl LedgerStore for MemoryStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<SentRun>, StoreError> {
-        self.on(shard, |shard, _| Ok(shard.sent_runs(now, limit)))
+        self.on(shard, |shard, _| Ok(shard.sent_runs(&shard.sent, now, limit)))
+    }
+
+    async fn cancel(
+        &self,
+        shard: ShardId,
+        occurrence: &Occurrence,
+        named: bool,
+        mark: &CancelMark,
+        force: bool,
+    ) -> Result<CancelOutcome, StoreError> {
+        self.on(shard, |shard, _| Ok(shard.cancel(occurrence, named, mark, force)))
+    }
+
+    async fn under_way(&self, shard: ShardId, job: &JobId) -> Result<Vec<Occurrence>, StoreError> {
+        self.on(shard, |shard, _| Ok(shard.under_way(job).take(LEDGER_BATCH_MAX).cloned().collect()))
+    }
+
+    async fn cancelling(
+        &self,
+        shard: ShardId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<SentRun>, StoreError> {
+        self.on(shard, |shard, _| Ok(shard.sent_runs(&shard.cancelling, now, limit)))
+    }
+
+    async fn cancel_later(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        occurrence: &Occurrence,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.fenced(shard, Role::Dispatcher, epoch, |shard, _| {
+            if shard.forget_cancelling(occurrence) {
+                shard.cancelling.insert(sorted(at, occurrence));
+            }
+            Ok(())
+        })
     }
 
     async fn worry_later(
@@ -258,17 +308,19 @@ impl Shard {
         if let Some(cursor) = &mut self.cursor {
             cursor.taken_until = taken_until;
         }
-        Taken { entries, taken_before: cursor.taken_until, taken_until, next_due, now }
+        let cancels_at = self.cancelling.first().map(|(at, ..)| *at);
+        Taken { entries, taken_before: cursor.taken_until, taken_until, next_due, now, cancels_at }
     }
 
     fn confirm(&mut self, sent: &Sent, epoch: Epoch) {
         let occurrence = &sent.entry.occurrence;
+        let under_this = self.waits_under(&sent.entry);
         let waits = self.remove_entry(&sent.entry);
         let in_sent = self.sent.iter().any(|(_, _, known)| known == occurrence);
         let record = self.runs.get_mut(occurrence);
         let open = match &record {
             Some(run) => match run.record.state {
-                RunState::Waiting => waits,
+                RunState::Waiting => waits && under_this,
                 state => state == RunState::Dispatched && sent.republished >= run.republished,
             },
             None => waits || in_sent,
@@ -287,11 +339,14 @@ impl Shard {
         run.record.published_at = Some(sent.published_at);
         run.record.epoch = Some(epoch);
         run.republished = sent.republished;
+        if run.record.cancel.is_some() && !self.cancelling.iter().any(|(_, _, known)| known == occurrence) {
+            self.cancelling.insert(sorted(Timestamp::from_ms(0), occurrence));
+        }
         self.forget_sent(occurrence);
         self.sent.insert(sorted(sent.worry_at, occurrence));
     }
 
-    fn forget_sent(&mut self, occurrence: &Occurrence) -> bool {
+    pub(super) fn forget_sent(&mut self, occurrence: &Occurrence) -> bool {
         let before = self.sent.len();
         self.sent.retain(|(_, _, known)| known != occurrence);
         self.sent.len() < before
@@ -313,13 +368,13 @@ impl Shard {
         let counted = Counted::of(settlement.state, occurrence.due_at, &settlement.last);
         self.count(&occurrence.job, &counted);
         self.forget_sent(occurrence);
+        self.forget_cancelling(occurrence);
+        self.withdrawn.remove(occurrence);
         let present = self.jobs.get(&occurrence.job).map(|record| record.revision);
         for revision in present.into_iter().chain([settlement.revision]).chain(waited) {
             self.remove_entry(&Entry { occurrence: occurrence.clone(), revision });
         }
-        for tier in [&mut self.waits, &mut self.held] {
-            tier.retain(|(_, _, entry)| entry.occurrence != *occurrence);
-        }
+        self.leave(occurrence);
         let before = self.runs.remove(occurrence);
         let known = before.as_ref().map(|run| &run.record);
         self.live.remove(occurrence);
@@ -332,6 +387,7 @@ impl Shard {
             last: Some(settlement.last.clone()),
             executor: Some(settlement.executor.clone()),
             output: settlement.output.clone(),
+            cancel: known.and_then(|run| run.cancel.clone()),
             ended_at: Some(settlement.settled_at),
             ..RunRecord::new(occurrence.clone(), settlement.revision, settlement.state)
         };
@@ -344,8 +400,13 @@ impl Shard {
         Settled::Recorded
     }
 
-    pub(super) fn sent_runs(&self, until: Timestamp, limit: usize) -> Vec<SentRun> {
-        let overdue = self.sent.iter().take_while(|(worry_at, ..)| *worry_at <= until);
+    pub(super) fn sent_runs(
+        &self,
+        list: &Sorted<Occurrence>,
+        until: Timestamp,
+        limit: usize,
+    ) -> Vec<SentRun> {
+        let overdue = list.iter().take_while(|(worry_at, ..)| *worry_at <= until);
         overdue
             .take(limit.min(LEDGER_BATCH_MAX))
             .filter_map(|(worry_at, _, occurrence)| {

@@ -4,6 +4,8 @@
 //! runs on both. Keep this the plainer of the two: it is also the specification of what the scripts do.
 
 mod adhoc;
+mod after;
+mod cancel;
 mod changes;
 mod control;
 mod gate;
@@ -96,6 +98,10 @@ struct Shard {
     /// Runs that wait for their queue.
     held: Sorted<Entry>,
     sent: Sorted<Occurrence>,
+    /// Published runs that are being cancelled, by when to see to them.
+    cancelling: Sorted<Occurrence>,
+    /// Runs that were cancelled before they were due. No history's trimming forgets them.
+    withdrawn: BTreeSet<Occurrence>,
     runs: BTreeMap<Occurrence, StoredRun>,
     asked: control::Asked,
     /// Past attempts by run; those of runs that are forgotten go with them.
@@ -196,6 +202,7 @@ impl Shard {
         let list: Vec<_> = self
             .runs_of(job)
             .filter(|(_, run)| history_of(run.record.state) == Some(kind))
+            .filter(|(occurrence, _)| !self.withdrawn.contains(occurrence))
             .map(|(occurrence, _)| occurrence.clone())
             .collect();
         for occurrence in list.iter().rev().skip(limit as usize) {

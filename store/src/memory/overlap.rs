@@ -20,10 +20,15 @@ fn holds(tier: &Sorted<Entry>, occurrence: &Occurrence) -> bool {
 impl Shard {
     /// How many runs of a job are under way and how many wait for one of them.
     pub(super) fn standing(&self, job: &JobId) -> Standing {
-        let waiting = self.waiting_runs(job).len();
-        let open = self.runs_of(job).filter(|(_, run)| !run.record.state.is_end()).count();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Standing { active: count(open - waiting), waiting: count(waiting) }
+        let (active, waiting) = (self.under_way(job).count(), self.waiting_runs(job).len());
+        Standing { active: count(active), waiting: count(waiting) }
+    }
+
+    /// The runs of a job that are under way, earliest due first.
+    pub(super) fn under_way(&self, job: &JobId) -> impl Iterator<Item = &Occurrence> {
+        let open = self.runs_of(job).filter(|(_, run)| !run.record.state.is_end());
+        open.map(|(occurrence, _)| occurrence).filter(|occurrence| !holds(&self.waits, occurrence))
     }
 
     /// The occurrences of a job that wait for an earlier run, earliest first.
@@ -136,11 +141,16 @@ impl Shard {
         run.triggered |= triggered;
     }
 
-    /// Ends a waiting run as skipped.
-    pub(super) fn skip_waiting(&mut self, occurrence: &Occurrence, reason: &SkipReason, at: Timestamp) {
+    /// Takes a run out of wherever it waits for others.
+    pub(super) fn leave(&mut self, occurrence: &Occurrence) {
         for tier in [&mut self.waits, &mut self.held] {
             tier.retain(|(_, _, entry)| entry.occurrence != *occurrence);
         }
+    }
+
+    /// Ends a waiting run as skipped.
+    pub(super) fn skip_waiting(&mut self, occurrence: &Occurrence, reason: &SkipReason, at: Timestamp) {
+        self.leave(occurrence);
         if let Some(run) = self.runs.get_mut(occurrence) {
             run.record.state = RunState::Skipped;
             run.record.waits_for = None;

@@ -121,7 +121,8 @@ impl Shard {
             return Installed::Conflict;
         }
         let taken_until = self.cursor.as_ref().map_or(Timestamp::from_ms(-1), |cursor| cursor.taken_until);
-        if let Some(record) = present.cloned() {
+        let old = present.cloned();
+        if let Some(record) = old.clone() {
             self.displace(&install.job, record.revision, record.placed.as_ref());
             for due_at in install.remove.iter().filter(|due| **due > taken_until) {
                 self.remove_entry(&entry(&install.job, *due_at, record.revision));
@@ -130,6 +131,13 @@ impl Shard {
         if let Some(change) = &install.change {
             self.note_change(&install.job, change);
         }
+        let planned = old.as_ref().and_then(|record| self.planned_after(&install.job, record));
+        let moved_from =
+            planned.as_ref().map(|entry| entry.occurrence.due_at).filter(|due| *due > taken_until);
+        let in_hand = planned.clone().filter(|_| moved_from.is_none());
+        if let Some(entry) = planned.filter(|_| moved_from.is_some()) {
+            self.remove_entry(&entry);
+        }
         let Some(record) = &install.record else {
             let job = &install.job;
             self.jobs.remove(job);
@@ -137,6 +145,7 @@ impl Shard {
             self.runs.retain(|occurrence, run| {
                 occurrence.job != *job || install.keep_history || history_of(run.record.state).is_none()
             });
+            self.withdrawn.retain(|occurrence| occurrence.job != *job || install.keep_history);
             for occurrence in self.waiting_runs(job) {
                 self.skip_waiting(&occurrence, &SkipReason::Deleted, install.at);
             }
@@ -144,7 +153,7 @@ impl Shard {
             self.tries.retain(|occurrence, _| runs.contains_key(occurrence));
             return Installed::Done;
         };
-        self.jobs.insert(install.job.clone(), record.clone());
+        self.jobs.insert(install.job.clone(), JobRecord { after_due: None, ..record.clone() });
         self.place(&install.job, record.revision, record.placed.as_ref());
         let add = install.add.iter().filter(|due| **due > taken_until);
         for due_at in add.chain(&install.add_unseen) {
@@ -155,6 +164,7 @@ impl Shard {
             let occurrence = Occurrence { job: install.job.clone(), due_at: *due_at };
             self.record_skipped(&occurrence, record.revision, reason, *due_at);
         }
+        self.install_after(install, old.as_ref(), moved_from, in_hand);
         Installed::Done
     }
 

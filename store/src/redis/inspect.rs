@@ -75,7 +75,7 @@ impl Inspect for RedisStore {
     }
 
     async fn sent(&self, shard: ShardId, limit: usize) -> Result<Vec<SentRun>, StoreError> {
-        let mut runs = self.sent_runs(shard, "+inf", limit).await?;
+        let mut runs = self.sent_runs(shard, "sent", "+inf", limit).await?;
         runs.sort_by_key(|run| run.published_at);
         Ok(runs)
     }

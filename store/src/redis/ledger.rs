@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::bucket::Minute;
 use model::id::{Entry, Occurrence};
 use model::name::JobId;
-use model::run::{AttemptEnd, Generation, SkipReason, WaitsFor};
+use model::run::{AttemptEnd, Generation, RunState, SkipReason, WaitsFor};
 use model::shard::ShardId;
 use model::stats::{Counted, lateness};
 use model::time::Timestamp;
@@ -16,8 +16,8 @@ use super::link::Call;
 use super::plan::wrong_type;
 use super::quarantine::Unreadable;
 use super::script::{
-    CLAIM, CONFIRM, DROP_ENTRIES, MISSED, NOTE_ATTEMPT, OVERDUE, PARK, RUNS, SETTLE, SKIP, TAKE, UNPARK,
-    WORRY_LATER,
+    CANCEL, CLAIM, CONFIRM, DROP_ENTRIES, MISSED, NOTE_ATTEMPT, OVERDUE, PARK, RUNS, SETTLE, SKIP, TAKE,
+    UNPARK, WORRY_LATER,
 };
 use super::taken::taken_entries;
 use super::{RedisStore, value};
@@ -25,8 +25,8 @@ use crate::error::StoreError;
 use crate::keys::{self, History};
 use crate::lease::{Epoch, Role};
 use crate::ledger::{
-    Claim, LEDGER_BATCH_MAX, LedgerStore, Park, RunRecord, Sent, SentRun, Settled, Settlement, Skip,
-    TERMINATED_KEPT, Taken, TakenEntry, Wait,
+    CancelMark, CancelOutcome, Claim, LEDGER_BATCH_MAX, LedgerStore, Park, RunRecord, Sent, SentRun, Settled,
+    Settlement, Skip, TERMINATED_KEPT, Taken, TakenEntry, Wait,
 };
 use crate::record::{self, RUN_FIELDS};
 use crate::stats::counted_text;
@@ -44,7 +44,7 @@ impl LedgerStore for RedisStore {
             .arg(epoch.0)
             .arg(until.as_ms())
             .arg(limit.clamp(1, LEDGER_BATCH_MAX));
-        let [before, taken, next, now, groups] = value::row(self.link.run(&call).await?, "take")?;
+        let [before, taken, next, now, cancelling, groups] = value::row(self.link.run(&call).await?, "take")?;
         let instant = |value: &Value| value::number(value, "take").map(Timestamp::from_ms);
         let (entries, unreadable) = taken_entries(groups)?;
         self.quarantine(shard, &unreadable).await?;
@@ -54,6 +54,7 @@ impl LedgerStore for RedisStore {
             taken_until: instant(&taken)?,
             next_due: Some(instant(&next)?).filter(|next| next.as_ms() >= 0),
             now: instant(&now)?,
+            cancels_at: Some(instant(&cancelling)?).filter(|at| at.as_ms() >= 0),
         })
     }
 
@@ -197,6 +198,7 @@ impl LedgerStore for RedisStore {
                     call.push(skip.entry.occurrence.due_at.as_ms());
                     call.push(skip.reason.describe());
                     call.push(skip.at.to_string());
+                    call.push(skip.at.as_ms());
                 },
             );
             self.link.run(&call).await?;
@@ -244,6 +246,7 @@ impl LedgerStore for RedisStore {
                     .arg(record::history_of(settlement.state).map_or("", History::as_str))
                     .arg(settlement.generation.0)
                     .arg(counted_text(&Counted::of(settlement.state, due_at, &settlement.last)))
+                    .arg(settlement.settled_at.as_ms())
                     .arg(fields.len());
                 for (field, text) in fields {
                     call = call.arg(field).arg(text);
@@ -287,7 +290,75 @@ impl LedgerStore for RedisStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<SentRun>, StoreError> {
-        self.sent_runs(shard, &now.as_ms().to_string(), limit).await
+        self.sent_runs(shard, "sent", &now.as_ms().to_string(), limit).await
+    }
+
+    async fn cancel(
+        &self,
+        shard: ShardId,
+        occurrence: &Occurrence,
+        named: bool,
+        mark: &CancelMark,
+        force: bool,
+    ) -> Result<CancelOutcome, StoreError> {
+        let (due_at, job) = (occurrence.due_at, &occurrence.job);
+        let keys = [keys::run(shard, occurrence), keys::job(shard, job), keys::cursor(shard)];
+        let call = Call::new(&CANCEL, &keys)
+            .arg(keys::prefix(shard))
+            .arg(occurrence.to_string())
+            .arg(due_at.as_ms())
+            .arg(Minute::of(due_at).to_string())
+            .arg(u8::from(named))
+            .arg(record::cancel_text(mark))
+            .arg(mark.at.to_string())
+            .arg(mark.at.as_ms())
+            .arg(u8::from(force));
+        let word = value::text(self.link.run(&call).await?).unwrap_or_default();
+        Ok(match word.as_str() {
+            "cancelled" => CancelOutcome::Cancelled,
+            "released" => CancelOutcome::CancelledAndReleased,
+            "requested" => CancelOutcome::Requested,
+            "unknown" => CancelOutcome::Unknown,
+            ended => match ended.strip_prefix("ended ").and_then(RunState::from_word) {
+                Some(state) => CancelOutcome::Ended(state),
+                None => return Err(unexpected("cancel")),
+            },
+        })
+    }
+
+    async fn under_way(&self, shard: ShardId, job: &JobId) -> Result<Vec<Occurrence>, StoreError> {
+        let mut command = redis::cmd("ZRANGE");
+        command
+            .arg(keys::open(shard))
+            .arg(format!("[{job}@"))
+            .arg([format!("[{job}@").as_bytes(), b"\xff"].concat());
+        command.arg("BYLEX").arg("LIMIT").arg(0).arg(LEDGER_BATCH_MAX);
+        let members = value::items(self.link.query(&command).await?, "ZRANGE")?;
+        let mut runs: Vec<Occurrence> =
+            members.into_iter().filter_map(|member| value::parse(&value::bytes(member))).collect();
+        runs.sort_by_key(|run| run.due_at);
+        Ok(runs)
+    }
+
+    async fn cancelling(
+        &self,
+        shard: ShardId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<SentRun>, StoreError> {
+        self.sent_runs(shard, "cancelling", &now.as_ms().to_string(), limit).await
+    }
+
+    async fn cancel_later(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        occurrence: &Occurrence,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let keys = [keys::lease(shard, Role::Dispatcher), keys::cancelling(shard)];
+        let call = Call::new(&WORRY_LATER, &keys).arg(epoch.0).arg(occurrence.to_string()).arg(at.as_ms());
+        self.link.run(&call).await.map(drop)
     }
 
     async fn worry_later(
@@ -318,12 +389,14 @@ impl LedgerStore for RedisStore {
             return Ok(Vec::new());
         }
         let [succeeded, failed, skipped] = History::ALL.map(|kind| keys::history(shard, job, kind));
-        let call =
-            Call::new(&RUNS, &[keys::open(shard), keys::waits(shard, job), succeeded, failed, skipped])
-                .arg(keys::prefix(shard))
-                .arg(job.to_string())
-                .arg(limit.min(LEDGER_BATCH_MAX))
-                .arg(&RUN_FIELDS);
+        let call = Call::new(
+            &RUNS,
+            &[keys::open(shard), keys::waits(shard, job), keys::withdrawn(shard), succeeded, failed, skipped],
+        )
+        .arg(keys::prefix(shard))
+        .arg(job.to_string())
+        .arg(limit.min(LEDGER_BATCH_MAX))
+        .arg(&RUN_FIELDS);
         let mut rows = value::items(self.link.run(&call).await?, "runs")?.into_iter();
         let mut runs = Vec::new();
         while let (Some(id), Some(values)) = (rows.next(), rows.next()) {
@@ -374,14 +447,16 @@ impl RedisStore {
         }
     }
 
-    /// Runs in `sent` with `worry_at` up to a bound; those that can't be read are quarantined.
+    /// Runs in `sent` or `cancelling` whose instant there is up to a bound; those that can't be read are quarantined.
     pub(super) async fn sent_runs(
         &self,
         shard: ShardId,
+        bucket: &'static str,
         until: &str,
         limit: usize,
     ) -> Result<Vec<SentRun>, StoreError> {
-        let call = Call::new(&OVERDUE, &[keys::sent(shard)])
+        let key = if bucket == "sent" { keys::sent(shard) } else { keys::cancelling(shard) };
+        let call = Call::new(&OVERDUE, &[key])
             .arg(keys::prefix(shard))
             .arg(until)
             .arg(limit.min(LEDGER_BATCH_MAX))
@@ -397,7 +472,7 @@ impl RedisStore {
             match stored {
                 Some(stored) => runs.push(stored.into_sent(worry_at)),
                 None => unreadable.push(Unreadable {
-                    bucket: "sent".into(),
+                    bucket: bucket.into(),
                     tier: "",
                     slice: String::new(),
                     member: id,

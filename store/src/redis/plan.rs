@@ -99,7 +99,11 @@ impl PlanStore for RedisStore {
         push_occurrences(&mut call, &install.add);
         push_occurrences(&mut call, &install.add_unseen);
         push_skipped(&mut call, &install.skipped);
+        let first_due =
+            install.after_first.filter(|_| install.record.as_ref().is_some_and(|r| r.after.is_some()));
         let mut call = call
+            .arg(first_due.map(|due| due.as_ms().to_string()).unwrap_or_default())
+            .arg(install.at.as_ms())
             .arg(install.at.to_string())
             .arg(u8::from(install.keep_history))
             .arg(SkipReason::Deleted.describe());

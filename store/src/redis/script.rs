@@ -9,6 +9,7 @@ const REVISIONS: &str = include_str!("scripts/revisions.lua");
 const OVERLAP: &str = include_str!("scripts/overlap.lua");
 const CHANGES: &str = include_str!("scripts/changes.lua");
 const STATS: &str = include_str!("scripts/stats.lua");
+const AFTER: &str = include_str!("scripts/after.lua");
 const HISTORY: &str = include_str!("scripts/history.lua");
 
 /// A script as the server gets it, and its hash.
@@ -56,7 +57,7 @@ scripts! {
     HEARTBEAT = "heartbeat.lua" + [PRELUDE];
     BEGIN = "begin.lua" + [PRELUDE];
     PROGRESS = "progress.lua" + [PRELUDE];
-    INSTALL = "install.lua" + [PRELUDE, HISTORY, OVERLAP, CHANGES];
+    INSTALL = "install.lua" + [PRELUDE, HISTORY, OVERLAP, AFTER, CHANGES];
     WAITING = "waiting.lua" + [PRELUDE];
     ADVANCE = "advance.lua" + [PRELUDE, HISTORY];
     INSERT = "insert.lua" + [PRELUDE];
@@ -65,10 +66,11 @@ scripts! {
     CLAIM = "claim.lua" + [PRELUDE, OVERLAP];
     PARK = "park.lua" + [PRELUDE, HISTORY, OVERLAP];
     UNPARK = "unpark.lua" + [PRELUDE, OVERLAP];
+    CANCEL = "cancel.lua" + [PRELUDE, HISTORY, OVERLAP, AFTER];
     CONFIRM = "confirm.lua" + [PRELUDE];
-    SKIP = "skip.lua" + [PRELUDE, HISTORY, OVERLAP];
+    SKIP = "skip.lua" + [PRELUDE, HISTORY, OVERLAP, AFTER];
     DROP_ENTRIES = "drop_entries.lua" + [PRELUDE];
-    SETTLE = "settle.lua" + [PRELUDE, HISTORY, OVERLAP, STATS];
+    SETTLE = "settle.lua" + [PRELUDE, HISTORY, OVERLAP, AFTER, STATS];
     NOTE_ATTEMPT = "note_attempt.lua" + [PRELUDE, STATS];
     KEY_CLAIM = "key_claim.lua" + [];
     KEY_CONFIRM = "key_confirm.lua" + [];

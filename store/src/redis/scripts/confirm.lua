@@ -7,7 +7,7 @@
 -- Atomic: a run is in the minute tier or in `sent`, never in neither before it has ended.
 -- An entry that is in neither place has ended meanwhile: left alone. One that is in `sent` is the repair of a run whose
 -- message was lost (updated, unless a later repair was confirmed already). One whose run has ended only leaves the tier,
--- and so does one whose run waits elsewhere.
+-- and so does one whose run waits under another entry.
 if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
 local prefix, sent = ARGV[1], KEYS[2]
 local STRIDE = 4
@@ -40,12 +40,12 @@ for _ = 1, tonumber(ARGV[3]) do
     if waits then gone[#gone + 1] = entry end
     local record
     if known or opened[id] or not waits then
-      record = redis.call('HMGET', run, 'state', 'republished')
+      record = redis.call('HMGET', run, 'state', 'republished', 'cancel', 'revision')
       if not record[1] then record = nil end
     end
     local open = waits
     if record then
-      local claimed = record[1] == 'waiting' and waits
+      local claimed = record[1] == 'waiting' and waits and record[4] == revision
       if claimed then
         redis.call('HDEL', run, 'waits_for')
         redis.call('HSET', run, 'state', 'dispatched')
@@ -65,6 +65,8 @@ for _ = 1, tonumber(ARGV[3]) do
       end
       if ARGV[at + 3] ~= '0' then redis.call('HSET', run, 'republished', ARGV[at + 3]) end
       worries[#worries + 1], worries[#worries + 2] = ARGV[at + 2], id
+      -- It was cancelled on its way into the stream.
+      if record and record[3] then redis.call('ZADD', prefix .. 'cancelling', 'NX', 0, id) end
     end
   end
   if #gone > 0 then

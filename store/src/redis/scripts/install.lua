@@ -8,6 +8,7 @@
 --       then how many to add, then minute, its start (ms), due (text), due (ms), …
 --       then the same for those that no older revision named
 --       then how many skipped, then due (text), due (ms), reason, …
+--       then when to plan the first occurrence of a job that follows its own ends (ms; empty: it isn't one), at (ms)
 --       then at (text), keep the history 0|1 (of a deletion), the reason of those that waited (of a deletion)
 --       last: the change to note (JSON; empty: none)
 -- returns 1 done, 0 the record is of another revision
@@ -17,7 +18,7 @@
 -- can't be read counts as none, so that it can be replaced.
 if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
 local prefix, job, expected = ARGV[1], ARGV[3], ARGV[4]
-local record = try('HMGET', KEYS[2], 'revision', 'placed')
+local record = try('HMGET', KEYS[2], 'revision', 'placed', 'after', 'after_due')
 local present = record and tonumber(record[1] or '') and record[1] or ''
 if present ~= expected then return 0 end
 
@@ -48,6 +49,17 @@ elseif bucket then
   tidy(prefix, 'half-hour', slice_of(bucket))
 end
 
+local after_first, at_ms = ARGV[#ARGV - 5], tonumber(ARGV[#ARGV - 4])
+local moved_from
+if present ~= '' and record[4] then
+  local entries, entry, due_ms = planned_after(prefix, job, present, record[4])
+  if entry and due_ms > taken then
+    redis.call('ZREM', entries, entry)
+    touched[string.sub(record[4], 1, 16) .. 'Z'] = true
+    moved_from = due_ms
+  end
+end
+
 local revision = ARGV[5]
 if revision == '' then
   redis.call('DEL', KEYS[2])
@@ -64,6 +76,13 @@ if revision == '' then
     end
     if keep == '1' then redis.call('EXPIRE', list, ORPHAN_S) else redis.call('UNLINK', list) end
   end
+  local first, last = '[' .. job .. '@', '[' .. job .. '@\255'
+  for _, id in ipairs(redis.call('ZRANGE', prefix .. 'withdrawn', first, last, 'BYLEX')) do
+    if keep ~= '1' then
+      redis.call('UNLINK', prefix .. 'run:' .. id)
+      redis.call('ZREM', prefix .. 'withdrawn', id)
+    end
+  end
   local waits = prefix .. 'waits:' .. job
   local waiting = redis.call('ZRANGE', waits, 0, -1, 'WITHSCORES')
   for i = 1, #waiting, 2 do
@@ -72,7 +91,7 @@ if revision == '' then
   redis.call('UNLINK', waits)
 else
   if record and present ~= '' then
-    redis.call('HDEL', KEYS[2], 'condition', 'placed', 'overlap')
+    redis.call('HDEL', KEYS[2], 'condition', 'placed', 'overlap', 'after')
   else
     redis.call('DEL', KEYS[2])
     -- Runs that ended while there was no record are this job's now.
@@ -102,6 +121,18 @@ else
     position = position + 1
   end
   let_go(prefix, job, limit_of(redis.call('HGET', KEYS[2], 'overlap')))
+  if after_first ~= '' then
+    local after = redis.call('HGET', KEYS[2], 'after')
+    local delay, before = tonumber(string.match(after, '^%d+')), tonumber(string.match(record and record[3] or '', '^%d+'))
+    if moved_from then
+      if before and before ~= delay then moved_from = math.max(at_ms, moved_from - before + delay) end
+      plan_after(prefix, job, revision, after, moved_from)
+    elseif not is_busy(prefix, job) and not planned_after(prefix, job, present, record and record[4]) then
+      plan_after(prefix, job, revision, after, tonumber(after_first))
+    end
+  else
+    redis.call('HDEL', KEYS[2], 'after_due')
+  end
   for minute, members in pairs(additions) do
     spread('ZADD', prefix .. 'minute:' .. minute, members)
     redis.call('ZADD', prefix .. 'minutes', starts[minute], minute)

@@ -3,18 +3,18 @@
 -- histories; and lets go who waited for them.
 -- KEYS  1 sent, 2 the open runs
 -- ARGV  1 prefix, 2 how many, then each: run id, revision, due (ms), minute, kind of history, generation,
---       what to count (words), how many fields, then field, value, …
--- returns {2|1|0, …}: 1 recorded, 2 likewise and a run that waited for it is due now, 0 the run had an outcome already
+--       what to count (words), settled at (ms), how many fields, then field, value, …
+-- returns {2|1|0, …}: 1 recorded, 2 likewise and another run of its job may be due now, 0 the run had an outcome already
 -- Atomic: of many reports of one end exactly one must count (model::run::accepts_end).
 local prefix, position = ARGV[1], 3
-local replies, ended, jobs, limited = {}, {}, {}, {}
+local replies, ended, jobs, limited, chained = {}, {}, {}, {}, {}
 local KIND = {succeeded = 'succeeded', ['dead-lettered'] = 'failed', cancelled = 'failed', skipped = 'skipped'}
 for n = 1, tonumber(ARGV[2]) do
-  local id, revision, due_ms, minute, kind, generation, counted = unpack(ARGV, position, position + 6)
-  local first, last = position + 8, position + 7 + 2 * tonumber(ARGV[position + 7])
+  local id, revision, due_ms, minute, kind, generation, counted, settled_ms = unpack(ARGV, position, position + 7)
+  local first, last = position + 9, position + 8 + 2 * tonumber(ARGV[position + 8])
   position = last + 1
   local run, job = prefix .. 'run:' .. id, string.match(id, '^(.-)@')
-  local standing = redis.call('HMGET', run, 'state', 'generation', 'attempt', 'revision', 'live')
+  local standing = redis.call('HMGET', run, 'state', 'generation', 'attempt', 'revision', 'live', 'cancel')
   local state, known = standing[1], tonumber(standing[2] or 0) or 0
   local reported = tonumber(generation)
   local accepted = not state or reported > known or ((state == 'dispatched' or state == 'waiting') and reported == known)
@@ -22,7 +22,7 @@ for n = 1, tonumber(ARGV[2]) do
   if accepted then
     local record = jobs[job]
     if not record then
-      record = try('HMGET', prefix .. 'job:' .. job, 'revision', 'history', 'overlap') or {}
+      record = try('HMGET', prefix .. 'job:' .. job, 'revision', 'history', 'overlap', 'after') or {}
       jobs[job] = record
     end
     ended[#ended + 1] = id
@@ -41,7 +41,12 @@ for n = 1, tonumber(ARGV[2]) do
       redis.call('HDEL', run, 'waits_for')
       redis.call('SREM', prefix .. 'admitted', id)
     end
+    if standing[6] then
+      redis.call('ZREM', prefix .. 'cancelling', id)
+      if redis.call('ZREM', prefix .. 'withdrawn', id) == 1 then redis.call('PERSIST', run) end
+    end
     if record[3] then limited[job] = n end
+    if record[4] then chained[job] = {n, tonumber(settled_ms)} end
     if record[2] then count(prefix, job, counted) end
     if KIND[state] and standing[3] then
       local past = redis.call('HMGET', run, 'executor', 'error')
@@ -63,5 +68,9 @@ for first = 1, #ended, UNPACK_MAX do
 end
 for job, n in pairs(limited) do
   if let_go(prefix, job, limit_of(jobs[job][3])) > 0 then replies[n] = 2 end
+end
+for job, end_ in pairs(chained) do
+  local due_ms = chain(prefix, job, end_[2])
+  if due_ms and due_ms < end_[2] + NEAR_MS then replies[end_[1]] = 2 end
 end
 return replies

@@ -2,18 +2,18 @@
 -- The due entries of a shard's minute tier, and the mark of how far the shard is taken. Removes no entry.
 -- KEYS  1 the dispatcher's lease, 2 the cursor
 -- ARGV  1 prefix, 2 epoch, 3 until (ms), 4 limit
--- returns {taken before, taken until, next due or -1, now (all ms), {minute, {entry, due (ms), …}, {revision, …}, {note, …}, …}}
+-- returns {taken before, taken until, next due or -1, now, when a run that is being cancelled must be seen to or -1 (all ms), {minute, {entry, due (ms), …}, {revision, …}, {note, …}, …}}
 --   A revision is the job's present one, nil if there is no such job, '?' if its record can't be read.
 --   A note is of an entry whose run has a record, or whose job is limited: its number in the list, then
 --   <fresh|released|claimed> <1 if triggered, else 0> <runs under way> <runs that wait> (-1 -1 if nothing is limited).
 -- Atomic: the mark must not pass an entry that a planner puts in meanwhile.
 -- Entries due at `planned until` or later are left for later: before that instant the minute tier is complete, at it
--- not yet, and the mark must not pass what is still to come. When nothing is due this is eight commands.
+-- not yet, and the mark must not pass what is still to come. When nothing is due this is nine commands.
 if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
 local prefix, limit = ARGV[1], tonumber(ARGV[4])
 local cursor = redis.call('HMGET', KEYS[2], 'incarnation', 'planned_until_ms', 'taken_until_ms')
 local now = now_ms()
-if not cursor[1] then return {0, 0, -1, now, {}} end
+if not cursor[1] then return {0, 0, -1, now, -1, {}} end
 local planned, before = tonumber(cursor[2] or ''), tonumber(cursor[3] or '')
 if not planned or not before then return corrupt_reply(KEYS[2], 'a bound is no number') end
 
@@ -80,4 +80,5 @@ for _, minute in ipairs(redis.call('ZRANGE', prefix .. 'minutes', '(' .. digits(
     break
   end
 end
-return {before, taken, next_due, now, groups}
+local cancelling = redis.call('ZRANGE', prefix .. 'cancelling', 0, 0, 'WITHSCORES')
+return {before, taken, next_due, now, tonumber(cancelling[2] or -1), groups}

@@ -1,0 +1,57 @@
+//! `cancel`: a run that isn't wanted any more, whether it is due yet or not.
+
+use model::declared::Declared;
+use model::id::Occurrence;
+use store::Store;
+use store::ledger::{CancelMark, CancelOutcome};
+
+use super::Api;
+use super::types::{ApiError, CancelReply, CancelRequest};
+use crate::service::PlannerBus;
+
+/// Bytes of who cancels, and of why.
+const BY_BYTES_MAX: usize = 256;
+const REASON_BYTES_MAX: usize = 1_024;
+
+impl<S: Store, B: PlannerBus> Api<S, B> {
+    pub(super) async fn cancel(
+        &self,
+        request: Result<CancelRequest, ApiError>,
+    ) -> Result<CancelReply, ApiError> {
+        let CancelRequest { run, reason, by } = request?;
+        let occurrence: Occurrence =
+            run.parse().map_err(|problem| ApiError::refused(format!("{problem}")))?;
+        let by = by.unwrap_or_else(|| "(unknown)".into());
+        let long = [(by.len(), BY_BYTES_MAX), (reason.as_ref().map_or(0, String::len), REASON_BYTES_MAX)];
+        if let Some((_, most)) = long.iter().find(|(length, most)| length > most) {
+            return Err(ApiError::refused(format!("take so long a text: the limit is {most} bytes")));
+        }
+        let shard = self.shards.shard_of(&occurrence.job);
+        let declared = self.bus.get(shard, &occurrence.job).await?.and_then(|stored| {
+            let declared = Declared::read(&stored.value, stored.written_at).ok()?;
+            (occurrence.due_at > declared.acceptance.schedule_since).then_some(declared)
+        });
+        let named = declared.is_some_and(|declared| declared.schedule.names(occurrence.due_at));
+        let mark = CancelMark { at: self.clock.now(), by, reason };
+        let outcome = self.store.cancel(shard, &occurrence, named, &mark, false).await?;
+        if matches!(outcome, CancelOutcome::Requested | CancelOutcome::CancelledAndReleased)
+            && let Err(problem) = self.bus.nudge(shard).await
+        {
+            // Without the nudge the dispatcher finds it at its next poll.
+            tracing::debug!(%problem, %run, "the nudge for a cancelled run was lost");
+        }
+        match outcome {
+            CancelOutcome::Cancelled | CancelOutcome::CancelledAndReleased => {
+                Ok(CancelReply { run, state: "cancelled".into() })
+            }
+            CancelOutcome::Requested => Ok(CancelReply { run, state: "cancelling".into() }),
+            CancelOutcome::Ended(state) => {
+                Err(ApiError::refused(format!("cancel {run}: it has ended already ({})", state.as_str())))
+            }
+            CancelOutcome::Unknown => Err(ApiError::not_found(&format!(
+                "a run {run}: it has no record, and {} doesn't name it",
+                occurrence.job
+            ))),
+        }
+    }
+}
