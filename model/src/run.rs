@@ -107,6 +107,13 @@ pub fn accepts_end(standing: Option<Standing>, reported: Generation) -> bool {
     }
 }
 
+/// Whether a redrive opens a run again under a generation: if the run isn't of that generation already, and doesn't
+/// wait (what waits was never published, so it has left no dead letter). A run without a record may have been forgotten.
+#[must_use]
+pub fn may_reopen(standing: Option<Standing>, generation: Generation) -> bool {
+    standing.is_none_or(|standing| standing.state != RunState::Waiting && standing.generation < generation)
+}
+
 impl RunState {
     /// Every state, in the order of a run's life.
     pub const ALL: [Self; 6] = [

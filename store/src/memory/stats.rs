@@ -3,7 +3,7 @@
 use model::id::{Entry, Occurrence, Revision};
 use model::limits::ATTEMPTS_KEPT_MAX;
 use model::name::JobId;
-use model::run::{AttemptEnd, Generation, RunState};
+use model::run::{AttemptEnd, Generation, RunState, Standing, may_reopen};
 use model::shard::ShardId;
 use model::stats::{Counted, JobStats};
 
@@ -88,7 +88,9 @@ impl Shard {
     fn reopen(&mut self, reopening: &Reopening) -> bool {
         let occurrence = &reopening.occurrence;
         let known = self.runs.get(occurrence).map(|run| run.record.clone());
-        if known.as_ref().is_some_and(|record| record.generation >= reopening.generation) {
+        let standing =
+            known.as_ref().map(|record| Standing { state: record.state, generation: record.generation });
+        if !may_reopen(standing, reopening.generation) {
             return false;
         }
         self.keep_last(occurrence);

@@ -100,7 +100,7 @@ async fn a_schedule_that_does_not_name_an_instant_says_why() -> anyhow::Result<(
         let view = cli.json(&["get", "job", job]).await?;
         Ok(view["status"]["createdAt"].as_str().context("when it was created")?.parse()?)
     };
-    let counted = created("why/counted").await?.plus_ms(5_000).to_string();
+    let counted = created("why/counted").await?.plus_ms(5_000).floor(1_000).to_string();
     expect(&cli, "why/counted", &counted, "count-used-up", &["occurs 2 time(s) only"]).await?;
     let forgotten = created("why/forgets").await?.plus_ms(2_000).floor(1_000).to_string();
     expect(&cli, "why/forgets", &forgotten, "forgotten", &["its record is forgotten", "keeps 0 succeeded"])
