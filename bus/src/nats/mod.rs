@@ -112,7 +112,8 @@ struct Shared {
     options: Arc<NatsOptions>,
     /// One puller a consumer, made when it is first read.
     queues: Mutex<HashMap<QueueId, Puller>>,
-    reporter: Mutex<Option<Reporter>>,
+    /// One a queue that is reported of.
+    reporters: Mutex<HashMap<QueueId, Reporter>>,
     settler: Mutex<Option<Puller>>,
     intake: Mutex<Option<Puller>>,
     /// When each queue's consumer was last seen.
@@ -137,7 +138,7 @@ impl NatsBus {
                 access: Access { trusted, url: url.into(), options: options.clone() },
                 options,
                 queues: Mutex::default(),
-                reporter: Mutex::default(),
+                reporters: Mutex::default(),
                 settler: Mutex::default(),
                 intake: Mutex::default(),
                 ensured: Mutex::default(),
