@@ -3,7 +3,8 @@
 //! `NatsBus` is one trusted connection with all traits on it, one file each, and a connection for each consumer that it
 //! reads, because a message can kill the one that reads it. `link` owns a connection and sends every request, so that each
 //! has a deadline and one mapping of errors; `pull` owns pull consumers, `reader` their connections, `sweep` removes
-//! what killed one.
+//! what killed one. What many callers do at once travels together: `desk` hears the acks of whole batches, `acks` and
+//! `reports` form groups.
 
 mod acks;
 mod api;
