@@ -74,8 +74,8 @@ fn events_of(message: Delivered) -> impl Iterator<Item = NatsEvent> {
 impl EventWriter for NatsBus {
     async fn report(&self, report: &AttemptReport) -> Result<(), BusError> {
         let reporter = {
-            let new = || Reporter::spawn(self.link().clone());
-            lock(&self.shared.reporter).get_or_insert_with(new).clone()
+            let new = || Reporter::spawn(self.link().clone(), &report.queue);
+            lock(&self.shared.reporters).entry(report.queue.clone()).or_insert_with(new).clone()
         };
         reporter.report(report, self.is_idle(&report.queue)).await
     }

@@ -3,7 +3,8 @@
 //! `NatsBus` is one trusted connection with all traits on it, one file each, and a connection for each consumer that it
 //! reads, because a message can kill the one that reads it. `link` owns a connection and sends every request, so that each
 //! has a deadline and one mapping of errors; `pull` owns pull consumers, `reader` their connections, `sweep` removes
-//! what killed one.
+//! what killed one. What many callers do at once travels together: `desk` hears the acks of whole batches, `acks` and
+//! `reports` form groups.
 
 mod acks;
 mod api;
@@ -112,7 +113,8 @@ struct Shared {
     options: Arc<NatsOptions>,
     /// One puller a consumer, made when it is first read.
     queues: Mutex<HashMap<QueueId, Puller>>,
-    reporter: Mutex<Option<Reporter>>,
+    /// One a queue that is reported of.
+    reporters: Mutex<HashMap<QueueId, Reporter>>,
     settler: Mutex<Option<Puller>>,
     intake: Mutex<Option<Puller>>,
     /// When each queue's consumer was last seen.
@@ -137,7 +139,7 @@ impl NatsBus {
                 access: Access { trusted, url: url.into(), options: options.clone() },
                 options,
                 queues: Mutex::default(),
-                reporter: Mutex::default(),
+                reporters: Mutex::default(),
                 settler: Mutex::default(),
                 intake: Mutex::default(),
                 ensured: Mutex::default(),

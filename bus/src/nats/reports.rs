@@ -3,7 +3,6 @@
 //! Every caller waits until its own report is stored, so that nothing is acknowledged whose outcome isn't (A5). A report
 //! that comes alone is sent alone and at once, in the form that bare clients use.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,7 +28,8 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1_024;
 /// sooner, and one at a time each would cost the server and the settlers a message.
 const LINGER: Duration = Duration::from_millis(3);
 
-/// The reports of one process. Cheap to clone; its task ends with the last clone.
+/// The reports of one queue: each has permissions of its own, so that one that may not be reported of mustn't hold up the
+/// others. Cheap to clone; its task ends with the last clone.
 #[derive(Clone)]
 pub(super) struct Reporter(mpsc::UnboundedSender<Waiting>);
 
@@ -37,7 +37,6 @@ type Done = oneshot::Sender<Result<(), BusError>>;
 
 /// A report, encoded, and who waits until it is stored.
 struct Waiting {
-    queue: QueueId,
     id: String,
     encoded: Bytes,
     may_linger: bool,
@@ -51,10 +50,10 @@ struct Parcel {
 }
 
 impl Reporter {
-    pub(super) fn spawn(link: Link) -> Self {
+    pub(super) fn spawn(link: Link, queue: &QueueId) -> Self {
         // Bounded by the attempts in hand.
         let (reports, received) = mpsc::unbounded_channel();
-        tokio::spawn(run(link, received));
+        tokio::spawn(run(link, attempt_event(queue), received));
         Self(reports)
     }
 
@@ -62,26 +61,22 @@ impl Reporter {
     pub(super) async fn report(&self, report: &AttemptReport, may_linger: bool) -> Result<(), BusError> {
         let (done, answer) = oneshot::channel();
         let gone = || BusError::Unknown("the reports' task is gone".into());
-        let waiting = Waiting {
-            queue: report.queue.clone(),
-            id: report_id(report),
-            encoded: encode_report(report),
-            may_linger,
-            done,
-        };
+        let waiting = Waiting { id: report_id(report), encoded: encode_report(report), may_linger, done };
         self.0.send(waiting).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
 
-async fn run(link: Link, mut reports: mpsc::UnboundedReceiver<Waiting>) {
+async fn run(link: Link, subject: String, mut reports: mpsc::UnboundedReceiver<Waiting>) {
     let mut group = Vec::new();
     while reports.recv_many(&mut group, GROUP_MAX).await > 0 {
         if group.iter().all(|report| report.may_linger) {
             linger(&mut group, &mut reports).await;
         }
-        let (messages, waiting): (Vec<Outgoing>, Vec<Vec<Done>>) =
-            pack(group.drain(..)).into_iter().map(|parcel| (parcel.message, parcel.waiting)).unzip();
+        let (messages, waiting): (Vec<Outgoing>, Vec<Vec<Done>>) = pack(&subject, group.drain(..))
+            .into_iter()
+            .map(|parcel| (parcel.message, parcel.waiting))
+            .unzip();
         let stored = link.store(messages, PUBLISH_TIMEOUT).await;
         for (waiting, stored) in waiting.into_iter().zip(stored) {
             let outcome = stored.map(drop);
@@ -106,32 +101,26 @@ async fn linger(group: &mut Vec<Waiting>, reports: &mut mpsc::UnboundedReceiver<
     }
 }
 
-/// Reports of one queue share messages, in their order; queues don't, because each has permissions of its own.
-fn pack(reports: impl Iterator<Item = Waiting>) -> Vec<Parcel> {
-    let mut queues: BTreeMap<QueueId, Vec<Waiting>> = BTreeMap::new();
+/// Several reports a message, in their order.
+fn pack(subject: &str, reports: impl Iterator<Item = Waiting>) -> Vec<Parcel> {
+    let (mut parcels, mut open, mut bytes) = (Vec::new(), Vec::new(), 0);
     for report in reports {
-        queues.entry(report.queue.clone()).or_default().push(report);
-    }
-    let mut parcels = Vec::new();
-    for (queue, reports) in queues {
-        let mut open: Vec<Waiting> = Vec::new();
-        let mut bytes = 0;
-        for report in reports {
-            let full = open.len() >= MESSAGE_REPORTS_MAX || bytes + report.encoded.len() > MESSAGE_BYTES_MAX;
-            if full && !open.is_empty() {
-                parcels.push(parcel(&queue, std::mem::take(&mut open)));
-                bytes = 0;
-            }
-            bytes += report.encoded.len();
-            open.push(report);
+        let full = open.len() >= MESSAGE_REPORTS_MAX || bytes + report.encoded.len() > MESSAGE_BYTES_MAX;
+        if full && !open.is_empty() {
+            parcels.push(parcel(subject, std::mem::take(&mut open)));
+            bytes = 0;
         }
-        parcels.push(parcel(&queue, open));
+        bytes += report.encoded.len();
+        open.push(report);
+    }
+    if !open.is_empty() {
+        parcels.push(parcel(subject, open));
     }
     parcels
 }
 
-fn parcel(queue: &QueueId, reports: Vec<Waiting>) -> Parcel {
-    let subject = attempt_event(queue);
+fn parcel(subject: &str, reports: Vec<Waiting>) -> Parcel {
+    let subject = subject.to_owned();
     let message = match reports.as_slice() {
         [one] => {
             let id = Headers::from([(MESSAGE_ID.to_owned(), one.id.clone())]);
@@ -150,39 +139,31 @@ fn parcel(queue: &QueueId, reports: Vec<Waiting>) -> Parcel {
 mod tests {
     use super::*;
 
-    fn waiting(queue: &str, bytes: usize) -> Waiting {
+    fn waiting(bytes: usize) -> Waiting {
         let (done, _) = oneshot::channel();
         let encoded = Bytes::from(vec![b'x'; bytes]);
-        Waiting {
-            queue: queue.parse().unwrap(),
-            id: format!("{queue}/{bytes}"),
-            encoded,
-            may_linger: false,
-            done,
-        }
+        Waiting { id: format!("id-{bytes}"), encoded, may_linger: false, done }
     }
 
-    fn packed(reports: Vec<Waiting>) -> Vec<(String, usize)> {
-        pack(reports.into_iter()).into_iter().map(|p| (p.message.subject, p.waiting.len())).collect()
+    fn packed(reports: impl IntoIterator<Item = Waiting>) -> Vec<usize> {
+        pack("ecron.event.attempt.a.b", reports.into_iter())
+            .iter()
+            .map(|parcel| parcel.waiting.len())
+            .collect()
     }
 
     #[test]
-    fn reports_of_one_queue_share_messages_up_to_their_limits() {
-        let many = (0..=MESSAGE_REPORTS_MAX).map(|_| waiting("a/b", 300)).collect();
-        let subject = || "ecron.event.attempt.a.b".to_owned();
-        assert_eq!(packed(many), [(subject(), MESSAGE_REPORTS_MAX), (subject(), 1)]);
-        let large =
-            [MESSAGE_BYTES_MAX - 10, 10, 1, MESSAGE_BYTES_MAX + 1, 1].map(|bytes| waiting("a/b", bytes));
-        assert_eq!(packed(large.into()), [(subject(), 2), (subject(), 1), (subject(), 1), (subject(), 1)]);
+    fn reports_share_messages_up_to_their_limits() {
+        assert_eq!(packed((0..=MESSAGE_REPORTS_MAX).map(|_| waiting(300))), [MESSAGE_REPORTS_MAX, 1]);
+        let large = [MESSAGE_BYTES_MAX - 10, 10, 1, MESSAGE_BYTES_MAX + 1, 1].map(waiting);
+        assert_eq!(packed(large), [2, 1, 1, 1]);
     }
 
     #[test]
     fn a_report_alone_has_the_form_and_the_id_that_it_always_had() {
-        let parcels = pack([waiting("a/b", 3), waiting("a/c", 4)].into_iter());
-        let ids = parcels.iter().map(|parcel| {
-            let headers = parcel.message.headers.as_ref().unwrap();
-            (headers.get(MESSAGE_ID).unwrap().to_string(), parcel.message.payload.len())
-        });
-        assert_eq!(ids.collect::<Vec<_>>(), [("a/b/3".to_owned(), 3), ("a/c/4".to_owned(), 4)]);
+        let parcels = pack("ecron.event.attempt.a.b", [waiting(3)].into_iter());
+        let [Parcel { message, .. }] = parcels.as_slice() else { panic!("not one") };
+        let headers = message.headers.as_ref().unwrap();
+        assert_eq!((headers.get(MESSAGE_ID).unwrap().as_str(), message.payload.len()), ("id-3", 3));
     }
 }
