@@ -12,7 +12,9 @@ use model::time::Timestamp;
 /// At most this often.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far each shard has come, as its passes say. Clones share it.
+/// How far each shard has come, as its passes say. Clones share it. It keeps shards that somebody else owns now: what was
+/// dispatched stays so, and a checkpoint that left it out, or began anew after a wipe, would let a planner that reads it in
+/// that moment rebuild the shard from an older one.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<Mutex<BTreeMap<ShardId, Timestamp>>>);
 
@@ -22,11 +24,6 @@ impl Progress {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.entry(shard).or_insert(dispatched_until);
         *known = dispatched_until.max(*known);
-    }
-
-    /// Forgets a shard that somebody else owns now.
-    pub fn forget(&self, shard: ShardId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&shard);
     }
 
     fn snapshot(&self) -> BTreeMap<ShardId, Timestamp> {

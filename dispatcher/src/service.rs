@@ -202,7 +202,6 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
         if let Err(problem) = known.task.await {
             tracing::error!(%shard, epoch = known.lease.epoch.0, %problem, "a shard's loop broke");
         }
-        self.progress.forget(shard);
     }
 
     async fn farewell(&self, mut ownership: Ownership, mut loops: BTreeMap<ShardId, ShardLoop>) {
