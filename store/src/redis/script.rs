@@ -58,6 +58,7 @@ scripts! {
     INSTALL = "install.lua" + [PRELUDE, HISTORY, OVERLAP, AFTER];
     WAITING = "waiting.lua" + [PRELUDE];
     ADVANCE = "advance.lua" + [PRELUDE, HISTORY];
+    IN_FORCE = "in_force.lua" + [];
     INSERT = "insert.lua" + [PRELUDE];
     TAKE = "take.lua" + [PRELUDE, REVISIONS, OVERLAP];
     MISSED = "missed.lua" + [PRELUDE, REVISIONS];
@@ -70,6 +71,7 @@ scripts! {
     DROP_ENTRIES = "drop_entries.lua" + [PRELUDE];
     SETTLE = "settle.lua" + [PRELUDE, HISTORY, OVERLAP, AFTER];
     NOTE_ATTEMPT = "note_attempt.lua" + [];
+    SPACE = "space.lua" + [PRELUDE];
     OVERDUE = "overdue.lua" + [PRELUDE];
     WORRY_LATER = "worry_later.lua" + [PRELUDE];
     RUNS = "runs.lua" + [PRELUDE];
