@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use ecron_model::lifecycle;
 use ecron_model::misfire::{CatchUp, CatchUpPolicy, MissedReason};
+use ecron_model::overlap::{Overlap, Rule, Standing, Verdict, decide};
+use ecron_model::run::SkipReason;
 use ecron_model::time::Timestamp;
 use timeline::{Fate, Timeline};
 
@@ -78,4 +80,70 @@ fn the_catch_up_pictures_are_what_the_rule_says() {
     catch_up("latest", rule(CatchUpPolicy::Latest, 3_600, 100));
     catch_up("all", rule(CatchUpPolicy::All, 3_600, 100));
     catch_up("bounded, all with window 60s and max 2", rule(CatchUpPolicy::All, 60, 2));
+}
+
+/// Every 20 s; a run takes 50 s. Plays a policy by its own rule.
+fn overlap(policy: Overlap) {
+    const RUN: i64 = 50;
+    let dues: Vec<i64> = (0..6).map(|n| n * 20).collect();
+    let rule = Rule::of(policy, None);
+    let mut fates: Vec<Option<Fate>> = vec![None; dues.len()];
+    let mut waiting: Vec<usize> = Vec::new();
+    let mut ends: Vec<(i64, usize)> = Vec::new();
+    for now in 0..400 {
+        ends.retain(|(end, _)| *end > now);
+        while !waiting.is_empty() && rule.is_none_or(|rule| ends.len() < rule.limit as usize) {
+            let first = waiting.remove(0);
+            fates[first] = Some(Fate::Ran { from: now, to: now + RUN });
+            ends.push((now + RUN, first));
+        }
+        let Some(which) = dues.iter().position(|due| *due == now) else { continue };
+        let standing = Standing { active: ends.len() as u32, waiting: waiting.len() as u32 };
+        match rule.map_or(Verdict::Start, |rule| decide(rule, standing)) {
+            Verdict::Start => {
+                fates[which] = Some(Fate::Ran { from: now, to: now + RUN });
+                ends.push((now + RUN, which));
+            }
+            Verdict::Skip(reason) => fates[which] = Some(Fate::Skipped { why: why(&reason) }),
+            Verdict::Wait(wait) => {
+                if wait.newest_only {
+                    for older in waiting.drain(..) {
+                        fates[older] = Some(Fate::Skipped { why: why(&SkipReason::Coalesced) });
+                    }
+                }
+                if wait.cancel_active {
+                    for (_, running) in ends.drain(..) {
+                        let Some(Fate::Ran { from, .. }) = fates[running] else { continue };
+                        fates[running] = Some(Fate::Cancelled { from, to: now });
+                    }
+                }
+                waiting.push(which);
+            }
+        }
+        // What waited for those that were just cancelled goes at once.
+        while !waiting.is_empty() && rule.is_some_and(|rule| ends.len() < rule.limit as usize) {
+            let first = waiting.remove(0);
+            fates[first] = Some(Fate::Ran { from: now, to: now + RUN });
+            ends.push((now + RUN, first));
+        }
+    }
+    let occurrences = dues.into_iter().zip(fates.into_iter().flatten()).collect::<Vec<_>>();
+    assert_eq!(occurrences.len(), 6, "each occurrence has a fate");
+    let title = format!("overlap: {}", policy.as_str());
+    let picture = Timeline { title, down: None, occurrences, end: 310 };
+    drawn(&format!("run-lifecycle/overlap-{}.svg", policy.as_str()), &picture.svg());
+}
+
+fn why(reason: &SkipReason) -> &'static str {
+    match reason {
+        SkipReason::Coalesced => "skipped: a newer one took its place",
+        _ => "skipped: an earlier run is under way",
+    }
+}
+
+#[test]
+fn the_overlap_pictures_are_what_the_rule_says() {
+    for policy in Overlap::ALL {
+        overlap(policy);
+    }
 }
