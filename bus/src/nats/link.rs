@@ -303,8 +303,8 @@ impl Link {
         let since = Instant::now();
         let mut lost = self.losses();
         let call = desk.open(count);
-        let (subjects, contents): (Vec<Subject>, Vec<(Result<HeaderMap, BusError>, Bytes)>) =
-            messages.into_iter().map(|m| (m.subject.into(), (m.headers, m.payload))).unzip();
+        let subjects: Vec<Subject> = messages.iter().map(|m| m.subject.as_str().into()).collect();
+        let contents = messages.into_iter().map(|m| (m.headers, m.payload));
         let exchange = async {
             for (place, (subject, (headers, payload))) in subjects.iter().zip(contents).enumerate() {
                 let reply = call.reply(place);

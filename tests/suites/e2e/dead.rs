@@ -79,10 +79,11 @@ async fn letters_are_chosen_previewed_redriven_and_purged_in_bulk() -> anyhow::R
 
     // Redriven at their rate, all but one that somebody purged meanwhile: the others go on.
     std::fs::write(&healed, "")?;
-    let began = std::time::Instant::now();
+    let clock = ambient::Clock::system();
+    let began = clock.monotonic();
     let done = cli.ok(&["dead", "redrive", "--job", "dead/disk", "--rate", "5", "--yes"]).await?;
     assert!(done.contains("6 letter(s) redriven"), "{done}");
-    assert!(began.elapsed() >= Duration::from_millis(900), "six letters at five a second");
+    assert!(clock.monotonic() - began >= Duration::from_millis(900), "six letters at five a second");
     let again = cli.ok(&["dead", "redrive", "--job", "dead/disk", "--yes"]).await?;
     assert!(again.contains("no dead letter is chosen"), "a second time does nothing: {again}");
     let runs = cli
