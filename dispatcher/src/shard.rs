@@ -3,6 +3,7 @@
 //! Nothing leaves the minute tier before its fate is certain, so a crash after any step is repaired by taking again:
 //! the same ids are published and JetStream drops the copies.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use ambient::Clock;
 use bus::order::Publication;
 use bus::runs::PUBLISH_BATCH_MAX;
 use bus::{BusError, EventReader, Nudge, ObjectStore, RunStream};
-use model::dispatch::skip_missed;
+use model::dispatch::{skip_missed, space_missed};
 use model::id::{Entry, Revision};
 use model::misfire::Interruption;
 use model::name::JobId;
-use model::run::Generation;
+use model::run::{Generation, SkipReason};
 use model::time::Timestamp;
 use store::control::ControlStore;
 use store::ledger::{CancelOutcome, Claim, LedgerStore, Sent, Skip, TakenEntry};
@@ -182,7 +183,7 @@ where
             return Ok(false);
         }
         let missed = self.missed(interruption).await?;
-        let skips = self.missed_skips(&missed, interruption).await?;
+        let (skips, spaced) = self.decide_missed(&missed, interruption).await?;
         if !missed.is_empty() {
             tracing::info!(
                 %shard, since = %interruption.since, missed = missed.len(), skipped = skips.len(),
@@ -192,6 +193,10 @@ where
         report.skipped += skips.len();
         for batch in skips.chunks(PUBLISH_BATCH_MAX) {
             self.store.skip(shard, self.lease.epoch, batch).await?;
+        }
+        // One call for each job, so that a crash leaves each spaced or not, never begun anew halfway.
+        for entries in spaced {
+            self.store.space(shard, self.lease.epoch, &entries).await?;
         }
         self.store.note_interruption(shard, self.lease.epoch, interruption).await?;
         self.recovered_until = Some(interruption.until);
@@ -217,11 +222,12 @@ where
         }
     }
 
-    async fn missed_skips(
+    /// Which of the missed entries don't run, and which of the others have to wait for how long, by their jobs.
+    async fn decide_missed(
         &self,
         missed: &[Entry],
         interruption: Interruption,
-    ) -> Result<Vec<Skip>, PassError> {
+    ) -> Result<(Vec<Skip>, Vec<Vec<(Entry, Timestamp)>>), PassError> {
         let wanted: Vec<(JobId, Revision)> =
             missed.iter().map(|entry| (entry.occurrence.job.clone(), entry.revision)).collect();
         let known = self.jobs.at(&*self.store, self.lease.shard, &wanted).await?;
@@ -232,12 +238,19 @@ where
             .collect();
         let due: Vec<(JobId, Timestamp)> =
             missed.iter().map(|entry| (entry.occurrence.job.clone(), entry.occurrence.due_at)).collect();
-        let skips = skip_missed(&due, interruption, &|job| rules.get(job).map(|known| &known.spec.catch_up));
+        let rule = |job: &JobId| rules.get(job).map(|known| &known.spec.catch_up);
         let at = interruption.until;
-        Ok(skips
-            .into_iter()
-            .map(|(index, reason)| Skip { entry: missed[index].clone(), reason, at })
-            .collect())
+        let skipped: BTreeMap<usize, SkipReason> =
+            skip_missed(&due, interruption, &rule).into_iter().collect();
+        let kept: Vec<usize> = (0..missed.len()).filter(|index| !skipped.contains_key(index)).collect();
+        let run: Vec<(JobId, Timestamp)> = kept.iter().map(|index| due[*index].clone()).collect();
+        let mut spaced: BTreeMap<&JobId, Vec<(Entry, Timestamp)>> = BTreeMap::new();
+        for (index, not_before) in space_missed(&run, at, &rule) {
+            let entry = &missed[kept[index]];
+            spaced.entry(&entry.occurrence.job).or_default().push((entry.clone(), not_before));
+        }
+        let skip = |(index, reason): (usize, SkipReason)| Skip { entry: missed[index].clone(), reason, at };
+        Ok((skipped.into_iter().map(skip).collect(), spaced.into_values().collect()))
     }
 
     async fn dispatch(

@@ -135,6 +135,28 @@ pub fn skip_missed<'a>(
     skips
 }
 
+/// When each of the entries that were missed and run after all may start, if not at once. `run` is in order of due;
+/// catching up begins at `from`.
+#[must_use]
+pub fn space_missed<'a>(
+    run: &[(JobId, Timestamp)],
+    from: Timestamp,
+    catch_up: &dyn Fn(&JobId) -> Option<&'a CatchUp>,
+) -> Vec<(usize, Timestamp)> {
+    let mut counts: HashMap<&JobId, usize> = HashMap::new();
+    let mut spaced = Vec::new();
+    for (index, (job, _)) in run.iter().enumerate() {
+        let Some(rule) = catch_up(job) else { continue };
+        let count = counts.entry(job).or_default();
+        let start_at = rule.start_at(*count, from);
+        *count += 1;
+        if start_at > from {
+            spaced.push((index, start_at));
+        }
+    }
+    spaced
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -216,6 +238,21 @@ mod tests {
             let due = Due { at: at(100), revision, admission };
             assert_eq!(decide(due, job, at(taken_before), at(now)), verdict, "{what}");
         }
+    }
+
+    #[test]
+    fn each_job_is_spaced_by_its_own_rate() {
+        let slow = CatchUp { rate: "1/m".parse().ok(), ..CatchUp::default() };
+        let free = CatchUp::default();
+        let job = |name: &str| name.parse::<JobId>().unwrap();
+        let run = [("a/slow", 1), ("a/free", 2), ("a/slow", 3), ("a/free", 4), ("a/slow", 5), ("a/gone", 6)]
+            .map(|(name, seconds)| (job(name), at(seconds)));
+        let rules = |id: &JobId| match id.name.as_str() {
+            "slow" => Some(&slow),
+            "free" => Some(&free),
+            _ => None,
+        };
+        assert_eq!(space_missed(&run, at(60), &rules), [(2, at(120)), (4, at(180))]);
     }
 
     #[test]

@@ -89,6 +89,16 @@ impl CatchUp {
         }
     }
 
+    /// When the missed occurrences that run may start, by their order (0 first), if catching up begins at `from`: `burst` of
+    /// them at once, then one after each interval of the rate. At `from` all of them, without a rate.
+    #[must_use]
+    pub fn start_at(&self, index: usize, from: Timestamp) -> Timestamp {
+        let Some(rate) = self.rate else { return from };
+        let later = i64::try_from(index).unwrap_or(i64::MAX) - i64::from(rate.burst) + 1;
+        let wait_us = rate.interval_us().saturating_mul(later.max(0));
+        from.plus_ms(wait_us / 1_000 + i64::from(wait_us % 1_000 > 0))
+    }
+
     /// Splits one job's missed occurrences (ascending) into those that run and those that don't.
     ///
     /// Applying it to parts and then to what is left gives the same as applying it at once, so that the planner may
@@ -149,6 +159,18 @@ mod tests {
                 "{policy:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_rate_spreads_what_is_caught_up() {
+        let starts = |rate: &str| {
+            let rule = CatchUp { rate: rate.parse().ok(), ..CatchUp::default() };
+            [0, 1, 2, 3, 7].map(|index| rule.start_at(index, at(100)).ms_since(at(100)))
+        };
+        assert_eq!(starts("none"), [0; 5]);
+        assert_eq!(starts("1/s"), [0, 1_000, 2_000, 3_000, 7_000]);
+        assert_eq!(starts("3/s"), [0, 334, 667, 1_001, 2_334]);
+        assert_eq!(starts("10/1m burst 3"), [0, 0, 0, 6_000, 30_000]);
     }
 
     #[test]

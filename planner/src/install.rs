@@ -26,7 +26,7 @@ const CONFLICT_RETRIES_MAX: usize = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
     Installed {
-        /// Something is due before the dispatcher would look again by itself.
+        /// Something is due before the dispatcher would look again by itself, or an older revision was in force.
         near: bool,
     },
     Deleted,
@@ -182,7 +182,9 @@ pub async fn apply_change<S: PlanStore>(
         let after =
             install.after_first.filter(|_| install.record.as_ref().is_some_and(|r| r.after.is_some()));
         let first = install.add.first().or(install.add_unseen.first()).or(after.as_ref());
-        let near = first.is_some_and(|due| due.ms_since(site.now) < NEAR_MS);
+        // An edit is in force once the dispatcher has looked again.
+        let edited = install.expected.is_some();
+        let near = edited || first.is_some_and(|due| due.ms_since(site.now) < NEAR_MS);
         match site.store.install(site.shard, site.epoch, &install).await? {
             Installed::Done if declared.is_ok() => {
                 site.catch_up_with_pass(&cursor).await?;

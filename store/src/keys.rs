@@ -90,6 +90,13 @@ pub fn held(shard: ShardId) -> String {
     format!("ecron:{{{shard}}}:held")
 }
 
+/// zset: `<due (ms)> <entry>` → not before (ms). Entries of the minute tier that `catchUp.rate` spreads out; `take` puts them
+/// back when their time has come.
+#[must_use]
+pub fn spaced(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:spaced")
+}
+
 /// zset: run id → when to see to it (ms). Published runs that are being cancelled.
 #[must_use]
 pub fn cancelling(shard: ShardId) -> String {
@@ -284,6 +291,7 @@ mod tests {
             admitted(shard),
             waits(shard, &occurrence.job),
             held(shard),
+            spaced(shard),
             cancelling(shard),
             withdrawn(shard),
             job(shard, &occurrence.job),
@@ -321,6 +329,7 @@ mod tests {
             "admitted",
             "waits:billing/nightly-report",
             "held",
+            "spaced",
             "cancelling",
             "withdrawn",
             "job:billing/nightly-report",

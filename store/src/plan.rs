@@ -154,6 +154,14 @@ pub trait PlanStore: Send + Sync + 'static {
         jobs: &[JobId],
     ) -> impl Future<Output = Result<Vec<Option<JobRecord>>, StoreError>> + Send;
 
+    /// The revision of a job from which on no run of an older one is published any more: the record's, once whatever a
+    /// dispatcher took before it was installed is published. `None`: there is no such job.
+    fn in_force(
+        &self,
+        shard: ShardId,
+        job: &JobId,
+    ) -> impl Future<Output = Result<Option<Revision>, StoreError>> + Send;
+
     /// Changes one job: record, coarse place and minute-tier entries at once.
     fn install(
         &self,

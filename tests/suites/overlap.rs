@@ -340,6 +340,50 @@ async fn a_job_that_follows_its_own_ends_runs_once_at_a_time_and_never_stops() -
     Ok(())
 }
 
+#[tokio::test]
+async fn what_is_caught_up_starts_no_faster_than_its_rate() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    let mut slow = every("slow", 10, "allow");
+    slow["spec"]["catchUp"]["rate"] = json!("6/1m burst 2");
+    world.apply(slow).await?;
+    world.apply(every("free", 10, "allow")).await?;
+    world.run(60).await?;
+    world.crash();
+    world.run(600).await?;
+    let back = world.clock.now();
+    world.start();
+    world.run(60).await?;
+    // Crashes change nothing, nor does somebody else who takes over.
+    for _ in 0..5 {
+        world.crash();
+        world.run(4).await?;
+        world.start();
+        world.run(60).await?;
+    }
+    world.run(400).await?;
+    let starts = |name: &str| {
+        let caught_up = world.started.iter().filter_map(|(run, starts)| match run {
+            model::id::RunId::Occurrence(run) if run.job == job(name) && run.due_at <= back => {
+                Some(starts[0])
+            }
+            _ => None,
+        });
+        let mut starts: Vec<Timestamp> = caught_up.filter(|start| *start > back).collect();
+        starts.sort();
+        starts
+    };
+    let (slow, free) = (starts("slow"), starts("free"));
+    ensure!(slow.len() >= 60 && free.len() == slow.len(), "{} and {}", slow.len(), free.len());
+    ensure!(free.iter().all(|start| start.ms_since(back) < 10_000), "{free:?}");
+    for (index, window) in slow.windows(3).enumerate() {
+        let apart = window[2].ms_since(window[0]);
+        ensure!(apart >= 10_000, "{index}: three starts in {apart} ms");
+    }
+    assert_eq!(world.doubled().len(), 0);
+    Ok(())
+}
+
 /// Random histories of crashes, outages and edits: never more at once than may be, nothing is lost or doubled, and every
 /// occurrence either ran or has a record that says why not.
 #[tokio::test]

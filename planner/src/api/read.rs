@@ -38,6 +38,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         };
         let (record, last, broken) = self.standing(&job).await?;
         let mut view = self.view(&job, &stored, record.as_ref(), last.as_ref());
+        if broken.is_none() {
+            let in_force = self.store.in_force(shard, &job).await?;
+            view.status.observed_revision = in_force.map_or(0, |revision| revision.0);
+        }
         view.status.condition = view.status.condition.or(broken);
         view.status.stats = Some(stats_view(&self.store.stats(shard, &job).await?));
         Ok(view)

@@ -255,7 +255,8 @@ pub struct JobView {
 pub struct JobStatus {
     /// The newest accepted revision.
     pub revision: u64,
-    /// The revision that the planner has installed: from then on no run of an older one starts.
+    /// The revision in force: from then on no run of an older one is published. (In `list`, the one that the planner has
+    /// installed; it is in force within a moment.)
     pub observed_revision: u64,
     pub created_at: String,
     /// In words: "every 10 s", "at 02:30 on weekdays, Europe/Berlin".

@@ -68,6 +68,7 @@ macro_rules! conformance_tests {
                 an_edit_of_another_revision_is_a_conflict,
                 an_edit_moves_entries_and_the_coarse_place,
                 an_edit_leaves_what_was_taken,
+                an_edit_is_in_force_once_the_shard_was_taken_again,
                 an_occurrence_that_ran_is_not_planned_again,
                 an_edit_records_what_it_skips,
                 a_new_job_is_planned_even_in_the_past_if_unseen,
@@ -102,6 +103,7 @@ macro_rules! conformance_tests {
                 skipped_entries_are_recorded_with_a_reason,
                 skip_leaves_others_alone,
                 dropped_entries_leave_no_record,
+                spaced_entries_come_back_when_their_time_has_come,
                 large_batches_are_carried_out,
             ];
             overlap: [

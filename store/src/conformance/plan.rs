@@ -11,7 +11,7 @@ use super::{Fixture, World};
 use crate::error::StoreError;
 use crate::inspect::BucketKind;
 use crate::plan::{Advance, Installed, Waiting};
-use crate::{Inspect, LedgerStore, PlanStore};
+use crate::{Inspect, LeaseStore, LedgerStore, PlanStore};
 
 fn step(name: &str, revision: u64, from: Placed, minute: &[Timestamp], next: Option<Placed>) -> Advance {
     let minute = minute.to_vec();
@@ -377,4 +377,22 @@ pub async fn buckets_show_the_plan<F: Fixture>(f: &F) {
     );
     assert_eq!(buckets[0].first[0], ("a/b@2026-11-22T07:00:10Z#1".into(), at("07:00:10")));
     assert_eq!(buckets[3].first, [("a/c".into(), at("17:00:00"))]);
+}
+
+pub async fn an_edit_is_in_force_once_the_shard_was_taken_again<F: Fixture>(f: &F) {
+    let w = World::begun(f).await;
+    let in_force =
+        async || f.store().in_force(w.shard, &job("a/b")).await.unwrap().map(|revision| revision.0);
+    let take = async || f.store().take(w.shard, w.dispatcher, at("07:00:00"), 10).await.unwrap();
+    assert_eq!(in_force().await, None);
+    w.install(&install("a/b", None, Some(record(1, None)))).await;
+    assert_eq!(in_force().await, Some(1), "there was none before");
+    take().await;
+    w.install(&install("a/b", Some(1), Some(record(2, None)))).await;
+    assert_eq!(in_force().await, Some(1), "a dispatcher may have taken one");
+    take().await;
+    assert_eq!(in_force().await, Some(2));
+    w.install(&install("a/b", Some(2), Some(record(3, None)))).await;
+    f.store().release(crate::lease::Role::Dispatcher, "node-a", &[w.shard]).await.unwrap();
+    assert_eq!(in_force().await, Some(3), "nobody dispatches");
 }

@@ -492,6 +492,7 @@ impl<F: Fixture> Side<'_, F> {
         reason: &SkipReason,
     ) -> Result<String, StoreError> {
         let (mut sent, mut skips, mut drops) = (Vec::new(), Vec::new(), Vec::new());
+        let mut spaced = Vec::new();
         let (mut claims, mut parks) = (Vec::new(), Vec::new());
         for (i, taken) in entries.iter().enumerate() {
             let (entry, due_at) = (taken.entry.clone(), taken.entry.occurrence.due_at);
@@ -515,11 +516,13 @@ impl<F: Fixture> Side<'_, F> {
                     at: due_at,
                 }),
                 4 => parks.push(Park { entry, wait: Wait::Queue, triggered: false, at: due_at }),
+                6 if i % 2 == 0 => spaced.push((entry, due_at.plus_ms(worry_ms))),
                 5 => skips.push(Skip { entry, reason: reason.clone(), at: due_at }),
                 _ => drops.push(entry),
             }
         }
         let store = self.fixture.store();
+        store.space(SHARD, self.dispatcher(), &spaced).await?;
         let claimed = store.claim(SHARD, self.dispatcher(), &claims).await?;
         let parked = store.park(SHARD, self.dispatcher(), &parks).await?;
         store.confirm(SHARD, self.dispatcher(), &sent).await?;
@@ -547,6 +550,7 @@ impl<F: Fixture> Side<'_, F> {
         }
         let _ = write!(all, "{:#?}{:#?}", store.cursor(SHARD).await, store.jobs(SHARD, &jobs).await);
         for job in &jobs {
+            let _ = write!(all, "{:?}", store.in_force(SHARD, job).await);
             let runs = store.runs(SHARD, job, 500).await.unwrap();
             for run in &runs {
                 let _ = write!(all, "{:?}", store.past_attempts(SHARD, &run.occurrence).await);

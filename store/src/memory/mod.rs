@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use model::change::Change;
 use model::gate::Gate;
-use model::id::{Entry, Occurrence, RunId};
+use model::id::{Entry, Occurrence, Revision, RunId};
 use model::misfire::Interruption;
 use model::name::{JobId, QueueId};
 use model::progress::Progress;
@@ -90,6 +90,10 @@ struct Shard {
     highest_epochs: BTreeMap<Role, Epoch>,
     cursor: Option<Cursor>,
     jobs: BTreeMap<JobId, JobRecord>,
+    /// How often it was taken.
+    takes: u64,
+    /// How often it had been taken when a job's newest revision was installed, and the revision before.
+    barriers: BTreeMap<JobId, (u64, Revision)>,
     horizon: Sorted<JobId>,
     half_hours: Sorted<Entry>,
     minutes: Sorted<Entry>,
@@ -97,6 +101,8 @@ struct Shard {
     waits: Sorted<Entry>,
     /// Runs that wait for their queue.
     held: Sorted<Entry>,
+    /// Entries that come back into the minute tier at an instant.
+    spaced: Sorted<Entry>,
     sent: Sorted<Occurrence>,
     /// Published runs that are being cancelled, by when to see to them.
     cancelling: Sorted<Occurrence>,

@@ -50,6 +50,16 @@ impl PlanStore for MemoryStore {
         self.on(shard, |shard, _| Ok(jobs.iter().map(|job| shard.jobs.get(job).cloned()).collect()))
     }
 
+    async fn in_force(&self, shard: ShardId, job: &JobId) -> Result<Option<Revision>, StoreError> {
+        self.on(shard, |shard, now| {
+            let Some(record) = shard.jobs.get(job) else { return Ok(None) };
+            let taken_since = |(takes, _): &&(u64, Revision)| shard.takes <= *takes;
+            let waiting = shard.barriers.get(job).filter(taken_since);
+            let older = waiting.filter(|_| shard.holder(Role::Dispatcher, now).is_some());
+            Ok(Some(older.map_or(record.revision, |(_, before)| *before)))
+        })
+    }
+
     async fn install(
         &self,
         shard: ShardId,
@@ -137,6 +147,15 @@ impl Shard {
         let in_hand = planned.clone().filter(|_| moved_from.is_none());
         if let Some(entry) = planned.filter(|_| moved_from.is_some()) {
             self.remove_entry(&entry);
+        }
+        match (&old, &install.record) {
+            (Some(old), Some(new)) if old.revision != new.revision => {
+                self.barriers.insert(install.job.clone(), (self.takes, old.revision));
+            }
+            (Some(_), Some(_)) => {}
+            (None, _) | (_, None) => {
+                self.barriers.remove(&install.job);
+            }
         }
         let Some(record) = &install.record else {
             let job = &install.job;

@@ -11,7 +11,7 @@ use redis::Value;
 use super::error::unexpected;
 use super::link::Call;
 use super::quarantine::Unreadable;
-use super::script::{ADVANCE, BEGIN, INSERT, INSTALL, PROGRESS, WAITING};
+use super::script::{ADVANCE, BEGIN, IN_FORCE, INSERT, INSTALL, PROGRESS, WAITING};
 use super::{RedisStore, value};
 use crate::changes::change_text;
 use crate::error::StoreError;
@@ -71,6 +71,19 @@ impl PlanStore for RedisStore {
             }
         }
         Ok(records)
+    }
+
+    async fn in_force(&self, shard: ShardId, job: &JobId) -> Result<Option<Revision>, StoreError> {
+        let key = keys::job(shard, job);
+        let keys = [key.clone(), keys::cursor(shard), keys::lease(shard, Role::Dispatcher)];
+        let answer = self.link.run(&Call::new(&IN_FORCE, &keys)).await;
+        let Some(text) = value::text(answer.map_err(|error| wrong_type(&key, error))?) else {
+            return Ok(None);
+        };
+        let revision = text
+            .parse()
+            .map_err(|_| StoreError::Corrupt { key, problem: "field revision is no number".into() })?;
+        Ok(Some(Revision(revision)))
     }
 
     async fn install(

@@ -60,6 +60,7 @@ scripts! {
     INSTALL = "install.lua" + [PRELUDE, HISTORY, OVERLAP, AFTER, CHANGES];
     WAITING = "waiting.lua" + [PRELUDE];
     ADVANCE = "advance.lua" + [PRELUDE, HISTORY];
+    IN_FORCE = "in_force.lua" + [];
     INSERT = "insert.lua" + [PRELUDE];
     TAKE = "take.lua" + [PRELUDE, REVISIONS, OVERLAP];
     MISSED = "missed.lua" + [PRELUDE, REVISIONS];
@@ -77,6 +78,7 @@ scripts! {
     KEY_FREE = "key_free.lua" + [];
     NOTE_AD_HOC = "note_ad_hoc.lua" + [];
     NOTE_PROGRESS = "note_progress.lua" + [];
+    SPACE = "space.lua" + [PRELUDE];
     OVERDUE = "overdue.lua" + [PRELUDE];
     WORRY_LATER = "worry_later.lua" + [PRELUDE];
     RUNS = "runs.lua" + [PRELUDE];

@@ -37,6 +37,8 @@ end
 if not state then
   local planned = present[1] and redis.call('ZSCORE', bucket, id .. '#' .. present[1])
   local taken = tonumber(redis.call('HGET', KEYS[3], 'taken_until_ms') or '') or -1
+  local spaced = digits(due_ms) .. ' ' .. id .. '#' .. (present[1] or '')
+  if redis.call('ZREM', prefix .. 'spaced', spaced) == 1 then return finish_and_remember() end
   if due_ms <= taken then
     if not planned then return 'unknown' end
     if present[3] then

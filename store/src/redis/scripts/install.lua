@@ -100,6 +100,9 @@ else
     end
   end
   redis.call('HSET', KEYS[2], unpack(ARGV, 11, 10 + 2 * tonumber(ARGV[10])))
+  if present ~= '' and present ~= revision then
+    redis.call('HSET', KEYS[2], 'barrier', (redis.call('HGET', KEYS[3], 'takes') or '0') .. ' ' .. present)
+  end
   if ARGV[6] == 'horizon' then
     redis.call('ZADD', prefix .. 'horizon', ARGV[9], job)
   elseif ARGV[6] ~= '' then

@@ -6,9 +6,10 @@
 --   A revision is the job's present one, nil if there is no such job, '?' if its record can't be read.
 --   A note is of an entry whose run has a record, or whose job is limited: its number in the list, then
 --   <fresh|released|claimed> <1 if triggered, else 0> <runs under way> <runs that wait> (-1 -1 if nothing is limited).
+-- Next due: of the minute tier after the mark, or when something spaced out comes back.
 -- Atomic: the mark must not pass an entry that a planner puts in meanwhile.
 -- Entries due at `planned until` or later are left for later: before that instant the minute tier is complete, at it
--- not yet, and the mark must not pass what is still to come. When nothing is due this is nine commands.
+-- not yet, and the mark must not pass what is still to come. When nothing is due this is twelve commands.
 if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
 local prefix, limit = ARGV[1], tonumber(ARGV[4])
 local cursor = redis.call('HMGET', KEYS[2], 'incarnation', 'planned_until_ms', 'taken_until_ms')
@@ -36,6 +37,19 @@ local function note_of(prefix, entry, job, rule)
     standings[job] = standing
   end
   return admission .. ' ' .. triggered .. ' ' .. standing
+end
+
+-- What was spaced out comes back when its time has come.
+local spaced = prefix .. 'spaced'
+for _, member in ipairs(redis.call('ZRANGE', spaced, '-inf', ARGV[3], 'BYSCORE', 'LIMIT', 0, limit)) do
+  local due_ms, entry = string.match(member, '^(%d+) (.*)$')
+  local minute = string.match(entry, '@(%d+%-%d+%-%d+T%d+:%d+):') .. 'Z'
+  redis.call('ZREM', spaced, member)
+  -- Unless another entry of its occurrence was dealt with meanwhile.
+  if redis.call('EXISTS', prefix .. 'run:' .. string.match(entry, '^(.*)#')) == 0 then
+    redis.call('ZADD', prefix .. 'minute:' .. minute, due_ms, entry)
+    redis.call('ZADD', prefix .. 'minutes', digits(due_ms - due_ms % 60000), minute)
+  end
 end
 
 local cap = math.min(tonumber(ARGV[3]), planned - 1)
@@ -69,6 +83,8 @@ end
 local taken = cap
 if more then taken = math.min(taken, last) end
 if taken > before then redis.call('HSET', KEYS[2], 'taken_until_ms', digits(taken)) else taken = before end
+-- Who asks again has published what it took before (see in_force.lua).
+redis.call('HINCRBY', KEYS[2], 'takes', 1)
 
 local next_due = -1
 local after = '(' .. digits(taken)
@@ -80,5 +96,7 @@ for _, minute in ipairs(redis.call('ZRANGE', prefix .. 'minutes', '(' .. digits(
     break
   end
 end
+local first = redis.call('ZRANGE', spaced, 0, 0, 'WITHSCORES')
+if first[2] and (next_due < 0 or tonumber(first[2]) < next_due) then next_due = tonumber(first[2]) end
 local cancelling = redis.call('ZRANGE', prefix .. 'cancelling', 0, 0, 'WITHSCORES')
 return {before, taken, next_due, now, tonumber(cancelling[2] or -1), groups}
