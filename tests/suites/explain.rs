@@ -135,6 +135,20 @@ async fn overlap_is_told_by_its_policy() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_cancellation_is_told_with_who_asked_for_it() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("tick", 10, json!({}))).await?;
+    world.run(10).await?;
+    let next = tick(world.clock.now(), 2);
+    let run = format!("default/tick@{next}");
+    world.ask("cancel", json!({"run": run, "by": "ann@desk", "reason": "not today"})).await?;
+    expect(&world, "tick", next, "cancelled", &["it was cancelled", "by ann@desk", "not today"]).await?;
+    world.run(30).await?;
+    expect(&world, "tick", next, "cancelled", &["by ann@desk"]).await
+}
+
+#[tokio::test]
 async fn a_pause_is_told_with_who_paused_and_what_the_resumption_made_of_it() -> Result<()> {
     let mut world = World::begin()?;
     world.start();
