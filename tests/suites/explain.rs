@@ -149,6 +149,29 @@ async fn a_cancellation_is_told_with_who_asked_for_it() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_was_triggered_while_nobody_dispatched_runs_whatever_catch_up_says() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("tick", 3_600, json!({"catchUp": {"policy": "none"}}))).await?;
+    world.run(30).await?;
+    world.crash();
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        world.run(5).await?;
+        let reply = world.ask("trigger", json!({"job": "default/tick"})).await?;
+        runs.push(reply["run"].as_str().context("a run")?.to_owned());
+    }
+    world.run(60).await?;
+    world.start();
+    world.run(20).await?;
+    for run in runs {
+        let (_, at) = run.split_once('@').context("an instant")?;
+        expect(&world, "tick", at.parse()?, "succeeded", &["it ran and succeeded"]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_pause_is_told_with_who_paused_and_what_the_resumption_made_of_it() -> Result<()> {
     let mut world = World::begin()?;
     world.start();
