@@ -236,6 +236,12 @@ where
             .zip(known)
             .filter_map(|((job, _), known)| known.map(|known| (job, known)))
             .collect();
+        // What somebody asked for runs whatever its job's catch-up says: that is about what a schedule names.
+        let is_named = |entry: &&Entry| {
+            let known = rules.get(&entry.occurrence.job);
+            known.is_none_or(|known| known.schedule.names(entry.occurrence.due_at))
+        };
+        let missed: Vec<&Entry> = missed.iter().filter(is_named).collect();
         let due: Vec<(JobId, Timestamp)> =
             missed.iter().map(|entry| (entry.occurrence.job.clone(), entry.occurrence.due_at)).collect();
         let rule = |job: &JobId| rules.get(job).map(|known| &known.spec.catch_up);
@@ -247,7 +253,7 @@ where
         let mut spaced: BTreeMap<&JobId, Vec<(Entry, Timestamp)>> = BTreeMap::new();
         for (index, not_before) in space_missed(&run, at, &rule) {
             let entry = &missed[kept[index]];
-            spaced.entry(&entry.occurrence.job).or_default().push((entry.clone(), not_before));
+            spaced.entry(&entry.occurrence.job).or_default().push((Entry::clone(entry), not_before));
         }
         let skip = |(index, reason): (usize, SkipReason)| Skip { entry: missed[index].clone(), reason, at };
         Ok((skipped.into_iter().map(skip).collect(), spaced.into_values().collect()))

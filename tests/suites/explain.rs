@@ -135,6 +135,43 @@ async fn overlap_is_told_by_its_policy() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_cancellation_is_told_with_who_asked_for_it() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("tick", 10, json!({}))).await?;
+    world.run(10).await?;
+    let next = tick(world.clock.now(), 2);
+    let run = format!("default/tick@{next}");
+    world.ask("cancel", json!({"run": run, "by": "ann@desk", "reason": "not today"})).await?;
+    expect(&world, "tick", next, "cancelled", &["it was cancelled", "by ann@desk", "not today"]).await?;
+    world.run(30).await?;
+    expect(&world, "tick", next, "cancelled", &["by ann@desk"]).await
+}
+
+#[tokio::test]
+async fn what_was_triggered_while_nobody_dispatched_runs_whatever_catch_up_says() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("tick", 3_600, json!({"catchUp": {"policy": "none"}}))).await?;
+    world.run(30).await?;
+    world.crash();
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        world.run(5).await?;
+        let reply = world.ask("trigger", json!({"job": "default/tick"})).await?;
+        runs.push(reply["run"].as_str().context("a run")?.to_owned());
+    }
+    world.run(60).await?;
+    world.start();
+    world.run(20).await?;
+    for run in runs {
+        let (_, at) = run.split_once('@').context("an instant")?;
+        expect(&world, "tick", at.parse()?, "succeeded", &["it ran and succeeded"]).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_pause_is_told_with_who_paused_and_what_the_resumption_made_of_it() -> Result<()> {
     let mut world = World::begin()?;
     world.start();

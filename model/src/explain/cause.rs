@@ -67,7 +67,8 @@ fn of_run(facts: &Facts, then: &Then, run: &RunFacts) -> Cause {
         RunState::Cancelled => {
             let why = last.and_then(|last| last.end.error.clone()).or_else(|| run.output.clone());
             let why = run.cancel.clone().or(why).map(|why| format!(": {why}")).unwrap_or_default();
-            is(Fate::DidNotRun, "cancelled", format!("it was cancelled{ended}{why}"))
+            let fate = if facts.at > facts.now { Fate::WillNotRun } else { Fate::DidNotRun };
+            is(fate, "cancelled", format!("it was cancelled{ended}{why}"))
         }
         RunState::Skipped => skipped(facts, then, run),
         RunState::Waiting => waiting(facts, run),

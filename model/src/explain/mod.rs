@@ -93,7 +93,7 @@ pub struct RunFacts {
     pub skip_reason: Option<String>,
     pub ended_at: Option<Timestamp>,
     pub waits_for: Option<WaitsFor>,
-    /// `<instant> <who> <reason>` of a request to cancel it.
+    /// Who asked for it to be cancelled, when and why, in words.
     pub cancel: Option<String>,
 }
 

@@ -40,6 +40,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             // Without the nudge the dispatcher finds it at its next poll.
             tracing::debug!(%problem, %run, "the nudge for a cancelled run was lost");
         }
+        if !matches!(outcome, CancelOutcome::Ended(_) | CancelOutcome::Unknown) {
+            let detail = mark.reason.clone();
+            self.audit(Some(&mark.by), "cancel", format!("run {run}"), None, detail).await;
+        }
         match outcome {
             CancelOutcome::Cancelled | CancelOutcome::CancelledAndReleased => {
                 Ok(CancelReply { run, state: "cancelled".into() })

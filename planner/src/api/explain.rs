@@ -12,7 +12,7 @@ use model::schedule::Zone;
 use model::shard::ShardId;
 use model::time::{SECOND_MS, Timestamp};
 use store::lease::Role;
-use store::ledger::RunRecord;
+use store::ledger::{CancelMark, RunRecord};
 use store::plan::{Cursor, JobRecord};
 use store::{Store, StoreError};
 
@@ -222,7 +222,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             skip_reason: record.skip_reason,
             ended_at: record.ended_at,
             waits_for: record.waits_for,
-            cancel: None,
+            cancel: record.cancel.as_ref().map(cancel_text),
         })
     }
 
@@ -279,4 +279,10 @@ fn limits_text(rules: &GateRules) -> String {
     ];
     let limits: Vec<String> = limits.into_iter().flatten().collect();
     format!("whose limits are reached ({})", limits.join(", "))
+}
+
+/// Who cancelled a run, when, and why.
+fn cancel_text(mark: &CancelMark) -> String {
+    let reason = mark.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("asked for at {} by {}{reason}", mark.at, mark.by)
 }
