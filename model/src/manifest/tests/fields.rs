@@ -77,7 +77,7 @@ fn the_document_itself() {
         (
             &|d| d["kind"] = json!("CronJob"),
             "kind",
-            "must be Job, Calendar, Namespace or Queue, not \"CronJob\"",
+            "must be Job, Calendar, Namespace, Queue or Backfill, not \"CronJob\"",
         ),
         (&|d| d["kind"] = json!("job"), "kind", "did you mean Job?"),
         (&|d| d["status"] = json!({}), "status", "unknown field"),
