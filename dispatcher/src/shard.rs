@@ -178,7 +178,8 @@ where
         };
         self.taken_until = Some(known.taken_until);
         let since = known.taken_until.max(self.recovered_until.unwrap_or(known.taken_until));
-        let Some(interruption) = Interruption::between(since, now) else { return Ok(true) };
+        let interruption = Interruption::between(since, now).filter(|_| !known.is_beginning(since));
+        let Some(interruption) = interruption else { return Ok(true) };
         if known.planned_until <= now {
             return Ok(false);
         }

@@ -17,15 +17,13 @@ use model::shard::ShardId;
 use model::time::{Timestamp, duration_ms};
 use store::StoreError;
 use store::ownership::Lease;
-use store::plan::{Cursor, PlanStore};
+use store::plan::{Cursor, PlanStore, UNOWNED_MAX};
 use tokio::sync::watch;
 
 use crate::install::{Applied, Site, apply_change, apply_delete};
 
 /// Changes that are installed at once.
 pub const INSTALLS_IN_FLIGHT_MAX: usize = 256;
-/// For how long a new shard may have been without an owner while jobs were accepted: what was due before is forgotten.
-const UNOWNED_MAX: std::time::Duration = std::time::Duration::from_secs(3_600);
 /// The wait before the feed starts again after the bus or the store failed.
 const RESTART_DELAY: std::time::Duration = std::time::Duration::from_millis(250);
 

@@ -30,6 +30,19 @@ pub struct Cursor {
     pub spec_revision: Revision,
 }
 
+/// How far back a shard begins that nobody ever owned: what was accepted meanwhile is late, not missed.
+pub const UNOWNED_MAX: Duration = Duration::from_secs(3_600);
+
+impl Cursor {
+    /// Whether a shard that nobody ever owned begins at this instant. What is due since then was never interrupted: nobody
+    /// had begun. (The incarnation ends with when the cursor was made, in milliseconds.)
+    #[must_use]
+    pub fn is_beginning(&self, at: Timestamp) -> bool {
+        let made_at = self.incarnation.rsplit_once('-').and_then(|(_, ms)| ms.parse().ok());
+        made_at.is_some_and(|ms| at.plus(UNOWNED_MAX) == Timestamp::from_ms(ms))
+    }
+}
+
 /// A job as the plan knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobRecord {

@@ -101,7 +101,8 @@ async fn a_deleted_job_runs_no_more_and_is_gone_everywhere() -> anyhow::Result<(
         for key in keys.lines() {
             left.push((key.to_owned(), up.redis_cli(&["TTL", key]).await?.trim().parse::<i64>()?));
         }
-        let runs_only = left.iter().all(|(key, _)| key.contains(":run:") || key.contains(":history:"));
+        let kept = [":run:", ":history:", ":changes:"];
+        let runs_only = left.iter().all(|(key, _)| kept.iter().any(|word| key.contains(word)));
         seen(runs_only && left.iter().all(|(_, ttl_s)| *ttl_s > 0), left)
     })
     .await?;
