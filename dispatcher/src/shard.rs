@@ -40,6 +40,9 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// When to start worrying about a published run: by then a healthy executor has usually reported.
 pub const WORRY_AFTER: Duration = Duration::from_secs(15);
 
+/// How soon a shard is looked at again whose planner hasn't caught up with an interruption.
+const UNPLANNED_DELAY: Duration = Duration::from_millis(100);
+
 /// What a pass did, and when the next one should come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct ShardReport {
@@ -144,6 +147,8 @@ where
         }
         let mut report = ShardReport::default();
         if !self.recover_interruption(now, &mut report).await? {
+            // The planner is about to plan it: look again soon, not at the next poll.
+            report.next_due = Some(now.plus(UNPLANNED_DELAY));
             return Ok(report);
         }
         let until = now.plus(TAKE_AHEAD);

@@ -112,7 +112,7 @@ fn manifest(job: usize, version: u64) -> Value {
         "spec": {
             "schedule": {"every": format!("{}ms", 100 + 20 * (job % 10))}, "queue": "work",
             "payload": {"version": version}, "catchUp": {"policy": "all", "max": 10000},
-            "history": {"succeeded": 1000}, "overlap": if job % 3 == 0 { "queue-all" } else { "allow" },
+            "history": {"succeeded": 1000}, "overlap": if job.is_multiple_of(3) { "queue-all" } else { "allow" },
         },
     })
 }
