@@ -36,7 +36,7 @@ use crate::order::publication;
 pub const TAKE_AHEAD: Duration = Duration::from_millis(16);
 /// A shard is looked at this often even if nothing seems due: the back-up of nudges. A shard that is taken over counts as
 /// unattended since its last look, so it must leave room within `INTERRUPTION_MIN` for a lease to run out.
-pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// When to start worrying about a published run: by then a healthy executor has usually reported.
 pub const WORRY_AFTER: Duration = Duration::from_secs(15);
 
