@@ -58,6 +58,7 @@ async fn measure(ground: &Ground, args: &BenchArgs, clock: &Clock) -> Result<(Ou
         }
         Shape::Herd => timed::run(&mut stage, args, &timed::Timed::herd(args.count)).await,
         Shape::Backlog => timed::backlog(&mut stage, args).await,
+        Shape::Limits => timed::limits(&mut stage, args).await,
         Shape::Drain => drain::run(&mut stage, args).await,
         Shape::Idle => stock::idle(&mut stage, args).await,
         Shape::Apply => stock::apply(&mut stage, args).await,
@@ -75,6 +76,7 @@ fn word(shape: Shape) -> &'static str {
         Shape::Idle => "idle",
         Shape::Apply => "apply",
         Shape::Backlog => "backlog",
+        Shape::Limits => "limits",
     }
 }
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
 use bus::nats::{NatsBus, NatsOptions};
-use bus::{BusError, EventReader, RunStream, SpecStore};
+use bus::{ApiClient, BusError, EventReader, RunStream, SpecStore};
 use bytes::Bytes;
 use executor_sdk::{Context, Executor, HandlerError};
 use futures_util::StreamExt;
 use model::id::Revision;
+use model::limits::{QUEUE_CONCURRENCY_MAX, RATE_STARTS_MAX};
 use model::manifest::to_bytes;
 use model::misfire::{CatchUp, CatchUpPolicy};
 use model::name::{JobId, Name, QueueId};
@@ -21,6 +22,7 @@ use model::retry::RetryPolicy;
 use model::schedule::ScheduleSpec;
 use model::spec::{Acceptance, HistoryLimits, JobSpec, TIMEOUT_DEFAULT, Work};
 use model::time::Timestamp;
+use serde_json::json;
 use store::plan::PlanStore;
 use store::redis::{RedisOptions, RedisStore};
 use tokio::runtime::Handle;
@@ -31,9 +33,13 @@ use super::wall::Wall;
 use crate::commands::roles::{self, Foundation};
 use crate::failure::Failure;
 
-/// The namespace and the queue of everything that is measured.
+/// The namespace of everything that is measured.
 pub(super) const NAMESPACE: &str = "bench";
+/// The queue of everything but limited jobs.
 const QUEUE: &str = "bench/work";
+/// The queue whose limits no measurement reaches: what they cost is the asking.
+const LIMITED_QUEUE: &str = "bench/limited";
+const API_TIMEOUT: Duration = Duration::from_secs(10);
 /// Specs that are written at once.
 const WRITES_IN_FLIGHT_MAX: usize = 512;
 /// How long planning or settling may take beyond what is due.
@@ -41,6 +47,17 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(10);
 /// How long the planner may take to own every shard.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a job's runs must ask before they start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// Nothing.
+    None,
+    /// Whether an earlier run of the job is under way.
+    Skip,
+    /// That, and its queue, for a place and for a start within its rate.
+    Limited,
+}
 
 /// Ours at work.
 pub(super) struct Ours {
@@ -62,16 +79,22 @@ impl Ours {
         let bus = NatsBus::connect(nats_url, NatsOptions::default()).await?;
         let foundation = roles::lay(store, bus, model::shard::SHARDS_DEFAULT).await?;
         let shutdown = Shutdown::new().with_drain_timeout(Duration::from_secs(5));
+        let handler = move |_: Context, body: Bytes| {
+            present.mark(&body, &wall);
+            std::future::ready(Ok::<_, HandlerError>(()))
+        };
+        let (queue, limited) = (queue(QUEUE)?, queue(LIMITED_QUEUE)?);
+        foundation.bus.ensure_queue(&queue).await?;
+        foundation.bus.ensure_queue(&limited).await?;
         let executor = Executor::new(Arc::new(NatsBus::connect(nats_url, NatsOptions::default()).await?))
             .name("bench")
             .shutdown(shutdown.clone())
-            .queue_id(queue()?)
+            .queue_id(queue)
             .concurrency(concurrency)
-            .handle_bytes(move |_: Context, body: Bytes| {
-                present.mark(&body, &wall);
-                std::future::ready(Ok::<_, HandlerError>(()))
-            });
-        foundation.bus.ensure_queue(&queue()?).await?;
+            .handle_bytes(handler.clone())
+            .queue_id(limited)
+            .concurrency(concurrency)
+            .handle_bytes(handler);
         let (planner, dispatcher) = (foundation.planner(100), foundation.dispatcher(100));
         let tasks = vec![
             on_thread({
@@ -99,17 +122,21 @@ impl Ours {
     }
 
     pub(super) fn submit_subject() -> Result<String, Failure> {
-        Ok(bus::subjects::QueueSubject::Submit.of(&queue()?))
+        Ok(bus::subjects::QueueSubject::Submit.of(&queue(QUEUE)?))
     }
 
     /// Declares jobs by their names and instants; answers with the last revision. Each is durable once this returns.
     pub(super) async fn declare(
         &self,
+        rules: Rules,
         jobs: impl ExactSizeIterator<Item = (String, Timestamp, String)>,
     ) -> Result<Revision, Failure> {
-        let queue = queue()?;
+        let queue = queue(if rules == Rules::Limited { LIMITED_QUEUE } else { QUEUE })?;
         let now = self.clock().now();
-        let writes = jobs.map(|(name, at, text)| self.put(one_shot(&name, &queue, at, text), now));
+        let writes = jobs.map(|(name, at, text)| {
+            let spec = one_shot(&name, &queue, at, text).map(|spec| ruled(spec, rules));
+            self.put(spec, now)
+        });
         let mut writes = futures_util::stream::iter(writes).buffer_unordered(WRITES_IN_FLIGHT_MAX);
         let mut last = Revision(0);
         while let Some(written) = writes.next().await {
@@ -131,6 +158,24 @@ impl Ours {
             ))),
             Err(problem) => Err(problem.into()),
         }
+    }
+
+    /// Sets the limits of the limited queue, so high that nothing waits.
+    pub(super) async fn limit(&self) -> Result<(), Failure> {
+        let queue = queue(LIMITED_QUEUE)?;
+        let manifest = json!({
+            "apiVersion": "ecron/v1", "kind": "Queue",
+            "metadata": {"name": queue.name.to_string(), "namespace": queue.namespace.to_string()},
+            "spec": {
+                "concurrency": QUEUE_CONCURRENCY_MAX,
+                "rate": format!("{RATE_STARTS_MAX}/1s burst {RATE_STARTS_MAX}"),
+            },
+        });
+        let request = json!({"manifests": [manifest]}).to_string().into();
+        let answer = self.foundation.bus.request("apply", request, API_TIMEOUT).await?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer)
+            .map_err(|problem| Failure::failed(format!("failed to read the answer to apply: {problem}")))?;
+        if answer["error"].is_null() { Ok(()) } else { Err(Failure::failed(answer["error"].to_string())) }
     }
 
     /// Waits until every spec up to a revision is installed.
@@ -197,8 +242,15 @@ fn on_thread(role: impl FnOnce(Handle) + Send + 'static) -> JoinHandle<()> {
     tokio::task::spawn_blocking(move || role(runtime))
 }
 
-fn queue() -> Result<QueueId, Failure> {
-    QUEUE.parse().map_err(|problem| Failure::failed(format!("failed to read {QUEUE:?}: {problem}")))
+fn queue(name: &str) -> Result<QueueId, Failure> {
+    name.parse().map_err(|problem| Failure::failed(format!("failed to read {name:?}: {problem}")))
+}
+
+fn ruled(spec: JobSpec, rules: Rules) -> JobSpec {
+    match rules {
+        Rules::None => spec,
+        Rules::Skip | Rules::Limited => JobSpec { overlap: Overlap::Skip, ..spec },
+    }
 }
 
 /// A job that occurs once. Whatever happens, its run isn't dropped for being late: then it would be missing.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bus::subjects::{BUCKET_SPECS, bucket_stream};
 
 use super::figures::{Figures, Outcome};
+use super::ours::Rules;
 use super::stage::Stage;
 use super::usage;
 use crate::commands::bench::BenchArgs;
@@ -84,7 +85,7 @@ pub(super) async fn fill(stage: &mut Stage, count: u32) -> Result<Figures, Failu
         }
         (format!("stock-{batch}-{index}"), at, PAYLOAD.to_owned())
     });
-    let last = stage.ours.declare(jobs).await?;
+    let last = stage.ours.declare(Rules::None, jobs).await?;
     let durable_us = stage.wall.now_us();
     stage.ours.installed(last).await?;
     let planned_us = stage.wall.now_us();

@@ -7,6 +7,7 @@ use model::time::Timestamp;
 
 use super::figures::{Figures, Outcome};
 use super::lane::Lane;
+use super::ours::Rules;
 use super::stage::Stage;
 use super::usage::Cpu;
 use crate::commands::bench::BenchArgs;
@@ -60,7 +61,7 @@ pub(super) async fn run(stage: &mut Stage, args: &BenchArgs, timed: &Timed) -> R
     for repeat in 1..=args.repeats {
         let step = |who: &str| eprintln!("repeat {repeat}/{}: {who}, {} runs", args.repeats, timed.len());
         step("ours");
-        outcome.push("ours", ours(stage, args, timed).await?);
+        outcome.push("ours", ours(stage, args, timed, Rules::None).await?);
         if !args.ours_only {
             step("floor");
             outcome.push("floor", floor(stage, timed).await?);
@@ -77,16 +78,31 @@ pub(super) async fn backlog(stage: &mut Stage, args: &BenchArgs) -> Result<Outco
     let mut without = Vec::new();
     for repeat in 1..=args.repeats {
         eprintln!("repeat {repeat}/{}: without a backlog", args.repeats);
-        without.push(ours(stage, args, &timed).await?);
+        without.push(ours(stage, args, &timed, Rules::None).await?);
     }
     let stock = super::stock::fill(stage, args.pending).await?;
     let mut outcome = Outcome::default();
     for (repeat, without) in (1..=args.repeats).zip(without) {
         eprintln!("repeat {repeat}/{}: with {} jobs waiting", args.repeats, args.pending);
-        let mut with = ours(stage, args, &timed).await?;
+        let mut with = ours(stage, args, &timed, Rules::None).await?;
         with.extend(stock.clone());
         outcome.push("ours", with);
         outcome.push("without", without);
+    }
+    Ok(outcome)
+}
+
+/// A herd that must ask before each start, beside the same herd that needn't: what limits cost while they don't bite.
+/// `ours` has `overlap: skip` and a queue with a concurrency and a rate, `skip` only the former, `without` neither.
+pub(super) async fn limits(stage: &mut Stage, args: &BenchArgs) -> Result<Outcome, Failure> {
+    let timed = Timed::herd(args.count);
+    stage.ours.limit().await?;
+    let mut outcome = Outcome::default();
+    for repeat in 1..=args.repeats {
+        for (name, rules) in [("ours", Rules::Limited), ("skip", Rules::Skip), ("without", Rules::None)] {
+            eprintln!("repeat {repeat}/{}: {name}, {} runs", args.repeats, timed.len());
+            outcome.push(name, ours(stage, args, &timed, rules).await?);
+        }
     }
     Ok(outcome)
 }
@@ -97,7 +113,7 @@ fn lane_from_now(stage: &mut Stage, timed: &Timed, lead_s: usize) -> Arc<Lane> {
     stage.lane(&due_us, timed.measured_from)
 }
 
-async fn ours(stage: &mut Stage, args: &BenchArgs, timed: &Timed) -> Result<Figures, Failure> {
+async fn ours(stage: &mut Stage, args: &BenchArgs, timed: &Timed, rules: Rules) -> Result<Figures, Failure> {
     let lead_s = args.lead.map_or(LEAD_S + timed.len() / DECLARED_PER_S, |lead| lead as usize);
     let lane = lane_from_now(stage, timed, lead_s);
     let began_us = stage.wall.now_us();
@@ -105,7 +121,7 @@ async fn ours(stage: &mut Stage, args: &BenchArgs, timed: &Timed) -> Result<Figu
         let name = format!("run-{}-{index}", lane.number());
         (name, Timestamp::from_ms(lane.due_us(index) / 1_000), lane.text(index))
     });
-    let last = stage.ours.declare(jobs).await?;
+    let last = stage.ours.declare(rules, jobs).await?;
     stage.ours.installed(last).await?;
     let declared_s = (stage.wall.now_us() - began_us) as f64 / 1e6;
     eprintln!("  declared and planned in {declared_s:.1} s");

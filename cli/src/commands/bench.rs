@@ -21,7 +21,7 @@ pub(crate) struct BenchArgs {
     /// How long to measure (steady, backlog: occurrences; idle: the window)
     #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub(crate) seconds: u32,
-    /// Jobs due at once, messages, or specs (herd, drain, apply)
+    /// Jobs due at once, messages, or specs (herd, limits, drain, apply)
     #[arg(long = "n", value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
     pub(crate) count: u32,
     /// Jobs with nothing due for a day (idle)
@@ -64,6 +64,8 @@ pub(crate) enum Shape {
     Apply,
     /// Steady, without and with many jobs waiting
     Backlog,
+    /// A herd with `overlap: skip` and a limited queue, beside the same without
+    Limits,
 }
 
 pub(crate) async fn run(servers: &Servers, args: &BenchArgs) -> Result<(), Failure> {
