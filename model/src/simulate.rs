@@ -9,7 +9,7 @@ use crate::declared::Declared;
 use crate::name::JobId;
 use crate::overlap::{Rule, Standing, Verdict, Waiting, decide};
 use crate::run::SkipReason;
-use crate::schedule::{Schedule, ScheduleSpec};
+use crate::schedule::Schedule;
 use crate::spec::JobSpec;
 use crate::time::Timestamp;
 
@@ -72,12 +72,11 @@ fn occurrences(schedule: &Schedule, from: Timestamp, to: Timestamp) -> Vec<Times
 
 /// The schedule as it would be without `exclude`, if it has any.
 fn without_exclusions(job: &Declared) -> Option<Schedule> {
-    let schedule = &job.spec.schedule;
-    if schedule.exclude.is_empty() {
+    if job.spec.schedule.each().all(|one| one.exclude.is_empty()) {
         return None;
     }
-    let schedule = ScheduleSpec { exclude: vec![], ..schedule.clone() };
-    let spec = JobSpec { schedule, ..job.spec.clone() };
+    let mut spec = job.spec.clone();
+    spec.schedule.change_each(|one| one.exclude.clear());
     Declared::of(spec, job.acceptance).ok().map(|all| all.schedule)
 }
 

@@ -11,6 +11,7 @@ use ecron_model::schedule::{
     Dialect, Exclusion, Gap, Identity, NamedCalendar, Reason, Schedule, ScheduleSpec, no_calendars,
     tzdata_version,
 };
+use ecron_model::time::Timestamp;
 use support::{at, compile, cron, try_compile};
 
 fn first(schedule: &Schedule, from: &str, count: usize) -> Vec<String> {
@@ -269,6 +270,49 @@ fn hash_follows_jenkins_rules() {
         assert!(minutes(&job, "10~20 * * * *").iter().all(|minute| (10..=20).contains(minute)));
     }
     assert_eq!(seen.len(), 60);
+}
+
+#[test]
+fn several_schedules_are_a_union_and_each_has_its_own_zone_and_limits() {
+    let (from, until) = (at("2026-10-20T00:00:00Z"), at("2026-11-10T00:00:00Z"));
+    let parts = [
+        ScheduleSpec {
+            exclude: vec!["2026-10-26".parse().unwrap()],
+            ..cron("0 9 * * *", Dialect::Ecron, "Europe/Berlin")
+        },
+        ScheduleSpec { count: Some(400), ..cron("0 9 * * *", Dialect::Ecron, "America/New_York") },
+        ScheduleSpec { start: Some(at("2026-11-01T00:00:00Z")), ..every("3h") },
+        ScheduleSpec {
+            jitter: Some(Duration::from_secs(600)),
+            ..cron("*/30 8 * * 1-5", Dialect::Unix, "UTC")
+        },
+    ];
+    let within = |schedule: &Schedule| -> Vec<Timestamp> {
+        std::iter::successors(schedule.next_after(from), |&due| schedule.next_after(due))
+            .take_while(|due| *due < until)
+            .collect()
+    };
+    let union = compile(&ScheduleSpec::union(parts.clone()).unwrap());
+    let expected: BTreeSet<Timestamp> = parts.iter().flat_map(|part| within(&compile(part))).collect();
+    let named = within(&union);
+    assert_eq!(named, expected.iter().copied().collect::<Vec<_>>());
+    // 08:00Z is 09:00 in Berlin, at times 08:00 in UTC, too: one run, not two.
+    assert!(named.len() < parts.iter().map(|part| within(&compile(part)).len()).sum());
+    assert!(named.iter().all(|&due| union.names(due)));
+    let back: Vec<Timestamp> =
+        std::iter::successors(union.previous_before(until), |&due| union.previous_before(due))
+            .take_while(|due| *due > from)
+            .collect();
+    assert!(back.iter().rev().eq(&named));
+    let moved = named.iter().find(|due| due.as_ms() % 60_000 != 0).unwrap();
+    assert!(matches!(union.reasons(*moved)[..], [Reason::Jitter(_)]));
+    assert_eq!(
+        union.describe(),
+        "at 09:00 every day, Europe/Berlin, except at excluded times; and at 09:00 every day, America/New_York, 400 times; \
+         and every 3h, from 2026-11-01T00:00:00Z; and at 08:00 and 08:30 on weekdays, UTC, with up to 10m of jitter"
+    );
+    assert_eq!(union.closer_than(Duration::from_secs(1), from, 500), None);
+    assert!(union.closer_than(Duration::from_secs(3_600), from, 500).is_some());
 }
 
 #[test]

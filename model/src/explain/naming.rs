@@ -90,9 +90,23 @@ impl Judged<'_> {
         if schedule.names(at) {
             return Naming::Named { reasons: texts(&schedule.reasons(at)) };
         }
-        self.moved(&schedule, at).or_else(|| self.left_out(&schedule, at)).unwrap_or_else(|| {
+        let nothing = || {
             let (before, after) = (schedule.previous_before(at), schedule.next_after(at));
             Naming::NotNamed { before, after }
+        };
+        if self.spec.also.is_empty() {
+            self.moved(&schedule, at).or_else(|| self.left_out(&schedule, at)).unwrap_or_else(nothing)
+        } else {
+            self.naming_of_any(at).unwrap_or_else(nothing)
+        }
+    }
+
+    /// Of many schedules: the first that would have something to do with the instant.
+    fn naming_of_any(&self, at: Timestamp) -> Option<Naming> {
+        self.spec.each().find_map(|one| {
+            let one = ScheduleSpec { also: Vec::new(), ..one.clone() };
+            let naming = Judged { spec: &one, ..*self }.naming(at);
+            (!matches!(naming, Naming::NotNamed { .. })).then_some(naming)
         })
     }
 
@@ -248,6 +262,18 @@ mod tests {
                 Naming::Fold { civil: "2026-10-25 02:30:00".into(), policy: "first".into() },
             ),
         ];
+        let table = table.into_iter().chain([
+            (
+                r#"[{"every": "1h", "end": "2026-02-01T00:00:00Z"}, {"cron": "30 2 * * *", "exclude": ["2026-05-01"]}]"#,
+                "2026-05-01T02:30:00Z",
+                Naming::Excluded { by: "the date 2026-05-01".into() },
+            ),
+            (
+                r#"[{"every": "1h", "start": "2026-02-01T00:00:00Z"}, {"cron": "30 2 * * *"}]"#,
+                "2026-05-01T02:30:00Z",
+                Naming::Named { reasons: vec![] },
+            ),
+        ]);
         for (spec, instant, expected) in table {
             assert_eq!(naming(spec, instant), expected, "{spec} at {instant}");
         }

@@ -57,11 +57,19 @@ impl Calendars {
 
     /// What a schedule takes over.
     pub(super) fn of(&self, namespace: &Name, schedule: &ScheduleSpec) -> BTreeMap<Name, NamedCalendar> {
-        let named = schedule.exclude.iter().filter_map(|exclusion| match exclusion {
+        let named = schedule.each().flat_map(|one| &one.exclude).filter_map(|exclusion| match exclusion {
             Exclusion::Calendar(name) => Some((Name::new(name).ok()?, self.get(namespace, name)?)),
             Exclusion::Range { .. } | Exclusion::Cron(_) => None,
         });
         named.collect()
+    }
+}
+
+fn one_or_many(node: Option<&Node>) -> &[Node] {
+    match node {
+        Some(Node { value: NodeValue::Seq(nodes), .. }) => nodes,
+        Some(node) => std::slice::from_ref(node),
+        None => &[],
     }
 }
 
@@ -71,13 +79,9 @@ pub fn calendars_named(document: &Node) -> Vec<CalendarId> {
     let Some(job) = super::job_id(document).filter(|_| super::kind(document).is_none()) else {
         return Vec::new();
     };
-    let exclude = ["spec", "schedule", "exclude"].iter().try_fold(document, |node, key| node.get(key));
-    let entries = match exclude {
-        Some(Node { value: NodeValue::Seq(entries), .. }) => entries.as_slice(),
-        Some(entry) => std::slice::from_ref(entry),
-        None => &[],
-    };
-    let named = entries.iter().filter_map(|entry| Name::new(entry.get("calendar")?.as_str()?).ok());
+    let schedule = ["spec", "schedule"].iter().try_fold(document, |node, key| node.get(key));
+    let exclude = one_or_many(schedule).iter().flat_map(|schedule| one_or_many(schedule.get("exclude")));
+    let named = exclude.filter_map(|entry| Name::new(entry.get("calendar")?.as_str()?).ok());
     named.map(|name| CalendarId { namespace: job.namespace.clone(), name }).collect()
 }
 

@@ -44,7 +44,18 @@ pub(super) fn schedule(
     spec.filter(|_| is_sound)
 }
 
+/// One schedule, or a list of them.
 fn read(field: &Field<'_>, problems: &mut Problems) -> Option<ScheduleSpec> {
+    let NodeValue::Seq(items) = &field.node.value else { return read_one(field, problems) };
+    if items.is_empty() {
+        return field.refuse(problems, "must not be an empty list");
+    }
+    let all: Vec<Option<ScheduleSpec>> =
+        field.one_or_many().iter().map(|item| read_one(item, problems)).collect();
+    ScheduleSpec::union(all.into_iter().collect::<Option<Vec<_>>>()?)
+}
+
+fn read_one(field: &Field<'_>, problems: &mut Problems) -> Option<ScheduleSpec> {
     if let NodeValue::String(_) = field.node.value {
         return field
             .refuse(problems, "expected a map, found one text; a cron expression goes into schedule.cron");
@@ -74,6 +85,7 @@ fn read(field: &Field<'_>, problems: &mut Problems) -> Option<ScheduleSpec> {
             .unwrap_or_default(),
         jitter: duration(&fields, "jitter", problems, parse_duration),
         spread: duration(&fields, "spread", problems, parse_duration),
+        also: Vec::new(),
     })
 }
 
@@ -196,6 +208,6 @@ fn compiled(field: &Field<'_>, spec: &ScheduleSpec, job: &JobId, terms: &Terms<'
         return Vec::new();
     }
     // Each instant of `at` may have passed; of anything else, only the whole can be said to be over.
-    let only_at = spec.cron.is_empty() && spec.every.is_none();
+    let only_at = spec.cron.is_empty() && spec.every.is_none() && spec.also.is_empty();
     vec![field.problem_below(if only_at { "at" } else { "" }, format!("never occurs after {since}"))]
 }

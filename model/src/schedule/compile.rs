@@ -12,7 +12,7 @@ use super::hash::Stable;
 use super::interval::{DURATION_MAX, INTERVAL_MIN, duration_text};
 use super::nominal::{Nominal, Source};
 use super::occurrences::{Inner, LAST, Schedule};
-use super::spec::ScheduleSpec;
+use super::spec::{SCHEDULES_MAX, ScheduleSpec};
 use super::zone::Zone;
 use crate::time::{SECOND_MS, Timestamp, duration_ms};
 
@@ -40,8 +40,8 @@ pub struct Identity<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}{}{message}", if .field.is_empty() { "" } else { ": " })]
 pub struct ScheduleProblem {
-    /// Relative to `schedule`, as written in the manifest: `cron`, `cron[1]`, `timeZone`; empty for the schedule as a
-    /// whole.
+    /// Relative to `schedule`, as written in the manifest: `cron`, `cron[1]`, `timeZone`, `[2].timeZone` of a list; empty
+    /// for the schedule as a whole.
     pub field: String,
     /// What is wrong, and what was expected.
     pub message: String,
@@ -77,18 +77,59 @@ impl Schedule {
         identity: &Identity<'_>,
         calendars: &dyn Fn(&str) -> Option<NamedCalendar>,
     ) -> Result<Self, Vec<ScheduleProblem>> {
-        let mut judge = Judge { spec, identity, problems: Vec::new() };
-        let inner = judge.inner(calendars);
-        if !judge.problems.is_empty() {
-            return Err(judge.problems);
+        let many = !spec.also.is_empty();
+        let mut problems = Vec::new();
+        if 1 + spec.also.len() > SCHEDULES_MAX {
+            let message = format!("{} schedules: expected at most {SCHEDULES_MAX}", 1 + spec.also.len());
+            return Err(vec![ScheduleProblem { field: String::new(), message }]);
         }
-        let certain = inner.after.is_some() || judge.surely_occurs(&inner);
-        let schedule = Self::new(inner);
-        if certain || schedule.next_after(Timestamp::from_ms(-1)).is_some() {
-            return Ok(schedule);
+        let mut compiled = Vec::with_capacity(1 + spec.also.len());
+        for (index, one) in spec.each().enumerate() {
+            match compile_one(one, identity, calendars) {
+                Ok(inner) if many && inner.after.is_some() => problems.push(ScheduleProblem {
+                    field: format!("[{index}].after"),
+                    message: "it can't stand beside other schedules: it follows the previous run, whatever began that"
+                        .into(),
+                }),
+                Ok(inner) => compiled.push(inner),
+                Err(found) => {
+                    problems.extend(found.into_iter().map(|one| if many { one.below(index) } else { one }));
+                }
+            }
         }
-        judge.problem("", "it never occurs: expected at least one instant before the year 2200");
-        Err(judge.problems)
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut compiled = compiled.into_iter();
+        let Some(first) = compiled.next() else { return Err(problems) };
+        Ok(Self::new(Inner { also: compiled.collect(), ..first }))
+    }
+}
+
+/// One of a job's schedules, by itself.
+fn compile_one(
+    spec: &ScheduleSpec,
+    identity: &Identity<'_>,
+    calendars: &dyn Fn(&str) -> Option<NamedCalendar>,
+) -> Result<Inner, Vec<ScheduleProblem>> {
+    let mut judge = Judge { spec, identity, problems: Vec::new() };
+    let inner = judge.inner(calendars);
+    if !judge.problems.is_empty() {
+        return Err(judge.problems);
+    }
+    let occurs = inner.after.is_some() || judge.surely_occurs(&inner) || inner.next(-1).is_some();
+    if occurs {
+        return Ok(inner);
+    }
+    judge.problem("", "it never occurs: expected at least one instant before the year 2200");
+    Err(judge.problems)
+}
+
+impl ScheduleProblem {
+    /// The same, of one of many schedules.
+    fn below(self, index: usize) -> Self {
+        let dot = if self.field.is_empty() { "" } else { "." };
+        Self { field: format!("[{index}]{dot}{}", self.field), ..self }
     }
 }
 
@@ -143,6 +184,7 @@ impl Judge<'_> {
             jitter,
             jitter_of: Stable::of(self.identity.job, "jitter"),
             after: spec.after,
+            also: Vec::new(),
         }
     }
 

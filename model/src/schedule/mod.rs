@@ -37,5 +37,5 @@ pub use self::interval::{
 pub use self::occurrences::{Reason, Schedule};
 pub use self::parse::CronError;
 pub use self::policy::{Fold, Gap, ParsePolicyError};
-pub use self::spec::ScheduleSpec;
+pub use self::spec::{SCHEDULES_MAX, ScheduleSpec};
 pub use self::zone::{UnknownZone, Zone, tzdata_version};

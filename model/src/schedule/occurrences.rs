@@ -1,5 +1,5 @@
 //! `Schedule`: the occurrences of one job. The nominal instants, moved by `spread`, cut to `start`, `end` and `count`,
-//! and moved by `jitter`, in this order. Milliseconds since the epoch inside, `Timestamp` outside.
+//! and moved by `jitter`, in this order; the union of several such schedules. Milliseconds since the epoch inside, `Timestamp` outside.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -39,6 +39,8 @@ pub(super) struct Inner {
     pub(super) jitter: i64,
     pub(super) jitter_of: Stable,
     pub(super) after: Option<Duration>,
+    /// The job's further schedules.
+    pub(super) also: Vec<Inner>,
 }
 
 /// Why an occurrence is at its instant; see `Schedule::reasons`. `Display` says it in words.
@@ -81,13 +83,17 @@ impl Schedule {
     /// The first occurrence after an instant; `None` if there is none before the year 2200.
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        self.inner.next(after.as_ms()).map(Timestamp::from_ms)
+        let first = self.inner.next(after.as_ms());
+        let others = self.inner.also.iter().filter_map(|other| other.next(after.as_ms()));
+        others.chain(first).min().map(Timestamp::from_ms)
     }
 
     /// The last occurrence before an instant.
     #[must_use]
     pub fn previous_before(&self, before: Timestamp) -> Option<Timestamp> {
-        self.inner.previous(before.as_ms()).map(Timestamp::from_ms)
+        let first = self.inner.previous(before.as_ms());
+        let others = self.inner.also.iter().filter_map(|other| other.previous(before.as_ms()));
+        others.chain(first).max().map(Timestamp::from_ms)
     }
 
     /// Whether an instant is an occurrence.
@@ -108,7 +114,12 @@ impl Schedule {
         self.inner.after
     }
 
-    /// The zone whose civil time the schedule's rules speak of.
+    /// The job's schedules, one by one.
+    fn each(&self) -> impl Iterator<Item = &Inner> {
+        std::iter::once(&*self.inner).chain(&self.inner.also)
+    }
+
+    /// The zone whose civil time the schedule's rules speak of; of many schedules, the first one's.
     #[must_use]
     pub fn zone(&self) -> Zone {
         self.inner.zone
@@ -117,13 +128,13 @@ impl Schedule {
     /// The schedule as a sentence: "at 02:30 on weekdays, Europe/Berlin".
     #[must_use]
     pub fn describe(&self) -> String {
-        describe::schedule(&self.inner)
+        self.each().map(describe::schedule).collect::<Vec<_>>().join("; and ")
     }
 
     /// What happens to its fixed times where the clock jumps; `None` if all of its rules follow elapsed or real time.
     #[must_use]
     pub fn jump_policy(&self) -> Option<(Gap, Fold)> {
-        self.inner.nominal.sources.iter().find_map(|source| match source {
+        self.each().flat_map(|one| &one.nominal.sources).find_map(|source| match source {
             Source::Cron(rule) => rule.policy(),
             Source::Every { .. } | Source::At(_) => None,
         })
@@ -132,7 +143,9 @@ impl Schedule {
     /// What moved an occurrence away from a rule's plain civil time; empty for an ordinary one.
     #[must_use]
     pub fn reasons(&self, due: Timestamp) -> Vec<Reason> {
-        self.inner.reasons(due.as_ms())
+        let due = due.as_ms();
+        let of = self.each().find(|one| one.next(due - 1) == Some(due));
+        of.map_or_else(Vec::new, |one| one.reasons(due))
     }
 
     /// Two neighbours that are closer together than `least`: the first among the next `sample` occurrences, or else among
@@ -163,18 +176,21 @@ impl Schedule {
 
     /// The occurrences at or right after the next ones of each rule, `sample` in all; none for a single rule.
     fn around_each_rule(&self, from: Timestamp, sample: usize) -> impl Iterator<Item = Timestamp> {
-        let sources = &self.inner.nominal.sources;
-        let each = if sources.len() > 1 { sample / sources.len() } else { 0 };
-        let of = move |source: &'_ Source| {
+        let rules = self.each().map(|one| one.nominal.sources.len()).sum::<usize>();
+        let each = if rules > 1 { sample / rules } else { 0 };
+        let of = move |one: &Inner, source: &Source| {
             let named = std::iter::successors(source.next(from.as_ms()), |&at| source.next(at)).take(each);
-            named.map(|at| at + self.inner.spread).collect::<Vec<_>>()
+            named.map(|at| at + one.spread).collect::<Vec<_>>()
         };
-        sources.iter().flat_map(of).filter_map(|at| self.next_after(Timestamp::from_ms(at - 1)))
+        let all = self
+            .each()
+            .flat_map(move |one| one.nominal.sources.iter().flat_map(move |source| of(one, source)));
+        all.filter_map(|at| self.next_after(Timestamp::from_ms(at - 1)))
     }
 }
 
 impl Inner {
-    fn next(&self, after: i64) -> Option<i64> {
+    pub(super) fn next(&self, after: i64) -> Option<i64> {
         if self.jitter == 0 {
             return self.next_even(after);
         }

@@ -152,7 +152,7 @@ fn present(stored: StoredSpec) -> Option<Present> {
 
 fn names(job: &JobSpec, calendar: &CalendarId) -> bool {
     let named = |exclusion: &Exclusion| matches!(exclusion, Exclusion::Calendar(name) if *name == *calendar.name.as_str());
-    job.id.namespace == calendar.namespace && job.schedule.exclude.iter().any(named)
+    job.id.namespace == calendar.namespace && job.schedule.each().flat_map(|one| &one.exclude).any(named)
 }
 
 /// A job with other contents of a calendar, or why it can't have them. Its schedule counts anew, as after any edit of it.

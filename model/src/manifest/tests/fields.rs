@@ -149,6 +149,18 @@ fn schedules() {
             "calendar \"x\" is unknown",
         ),
         (json!({"every": "1m", "jitter": 5}), ".jitter", "5s"),
+        (json!([]), "", "must not be an empty list"),
+        (json!(["0 2 * * *"]), "[0]", "schedule.cron"),
+        (json!([{"every": "1m"}, {"cron": "61 * * * *"}]), "[1].cron", "minute field \"61\""),
+        (json!([{"every": "1m"}, {"cron": "0 0 31 2 *"}]), "[1].cron", "it never occurs"),
+        (
+            json!([{"every": "1m"}, {"every": "1m", "exclude": [{"calendar": "x"}]}]),
+            "[1].exclude[0]",
+            "unknown",
+        ),
+        (json!([{"every": "1m"}, {"after": "1m"}]), "[1].after", "can't stand beside other schedules"),
+        (json!([{"at": "2020-01-01T00:00:00Z"}, {"at": "2021-01-01T00:00:00Z"}]), "", "never occurs after"),
+        (json!(vec![json!({"every": "1m"}); 21]), "", "21 schedules: expected at most 20"),
     ] {
         refused(json!({"schedule": schedule}), &format!("spec.schedule{field}"), words);
     }

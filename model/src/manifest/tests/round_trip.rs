@@ -60,6 +60,10 @@ fn calendar() -> impl Strategy<Value = NamedCalendar> {
 }
 
 fn schedule() -> impl Strategy<Value = ScheduleSpec> {
+    vec(one_schedule(), 1..4).prop_map(|all| ScheduleSpec::union(all).unwrap())
+}
+
+fn one_schedule() -> impl Strategy<Value = ScheduleSpec> {
     let cron = vec(prop_oneof![Just("30 2 * * 1-5"), Just("*/5 * * * *"), Just("@daily")], 0..3);
     let policies = (
         option::of(prop_oneof![Just(Dialect::Unix), Just(Dialect::Ecron)]),
@@ -94,6 +98,7 @@ fn schedule() -> impl Strategy<Value = ScheduleSpec> {
                 },
                 jitter: moves.0,
                 spread: moves.1,
+                also: Vec::new(),
             }
         },
     )
