@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use model::durability::Profile;
 
 /// Exit codes, said in `--help`.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the input was wrong.";
@@ -39,6 +40,9 @@ pub(crate) struct Servers {
     /// NATS, e.g. nats://127.0.0.1:4222
     #[arg(long, global = true, env = "ECRON_NATS_URL", value_name = "URL", help_heading = "Servers")]
     pub(crate) nats_url: Option<String>,
+    /// What the servers must survive: safe, fast or dev (default)
+    #[arg(long, global = true, env = "ECRON_PROFILE", value_name = "PROFILE", help_heading = "Servers")]
+    pub(crate) profile: Option<Profile>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -137,6 +141,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ecron inspect buckets\n  ecron inspect leases -o json\n  ecron inspect sent\n  ecron inspect gates"
     )]
     Inspect(InspectArgs),
+    /// Check the servers: durability, clocks, nodes, leftovers
+    #[command(
+        after_help = "Examples:\n  ecron doctor\n  ecron doctor --profile safe      # whether these servers hold its promise\n  ecron doctor -o json\n\nLooks, and changes nothing. Exit code 1 if something is BAD. docs/reliability.md says what each profile promises."
+    )]
+    Doctor(DoctorArgs),
     /// List, show, redrive or purge dead letters
     #[command(
         subcommand,
@@ -196,6 +205,9 @@ pub(crate) struct RoleArgs {
     /// This node's share of the shards, relative to the others; 0 owns none
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub(crate) weight: u32,
+    /// Start although the servers don't hold the profile's promise; the reason is logged
+    #[arg(long, value_name = "REASON")]
+    pub(crate) accept_data_loss: Option<String>,
     /// Shards, if the cluster is new
     #[arg(long, value_name = "N", default_value_t = model::shard::SHARDS_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) shards: u16,
@@ -410,6 +422,12 @@ pub(crate) struct ValidateArgs {
     #[arg(long)]
     pub(crate) assume_calendars: bool,
     #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
 }
 

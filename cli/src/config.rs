@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use model::durability::Profile;
 use serde::{Deserialize, Serialize};
 
 use crate::args::Servers;
@@ -20,6 +21,18 @@ const UP_DATA_DEFAULT: &str = ".ecron/data";
 struct Settings {
     redis_url: Option<String>,
     nats_url: Option<String>,
+    profile: Option<String>,
+}
+
+/// The durability profile: argument or environment, else `ecron.toml`, else `dev`.
+pub(crate) fn profile(servers: &Servers) -> Result<Profile, Failure> {
+    if let Some(profile) = servers.profile {
+        return Ok(profile);
+    }
+    let set = settings()?.profile;
+    set.map_or(Ok(Profile::default()), |text| {
+        text.parse().map_err(|problem| Failure::input(format!("{SETTINGS_FILE}: profile: {problem}")))
+    })
 }
 
 /// What `ecron up` writes for other commands.

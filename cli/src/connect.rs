@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use store::redis::{RedisOptions, RedisStore};
 
 use crate::args::Servers;
-use crate::config::{Server, url};
+use crate::config::{Server, profile, url};
 use crate::failure::Failure;
 
 /// How long a request may take.
@@ -19,7 +19,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) async fn nats(servers: &Servers) -> Result<NatsBus, Failure> {
     let url = url(servers, Server::Nats)?;
-    NatsBus::connect(&url, NatsOptions::default())
+    let options = NatsOptions { replicas: profile(servers)?.stream_replicas(), ..NatsOptions::default() };
+    NatsBus::connect(&url, options)
         .await
         .map_err(|problem| Failure::failed(format!("failed to {problem}\n  NATS at {url}: is it running?")))
 }

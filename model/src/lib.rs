@@ -6,6 +6,7 @@ pub mod change;
 pub mod codes;
 pub mod declared;
 pub mod dispatch;
+pub mod durability;
 pub mod explain;
 pub mod first;
 pub mod gate;

@@ -6,7 +6,7 @@
 use model::bucket::{HalfHour, Minute};
 use model::id::{Occurrence, RunId};
 use model::name::{JobId, QueueId};
-use model::shard::ShardId;
+use model::shard::{ShardCount, ShardId};
 use model::unique::UniqueKey;
 
 use crate::lease::Role;
@@ -25,6 +25,51 @@ pub fn terminated(sequence: u64) -> String {
 #[must_use]
 pub fn prefix(shard: ShardId) -> String {
     format!("ecron:{{{shard}}}:")
+}
+
+/// The first word of every key of a shard, behind its prefix. Each is written by one of the functions below.
+const WORDS: [&str; 30] = [
+    "ad-hoc",
+    "admitted",
+    "backfill-runs",
+    "cancelling",
+    "changes",
+    "cursor",
+    "gate",
+    "gates",
+    "half-hour",
+    "half-hours",
+    "held",
+    "history",
+    "horizon",
+    "interruptions",
+    "job",
+    "lease",
+    "minute",
+    "minutes",
+    "open",
+    "overrides",
+    "owners",
+    "quarantine",
+    "run",
+    "sent",
+    "spaced",
+    "stats",
+    "trigger",
+    "unique",
+    "waits",
+    "withdrawn",
+];
+
+/// Whether a key that begins with `ecron:` is one of this version's, for a cluster of so many shards.
+#[must_use]
+pub fn is_known(key: &str, shards: ShardCount) -> bool {
+    let Some(rest) = key.strip_prefix("ecron:{") else {
+        return key == NODES || key.starts_with("ecron:terminated:");
+    };
+    let Some((shard, rest)) = rest.split_once("}:") else { return false };
+    let word = rest.split(':').next().unwrap_or_default();
+    shard.parse().is_ok_and(|shard: u16| shard < shards.get()) && WORDS.contains(&word)
 }
 
 /// zset: `<ns>/<job>` → due (ms) of the job's next occurrence, for jobs with nothing in the next hour.
@@ -359,5 +404,13 @@ mod tests {
         assert_eq!(keys.to_vec(), expected.map(|key| format!("ecron:{{07}}:{key}")).to_vec());
         assert_eq!(terminated(17), "ecron:terminated:17");
         assert!(keys.iter().all(|key| key.starts_with(&prefix(shard))));
+        let shards = ShardCount::new(8).unwrap();
+        assert!(keys.iter().all(|key| is_known(key, shards)));
+        for strange in
+            ["ecron:{07}:jobs:a/b", "ecron:{08}:cursor", "ecron:{x}:cursor", "ecron:old", "ecron:{07}"]
+        {
+            assert!(!is_known(strange, shards), "{strange}");
+        }
+        assert!(is_known(NODES, shards) && is_known(&terminated(17), shards));
     }
 }

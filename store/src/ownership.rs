@@ -56,7 +56,7 @@ pub struct ClockSample {
 }
 
 impl ClockSample {
-    fn new(before: Timestamp, store_now: Timestamp, after: Timestamp) -> Self {
+    pub(crate) fn new(before: Timestamp, store_now: Timestamp, after: Timestamp) -> Self {
         let round_trip_ms = after.ms_since(before);
         let measured_ms = store_now.ms_since(before.plus_ms(round_trip_ms / 2));
         let indistinct = measured_ms.abs() <= round_trip_ms / 2 + 1;

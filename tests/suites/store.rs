@@ -415,17 +415,21 @@ mod server {
         raw(&real.server, &["REPLICAOF", "127.0.0.1", "1"]).await;
         let replica = real.store.progress(SHARD, w.planner, None, Some(Revision(9))).await;
         assert!(matches!(replica, Err(StoreError::Refused(_))), "{replica:?}");
-        assert!(real.store.preflight().await.unwrap()[0].contains("replica"));
+        assert!(!real.store.facts().await.unwrap().is_primary);
     }
 
     #[tokio::test]
-    async fn preflight_finds_what_would_lose_runs() {
+    async fn facts_tell_what_would_lose_runs() {
         let real = real().await;
-        assert_eq!(real.store.preflight().await, Ok(Vec::new()));
+        let facts = real.store.facts().await.unwrap();
+        assert!(facts.is_primary && facts.aof && !facts.aof_write_failed, "{facts:?}");
+        assert_eq!(facts.eviction.as_deref(), Some("noeviction"));
+        assert_eq!((facts.pauses_fsync, facts.replicas_min), (Some(false), Some(0)));
+        assert!(facts.fsync.is_some() && facts.memory_used > 0);
         raw(&real.server, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
         raw(&real.server, &["CONFIG", "SET", "appendonly", "no"]).await;
-        let findings = real.store.preflight().await.unwrap();
-        assert_eq!(findings.len(), 2, "{findings:?}");
+        let facts = real.store.facts().await.unwrap();
+        assert_eq!((facts.aof, facts.eviction.as_deref()), (false, Some("allkeys-lru")));
         let clients: String = redis::from_redis_value(raw(&real.server, &["CLIENT", "LIST"]).await).unwrap();
         assert!(clients.contains(" name=ecron "), "{clients}");
     }

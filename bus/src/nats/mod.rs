@@ -37,6 +37,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use model::durability::NatsFacts;
 use model::name::QueueId;
 use tokio::time::Instant;
 
@@ -151,6 +152,11 @@ impl NatsBus {
     /// would have created; those are left as they are.
     pub async fn ensure_streams(&self) -> Result<Vec<String>, BusError> {
         streams::ensure(self.link(), &self.shared.options).await
+    }
+
+    /// What there is of streams and buckets, for `model::durability` to judge. Changes nothing.
+    pub async fn facts(&self) -> Result<NatsFacts, BusError> {
+        streams::look(self.link(), &self.shared.options).await
     }
 
     /// The server's version, as it says it.

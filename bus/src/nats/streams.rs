@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
+use model::durability::NatsFacts;
 use model::limits::LOGS_BYTES_MAX;
 use serde_json::json;
 
@@ -115,6 +116,23 @@ pub(super) async fn ensure(link: &Link, options: &NatsOptions) -> Result<Vec<Str
         }
     }
     Ok(drift)
+}
+
+/// What there is of streams and buckets, without changing anything.
+pub(super) async fn look(link: &Link, options: &NatsOptions) -> Result<NatsFacts, BusError> {
+    let mut facts = NatsFacts { version: link.server_version(), ..NatsFacts::default() };
+    for config in wanted(options) {
+        match stream_info(link, &config.name).await? {
+            Some(info) => {
+                // Replicas are judged by themselves.
+                let like_ours = Config { num_replicas: info.config.num_replicas, ..config };
+                facts.drift.extend(differences(&like_ours, &info.config));
+                facts.streams.push((like_ours.name, info.config.num_replicas));
+            }
+            None => facts.missing.push(config.name),
+        }
+    }
+    Ok(facts)
 }
 
 async fn create(link: &Link, config: &Config) -> Result<(), BusError> {

@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 
 use super::lane::Present;
 use super::wall::Wall;
-use crate::commands::roles::{self, Foundation};
+use crate::commands::roles::{self, Demands, Foundation};
 use crate::failure::Failure;
 
 /// The namespace of everything that is measured.
@@ -77,7 +77,7 @@ impl Ours {
     ) -> Result<Self, Failure> {
         let store = RedisStore::connect(redis_url, RedisOptions::default()).await?;
         let bus = NatsBus::connect(nats_url, NatsOptions::default()).await?;
-        let foundation = roles::lay(store, bus, model::shard::SHARDS_DEFAULT).await?;
+        let foundation = roles::lay(store, bus, model::shard::SHARDS_DEFAULT, &Demands::default()).await?;
         let shutdown = Shutdown::new().with_drain_timeout(Duration::from_secs(5));
         let handler = move |_: Context, body: Bytes| {
             present.mark(&body, &wall);

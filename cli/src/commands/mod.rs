@@ -8,6 +8,7 @@ pub(crate) mod catch_up;
 pub(crate) mod dead;
 pub(crate) mod delete;
 pub(crate) mod describe;
+pub(crate) mod doctor;
 pub(crate) mod explain;
 mod gates;
 pub(crate) mod get;
@@ -55,6 +56,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Validate(args) => validate::run(&args),
         Command::Next(args) => next_instants(args),
         Command::Inspect(args) => inspect::run(&servers, &args).await,
+        Command::Doctor(args) => doctor::run(&servers, &args).await,
         Command::Dead(command) => dead::run(&servers, command).await,
         Command::Import(command) => import::run(command),
         Command::Bench(args) => Box::pin(bench::run(&servers, &args)).await,

@@ -7,6 +7,7 @@ use bus::Checkpoints;
 use bus::checkpoints::Cluster;
 use bus::nats::NatsBus;
 use dispatcher::{Dispatcher, DispatcherConfig};
+use model::durability::{Profile, Severity, judge_nats, judge_redis};
 use model::name::QueueId;
 use model::shard::ShardCount;
 use planner::{Planner, PlannerConfig};
@@ -15,6 +16,7 @@ use store::node::Node;
 use store::redis::RedisStore;
 
 use crate::args::{ExecutorArgs, RoleArgs, Servers};
+use crate::config;
 use crate::connect;
 use crate::executor::{BuiltinOptions, run as run_builtin};
 use crate::failure::Failure;
@@ -29,14 +31,49 @@ pub(crate) struct Foundation {
     pub(crate) entropy: Entropy,
 }
 
+/// What an operator wants of the servers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Demands {
+    pub(crate) profile: Profile,
+    /// Why it doesn't matter that they don't hold the profile's promise.
+    pub(crate) accept_data_loss: Option<String>,
+}
+
+/// Refuses servers that don't hold the profile's promise; says what else an operator should know.
+async fn preflight(store: &RedisStore, bus: &NatsBus, demands: &Demands) -> Result<(), Failure> {
+    let profile = demands.profile;
+    let mut findings = judge_redis(profile, &store.facts().await?);
+    findings.extend(judge_nats(profile, &bus.facts().await?));
+    findings.retain(|finding| finding.severity > Severity::Good);
+    for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
+        tracing::warn!(%profile, "{finding}");
+    }
+    let bad: Vec<String> =
+        findings.iter().filter(|one| one.severity == Severity::Bad).map(|one| format!("  {one}")).collect();
+    match &demands.accept_data_loss {
+        _ if bad.is_empty() => Ok(()),
+        Some(reason) => {
+            let missing = bad.join(";");
+            tracing::warn!(%profile, reason, missing, "started on servers that don't hold the profile's promise");
+            Ok(())
+        }
+        None => Err(Failure::failed(format!(
+            "the servers don't hold what the profile {profile} promises:\n{}\nMend that (see `ecron doctor`), choose another \
+             --profile, or start with --accept-data-loss REASON.",
+            bad.join("\n")
+        ))),
+    }
+}
+
 /// Prepares both servers: streams, settings, and what an operator should know about them.
-pub(crate) async fn lay(store: RedisStore, bus: NatsBus, shards: u16) -> Result<Foundation, Failure> {
-    for finding in store.preflight().await? {
-        tracing::warn!(finding, "redis");
-    }
-    for finding in bus.ensure_streams().await? {
-        tracing::warn!(finding, "nats");
-    }
+pub(crate) async fn lay(
+    store: RedisStore,
+    bus: NatsBus,
+    shards: u16,
+    demands: &Demands,
+) -> Result<Foundation, Failure> {
+    bus.ensure_streams().await?;
+    preflight(&store, &bus, demands).await?;
     let (clock, entropy) = (Clock::system(), Entropy::system());
     let proposal = Cluster {
         id: entropy.mint_id(),
@@ -52,6 +89,14 @@ pub(crate) async fn lay(store: RedisStore, bus: NatsBus, shards: u16) -> Result<
         );
     }
     Ok(Foundation { store: Arc::new(store), bus: Arc::new(bus), cluster, clock, entropy })
+}
+
+/// A role's foundation, by its arguments.
+async fn lay_for(servers: &Servers, args: &RoleArgs) -> Result<Foundation, Failure> {
+    let (store, bus) = (connect::redis(servers).await?, connect::nats(servers).await?);
+    let demands =
+        Demands { profile: config::profile(servers)?, accept_data_loss: args.accept_data_loss.clone() };
+    lay(store, bus, args.shards, &demands).await
 }
 
 impl Foundation {
@@ -92,7 +137,7 @@ fn host() -> String {
 
 pub(crate) async fn planner(servers: &Servers, args: &RoleArgs) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signals()?;
-    let foundation = lay(connect::redis(servers).await?, connect::nats(servers).await?, args.shards).await?;
+    let foundation = lay_for(servers, args).await?;
     output::line("planner is running; Ctrl-C stops it")?;
     Box::pin(foundation.planner(args.weight).run(shutdown)).await;
     Ok(())
@@ -100,7 +145,7 @@ pub(crate) async fn planner(servers: &Servers, args: &RoleArgs) -> Result<(), Fa
 
 pub(crate) async fn dispatcher(servers: &Servers, args: &RoleArgs) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signals()?;
-    let foundation = lay(connect::redis(servers).await?, connect::nats(servers).await?, args.shards).await?;
+    let foundation = lay_for(servers, args).await?;
     output::line("dispatcher is running; Ctrl-C stops it")?;
     foundation.dispatcher(args.weight).run(shutdown).await;
     Ok(())

@@ -16,6 +16,7 @@ use bus::nats::{NatsBus, NatsOptions};
 use store::redis::{RedisOptions, RedisStore};
 
 use crate::args::UpArgs;
+use crate::commands::roles::Demands;
 use crate::commands::{apply, roles};
 use crate::config::{UP_FILE, UpFile, user_up_file};
 use crate::executor::{BuiltinOptions, run as run_builtin};
@@ -59,7 +60,7 @@ async fn with_servers(
 ) -> Result<(), Failure> {
     let store = RedisStore::connect(&ground.redis_url(), RedisOptions::default()).await?;
     let bus = NatsBus::connect(&ground.nats_url(), NatsOptions::default()).await?;
-    let foundation = roles::lay(store, bus, args.shards).await?;
+    let foundation = roles::lay(store, bus, args.shards, &Demands::default()).await?;
     let bus = Arc::clone(&foundation.bus);
     let options = BuiltinOptions {
         queues: vec![],

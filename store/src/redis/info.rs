@@ -1,6 +1,8 @@
-//! What `INFO` says about a server: whether it is new enough, and what its settings would cost us.
+//! What `INFO` and `CONFIG` say about a server: whether it is new enough, and the facts that durability depends on.
 
 use std::collections::BTreeMap;
+
+use model::durability::RedisFacts;
 
 use crate::error::StoreError;
 
@@ -39,28 +41,28 @@ impl<'a> Info<'a> {
         )))
     }
 
-    /// What is wrong with the server's settings, in sentences for an operator; empty if nothing is.
-    pub(super) fn findings(&self) -> Vec<String> {
-        let mut findings = Vec::new();
-        let policy = self.get("maxmemory_policy").unwrap_or("unknown");
-        if policy != "noeviction" {
-            findings.push(format!(
-                "maxmemory-policy is {policy}: Redis may drop planned runs when memory is short; set it to noeviction"
-            ));
+    /// What matters for durability; `config` holds what `CONFIG GET` said, empty if it is denied.
+    pub(super) fn facts(&self, config: &BTreeMap<String, String>) -> RedisFacts {
+        let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
+        let setting = |name: &str| config.get(name).cloned();
+        let (server, version) = match self.get("valkey_version") {
+            Some(version) => ("Valkey", version),
+            None => ("Redis", self.get("redis_version").unwrap_or("unknown")),
+        };
+        RedisFacts {
+            version: format!("{server} {version}"),
+            is_primary: self.get("role").is_none_or(|role| role == "master"),
+            aof: self.get("aof_enabled") == Some("1"),
+            aof_write_failed: self.get("aof_last_write_status").is_some_and(|status| status != "ok"),
+            fsync: setting("appendfsync"),
+            pauses_fsync: setting("no-appendfsync-on-rewrite").map(|value| value == "yes"),
+            eviction: self.get("maxmemory_policy").map(str::to_owned),
+            memory_max: number(self.get("maxmemory")),
+            memory_used: number(self.get("used_memory")).unwrap_or(0),
+            replicas: number(self.get("connected_slaves")).unwrap_or(0),
+            replicas_min: setting("min-replicas-to-write").and_then(|value| value.parse().ok()),
+            replicas_lag_s: setting("min-replicas-max-lag").and_then(|value| value.parse().ok()),
         }
-        if self.get("aof_enabled") != Some("1") {
-            findings.push(
-                "appendonly is off: a restart of Redis loses the plan since the last snapshot; set appendonly yes"
-                    .into(),
-            );
-        }
-        if self.get("aof_last_write_status").is_some_and(|status| status != "ok") {
-            findings.push("the last write of the append-only file failed: look at the disk of Redis".into());
-        }
-        if self.get("role").is_some_and(|role| role != "master") {
-            findings.push("this Redis is a replica: connect to the primary".into());
-        }
-        findings
     }
 }
 
@@ -92,10 +94,34 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_lose_runs_are_found() {
-        let good = "maxmemory_policy:noeviction\r\naof_enabled:1\r\nrole:master\r\naof_last_write_status:ok";
-        assert_eq!(Info::parse(good).findings(), Vec::<String>::new());
+    fn facts_are_read_from_what_a_server_says() {
+        let text = "redis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\nrole:master\r\n\
+                    aof_last_write_status:ok\r\nmaxmemory:1024\r\nused_memory:512\r\nconnected_slaves:2\r\n";
+        let config = [
+            ("appendfsync", "everysec"),
+            ("no-appendfsync-on-rewrite", "no"),
+            ("min-replicas-to-write", "1"),
+            ("min-replicas-max-lag", "3"),
+        ];
+        let config = config.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let facts = Info::parse(text).facts(&config);
+        let expected = RedisFacts {
+            version: "Redis 7.0.15".into(),
+            is_primary: true,
+            aof: true,
+            aof_write_failed: false,
+            fsync: Some("everysec".into()),
+            pauses_fsync: Some(false),
+            eviction: Some("noeviction".into()),
+            memory_max: Some(1024),
+            memory_used: 512,
+            replicas: 2,
+            replicas_min: Some(1),
+            replicas_lag_s: Some(3),
+        };
+        assert_eq!(facts, expected);
         let bad = "maxmemory_policy:allkeys-lru\r\naof_enabled:0\r\nrole:slave\r\naof_last_write_status:err";
-        assert_eq!(Info::parse(bad).findings().len(), 4);
+        let facts = Info::parse(bad).facts(&BTreeMap::new());
+        assert!(!facts.is_primary && !facts.aof && facts.aof_write_failed && facts.fsync.is_none());
     }
 }

@@ -7,6 +7,7 @@ mod adhoc;
 mod changes;
 mod control;
 mod error;
+mod facts;
 mod gate;
 mod info;
 mod inspect;
@@ -45,12 +46,5 @@ impl RedisStore {
         let keeper =
             RedisOptions { client_name: format!("{}-leases", options.client_name), ..options.clone() };
         Ok(Self { link: Link::open(url, options).await?, keeper: Link::open(url, keeper).await? })
-    }
-
-    /// What is wrong with the server's settings, in sentences for an operator; empty if nothing is.
-    pub async fn preflight(&self) -> Result<Vec<String>, StoreError> {
-        let answer = self.link.query(&redis::cmd("INFO")).await?;
-        let text = value::text(answer).unwrap_or_default();
-        Ok(info::Info::parse(&text).findings())
     }
 }

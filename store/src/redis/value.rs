@@ -18,6 +18,15 @@ pub(super) fn row<const N: usize>(value: Value, what: &str) -> Result<[Value; N]
     items(value, what)?.try_into().map_err(|_| unexpected(what))
 }
 
+/// What a map or an array holds, one after the other.
+pub(super) fn flat(value: Value) -> Vec<Value> {
+    match value {
+        Value::Map(pairs) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
+        Value::Array(items) => items,
+        _ => Vec::new(),
+    }
+}
+
 /// A whole number, however it is written.
 pub(super) fn number(value: &Value, what: &str) -> Result<i64, StoreError> {
     match value {

@@ -8,6 +8,7 @@ mod calendars;
 mod catch_up;
 mod control;
 mod dead;
+mod doctor;
 mod executor_loss;
 mod explain;
 mod first_runs;
