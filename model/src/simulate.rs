@@ -78,7 +78,7 @@ fn without_exclusions(job: &Declared) -> Option<Schedule> {
     }
     let schedule = ScheduleSpec { exclude: vec![], ..schedule.clone() };
     let spec = JobSpec { schedule, ..job.spec.clone() };
-    Declared::of(spec, job.acceptance).ok().map(|all| all.schedule)
+    Declared::of(spec, job.acceptance.clone()).ok().map(|all| all.schedule)
 }
 
 /// A job's runs as time passes.
