@@ -9,6 +9,7 @@ mod executor;
 mod failure;
 mod import;
 mod output;
+mod patience;
 mod up;
 mod yaml;
 

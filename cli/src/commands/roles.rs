@@ -19,6 +19,7 @@ use crate::connect;
 use crate::executor::{BuiltinOptions, run as run_builtin};
 use crate::failure::Failure;
 use crate::output;
+use crate::patience::{Patience, Setback};
 
 /// What every node needs before it begins.
 pub(crate) struct Foundation {
@@ -31,13 +32,24 @@ pub(crate) struct Foundation {
 
 /// Prepares both servers: streams, settings, and what an operator should know about them.
 pub(crate) async fn lay(store: RedisStore, bus: NatsBus, shards: u16) -> Result<Foundation, Failure> {
+    let (clock, entropy) = (Clock::system(), Entropy::system());
+    let cluster = prepare(&store, &bus, shards, &clock, &entropy).await?;
+    Ok(Foundation { store: Arc::new(store), bus: Arc::new(bus), cluster, clock, entropy })
+}
+
+async fn prepare(
+    store: &RedisStore,
+    bus: &NatsBus,
+    shards: u16,
+    clock: &Clock,
+    entropy: &Entropy,
+) -> Result<Cluster, Setback> {
     for finding in store.preflight().await? {
         tracing::warn!(finding, "redis");
     }
     for finding in bus.ensure_streams().await? {
         tracing::warn!(finding, "nats");
     }
-    let (clock, entropy) = (Clock::system(), Entropy::system());
     let proposal = Cluster {
         id: entropy.mint_id(),
         shards: ShardCount::new(shards).unwrap_or_default(),
@@ -51,7 +63,24 @@ pub(crate) async fn lay(store: RedisStore, bus: NatsBus, shards: u16) -> Result<
             "the cluster's number of shards was fixed when it was initialised"
         );
     }
-    Ok(Foundation { store: Arc::new(store), bus: Arc::new(bus), cluster, clock, entropy })
+    Ok(cluster)
+}
+
+/// The same for a node that may start before its servers do. `None`: it was stopped while it waited.
+async fn lay_patiently(
+    servers: &Servers,
+    args: &RoleArgs,
+    shutdown: &Shutdown,
+) -> Result<Option<Foundation>, Failure> {
+    let (clock, entropy) = (Clock::system(), Entropy::system());
+    let patience = Patience { wait: args.connect.connect_wait, clock: &clock, shutdown };
+    let redis = patience.until_there("Redis", async || connect::redis(servers).await).await?;
+    let Some(store) = redis else { return Ok(None) };
+    let nats = patience.until_there("NATS", async || connect::nats(servers).await).await?;
+    let Some(bus) = nats else { return Ok(None) };
+    let prepared = async || prepare(&store, &bus, args.shards, &clock, &entropy).await;
+    let Some(cluster) = patience.until_there("Redis and JetStream", prepared).await? else { return Ok(None) };
+    Ok(Some(Foundation { store: Arc::new(store), bus: Arc::new(bus), cluster, clock, entropy }))
 }
 
 impl Foundation {
@@ -92,7 +121,7 @@ fn host() -> String {
 
 pub(crate) async fn planner(servers: &Servers, args: &RoleArgs) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signals()?;
-    let foundation = lay(connect::redis(servers).await?, connect::nats(servers).await?, args.shards).await?;
+    let Some(foundation) = lay_patiently(servers, args, &shutdown).await? else { return Ok(()) };
     output::line("planner is running; Ctrl-C stops it")?;
     Box::pin(foundation.planner(args.weight).run(shutdown)).await;
     Ok(())
@@ -100,7 +129,7 @@ pub(crate) async fn planner(servers: &Servers, args: &RoleArgs) -> Result<(), Fa
 
 pub(crate) async fn dispatcher(servers: &Servers, args: &RoleArgs) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signals()?;
-    let foundation = lay(connect::redis(servers).await?, connect::nats(servers).await?, args.shards).await?;
+    let Some(foundation) = lay_patiently(servers, args, &shutdown).await? else { return Ok(()) };
     output::line("dispatcher is running; Ctrl-C stops it")?;
     foundation.dispatcher(args.weight).run(shutdown).await;
     Ok(())
@@ -115,13 +144,18 @@ pub(crate) async fn executor(servers: &Servers, args: &ExecutorArgs) -> Result<(
         );
     }
     let shutdown = Shutdown::on_signals()?;
-    let bus = connect::nats(servers).await?;
-    for finding in bus.ensure_streams().await? {
+    let clock = Clock::system();
+    let patience = Patience { wait: args.connect.connect_wait, clock: &clock, shutdown: &shutdown };
+    let nats = patience.until_there("NATS", async || connect::nats(servers).await).await?;
+    let Some(bus) = nats else { return Ok(()) };
+    let streams = patience.until_there("JetStream", async || Ok(bus.ensure_streams().await?)).await?;
+    let Some(findings) = streams else { return Ok(()) };
+    for finding in findings {
         tracing::warn!(finding, "nats");
     }
     let options =
         BuiltinOptions { queues, allow_exec: args.allow_exec, concurrency: usize::from(args.concurrency) };
     output::line("executor is running; Ctrl-C stops it")?;
-    run_builtin(Arc::new(bus), options, Clock::system(), shutdown).await?;
+    run_builtin(Arc::new(bus), options, clock, shutdown).await?;
     Ok(())
 }
