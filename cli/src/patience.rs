@@ -110,7 +110,9 @@ impl Patience<'_> {
         let began = self.clock.monotonic();
         let (mut delay, mut said_at) = (DELAY_FIRST, None);
         loop {
-            let Some(outcome) = self.shutdown.unless_stopped(attempt()).await else { return Ok(None) };
+            let Some(outcome) = self.shutdown.unless_stopped(Box::pin(attempt())).await else {
+                return Ok(None);
+            };
             let waited = self.clock.monotonic().saturating_sub(began);
             let failure = match outcome {
                 Ok(found) => {
