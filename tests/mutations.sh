@@ -34,6 +34,15 @@ if [[ $(cat "$work/commit" 2>/dev/null) != "$commit" ]]; then
   printf '%s\n' "$commit" >"$work/commit"
 fi
 
+# What comes from registries is the same for every workspace: it is taken from the repository's own build, if there is one.
+if [[ ! -d $work/target/debug && -d target/debug/.fingerprint ]]; then
+  mkdir -p "$work/target/debug/deps"
+  find target/debug/deps -maxdepth 1 ! -name '*ecron*' ! -name '*harness*' \
+    \( -name '*.rlib' -o -name '*.rmeta' -o -name '*.so' -o -name '*.d' \) \
+    -exec cp --preserve=timestamps --reflink=auto -t "$work/target/debug/deps" {} +
+  cp -r --preserve=timestamps target/debug/build target/debug/.fingerprint "$work/target/debug/"
+fi
+
 selected() { # FILE NAME…: whether a patch was asked for
   local file=$1 name
   shift

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use model::durability::Profile;
 
+use crate::patience::ConnectWait;
+
 /// Exit codes, said in `--help`.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the input was wrong.";
 
@@ -211,6 +213,16 @@ pub(crate) struct RoleArgs {
     /// Shards, if the cluster is new
     #[arg(long, value_name = "N", default_value_t = model::shard::SHARDS_DEFAULT, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) shards: u16,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+}
+
+/// A node's start.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ConnectArgs {
+    /// How long to wait for servers that aren't there yet; 0: fail at once
+    #[arg(long, env = "ECRON_CONNECT_WAIT", value_name = "DURATION|forever", default_value = "forever")]
+    pub(crate) connect_wait: ConnectWait,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -224,6 +236,8 @@ pub(crate) struct ExecutorArgs {
     /// Runs at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) concurrency: u16,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -38,6 +38,12 @@ impl Failure {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<anyhow::Error> for Failure {
     fn from(problem: anyhow::Error) -> Self {
         Self::failed(format!("{problem:#}"))

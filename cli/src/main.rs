@@ -9,6 +9,8 @@ mod executor;
 mod failure;
 mod import;
 mod output;
+mod patience;
+mod preflight;
 mod up;
 mod yaml;
 

@@ -121,7 +121,8 @@ impl Decided {
 /// Whether a job's own rule is why an occurrence is planned. One that follows the end of another names no instant: the store
 /// plans it when that ends.
 fn is_named(job: &KnownJob, due_at: Timestamp) -> bool {
-    job.schedule.after_delay().is_some() || job.schedule.names(due_at)
+    let schedule = job.timeline.at(due_at);
+    schedule.after_delay().is_some() || schedule.names(due_at)
 }
 
 fn verdict(

@@ -74,7 +74,7 @@ impl Asked {
 
 fn may_bring_something(run: &Occurrence, job: &KnownJob, now: Timestamp) -> bool {
     let due_at = run.due_at;
-    let is_triggered = due_at.floor(SECOND_MS) != due_at && !job.schedule.names(due_at);
+    let is_triggered = due_at.floor(SECOND_MS) != due_at && !job.timeline.names(due_at);
     let is_too_late = job.spec.starting_deadline.is_some_and(|deadline| now > due_at.plus(deadline));
     let is_late_and_limited = job.spec.overlap_rule().is_some() && now > due_at.plus(INTERRUPTION_MIN);
     is_triggered || is_too_late || is_late_and_limited

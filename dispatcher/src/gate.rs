@@ -119,7 +119,7 @@ impl<S: GateStore + LedgerStore, B: Nudge> Gates<S, B> {
         let (mut parks, at) = (Vec::new(), self.clock.now());
         for ((entry, job), waits) in due.into_iter().zip(waits) {
             if waits {
-                let triggered = !job.schedule.names(entry.occurrence.due_at);
+                let triggered = !job.timeline.names(entry.occurrence.due_at);
                 parks.push(Park { entry, wait: Wait::Queue, triggered, at });
             } else {
                 passed.publish.push((entry, job));

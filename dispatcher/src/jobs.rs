@@ -8,10 +8,10 @@ use lru::LruCache;
 use model::declared::Declared;
 use model::id::Revision;
 use model::name::JobId;
-use model::schedule::Schedule;
 use model::shard::ShardId;
 use model::spec::JobSpec;
 use model::time::Timestamp;
+use model::timeline::Timeline;
 use store::plan::PlanStore;
 use store::{StoreError, plan::JobRecord};
 
@@ -25,7 +25,7 @@ pub const JOBS_CACHE_MAX: usize = 20_000;
 pub struct KnownJob {
     pub revision: Revision,
     pub spec: JobSpec,
-    pub schedule: Schedule,
+    pub timeline: Timeline,
     /// Since when it is paused, if it is.
     pub paused_since: Option<Timestamp>,
     /// The message body of its runs.
@@ -77,10 +77,10 @@ impl Jobs {
 
 fn read(job: &JobId, record: &JobRecord) -> Option<KnownJob> {
     match Declared::read(record.spec.as_bytes(), Timestamp::from_ms(0)) {
-        Ok(Declared { spec, acceptance, schedule }) => {
+        Ok(Declared { spec, acceptance, timeline, .. }) => {
             let payload = body(&spec.work);
             let paused_since = acceptance.paused_since();
-            Some(KnownJob { revision: record.revision, spec, schedule, paused_since, payload })
+            Some(KnownJob { revision: record.revision, spec, timeline, paused_since, payload })
         }
         Err(problems) => {
             tracing::error!(%job, problems, "a job's stored spec can't be read; its runs wait until it is applied again");

@@ -245,7 +245,7 @@ where
         // What somebody asked for runs whatever its job's catch-up says: that is about what a schedule names.
         let is_named = |entry: &&Entry| {
             let known = rules.get(&entry.occurrence.job);
-            known.is_none_or(|known| known.schedule.names(entry.occurrence.due_at))
+            known.is_none_or(|known| known.timeline.names(entry.occurrence.due_at))
         };
         let missed: Vec<&Entry> = missed.iter().filter(is_named).collect();
         let due: Vec<(JobId, Timestamp)> =

@@ -4,6 +4,7 @@ use crate::manifest;
 use crate::schedule::{Identity, Schedule};
 use crate::spec::{Acceptance, JobSpec};
 use crate::time::Timestamp;
+use crate::timeline::Timeline;
 
 /// A spec, what acceptance added to it, and its schedule, ready to be asked.
 #[derive(Clone, Debug)]
@@ -11,6 +12,8 @@ pub struct Declared {
     pub spec: JobSpec,
     pub acceptance: Acceptance,
     pub schedule: Schedule,
+    /// The same with those that were in force before.
+    pub timeline: Timeline,
 }
 
 impl Declared {
@@ -38,6 +41,7 @@ impl Declared {
                 .map(|problem| format!("spec.schedule.{}: {}", problem.field, problem.message));
             sentences.collect::<Vec<_>>().join("; ")
         })?;
-        Ok(Self { spec, acceptance, schedule })
+        let timeline = Timeline::new(schedule.clone(), &acceptance, &identity);
+        Ok(Self { spec, acceptance, schedule, timeline })
     }
 }

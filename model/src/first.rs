@@ -36,7 +36,7 @@ pub fn first_layout(
 ) -> Layout {
     let (accepted, spec) = (&new.acceptance, &new.spec);
     let window = first_window(accepted, old, spec.delete_when_done, shard, now);
-    let mut layout = lay_out(&new.schedule, window, &spec.catch_up, spec.history.skipped);
+    let mut layout = lay_out(&new.timeline, window, &spec.catch_up, spec.history.skipped);
     if accepted.paused_since().is_some() {
         layout.next = None;
     }
@@ -56,6 +56,7 @@ pub fn first_window(
     now: Timestamp,
 ) -> Window {
     let since = new.schedule_since;
+    let known_since = new.known_since();
     let held_since = match old {
         Some(old) => old.paused_since(),
         // Nobody has seen it paused: it is new, or its record was lost.
@@ -72,12 +73,16 @@ pub fn first_window(
         .map(|held_since| Interruption { since: since.max(held_since), until: held_until })
         .filter(|held| held.since < held.until);
 
-    // Everything up to here was named by the old revision, or dispatched before the wipe. A one-off that is still
+    // Everything up to here was taken, as a schedule said that the old revision knew; or it was dispatched before the wipe.
+    // What was due later belongs to whichever schedule was in force then, however late it is. A one-off that is still
     // declared hasn't ended, so it goes in again whatever the checkpoint says.
     let reached = match old {
-        Some(old) if old.schedule_since == since => since.max(shard.taken_until),
-        None if shard.rebuilding && !one_off => since.max(shard.taken_until),
-        Some(_) | None => since,
+        Some(old) => {
+            let unseen = new.unseen_since(old.schedule_since).unwrap_or(shard.taken_until);
+            known_since.max(shard.taken_until.min(unseen))
+        }
+        None if shard.rebuilding && !one_off => known_since.max(shard.taken_until),
+        None => known_since,
     };
     let after = held_since.map_or(reached, |held_since| reached.min(since.max(held_since)));
     let unplanned =
@@ -122,11 +127,11 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn declared(spec: serde_json::Value, acceptance: Acceptance) -> Declared {
+    fn declared(spec: serde_json::Value, acceptance: &Acceptance) -> Declared {
         let document =
             json!({"apiVersion": "ecron/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": spec});
         let spec = decode_job(&Node::from_json(document), acceptance.created_at).unwrap();
-        Declared::of(spec, acceptance).unwrap()
+        Declared::of(spec, acceptance.clone()).unwrap()
     }
 
     /// A shard that is where it should be.
@@ -151,14 +156,14 @@ mod tests {
             let spec = json!({
                 "schedule": {"cron": "30 10,11,12 * * 1-5"}, "catchUp": {"policy": policy, "window": "48h"},
             });
-            let new = declared(spec, resumed(&paused, now));
+            let new = declared(spec, &resumed(&paused, now));
             let layout = first_layout(&new, Some(&paused), healthy(now), now);
             assert_eq!(layout.minute, missed[5 - count..], "{policy}");
             assert_eq!(layout.skipped.len(), 5 - count, "{policy}");
             assert_eq!(layout.next.unwrap().due_at, at("2026-11-23T10:30:00Z"), "{policy}");
         }
         let within_a_day = json!({"schedule": {"cron": "30 10,11,12 * * 1-5"}, "catchUp": {"policy": "all"}});
-        let new = declared(within_a_day, resumed(&paused, now));
+        let new = declared(within_a_day, &resumed(&paused, now));
         assert_eq!(
             first_layout(&new, Some(&paused), healthy(now), now).minute,
             missed[2..],
@@ -166,7 +171,7 @@ mod tests {
         );
     }
 
-    fn every_minute(acceptance: Acceptance, more: &serde_json::Value) -> Declared {
+    fn every_minute(acceptance: &Acceptance, more: &serde_json::Value) -> Declared {
         let mut spec = json!({"schedule": {"cron": "* * * * *"}, "catchUp": {"policy": "all"}});
         for (key, value) in more.as_object().unwrap() {
             spec[key] = value.clone();
@@ -190,17 +195,17 @@ mod tests {
         let born_paused = resumed(&Acceptance::new(m(10)).in_namespace(false, true, m(10)), now);
         // (what, new, old, more of the spec, what goes into the minute tier)
         let table = [
-            ("pausing leaves nothing ahead", paused, Some(running), &all, vec![]),
-            ("resumed, all", back, Some(paused), &all, vec![11, 12, 13, 14, 15, 16]),
-            ("resumed, none", back, Some(paused), &none, vec![16]),
-            ("an edit while paused", paused, Some(paused), &all, vec![]),
-            ("an edit after the resume", back, Some(back), &all, vec![16]),
-            ("the pause was never seen", back, Some(running), &all, vec![16]),
-            ("born paused, resumed, all", born_paused, None, &all, vec![11, 12, 13, 14, 15, 16]),
-            ("born paused, resumed, none", born_paused, None, &none, vec![16]),
+            ("pausing leaves nothing ahead", &paused, Some(&running), &all, vec![]),
+            ("resumed, all", &back, Some(&paused), &all, vec![11, 12, 13, 14, 15, 16]),
+            ("resumed, none", &back, Some(&paused), &none, vec![16]),
+            ("an edit while paused", &paused, Some(&paused), &all, vec![]),
+            ("an edit after the resume", &back, Some(&back), &all, vec![16]),
+            ("the pause was never seen", &back, Some(&running), &all, vec![16]),
+            ("born paused, resumed, all", &born_paused, None, &all, vec![11, 12, 13, 14, 15, 16]),
+            ("born paused, resumed, none", &born_paused, None, &none, vec![16]),
         ];
         for (what, new, old, more, expected) in table {
-            let layout = first_layout(&every_minute(new, more), old.as_ref(), healthy(now), now);
+            let layout = first_layout(&every_minute(new, more), old, healthy(now), now);
             assert_eq!(minutes(&layout), expected, "{what}");
             assert_eq!(layout.next.is_none(), new.paused_since().is_some(), "{what}");
         }
@@ -214,13 +219,13 @@ mod tests {
         let back = resumed(&paused, now);
         let down = ShardStanding { taken_until: m(7), planned_until: m(8), rebuilding: false };
         let latest = json!({"catchUp": {"policy": "latest"}});
-        let layout = first_layout(&every_minute(back, &latest), Some(&paused), down, now);
+        let layout = first_layout(&every_minute(&back, &latest), Some(&paused), down, now);
         assert_eq!(minutes(&layout), [15]);
-        let layout = first_layout(&every_minute(back, &json!({})), Some(&paused), down, now);
+        let layout = first_layout(&every_minute(&back, &json!({})), Some(&paused), down, now);
         assert_eq!(minutes(&layout), [8, 9, 10, 11, 12, 13, 14, 15]);
         // Installed while still paused: what was missed before the pause waits for nobody.
         let layout =
-            first_layout(&every_minute(paused, &json!({})), Some(&Acceptance::new(m(-60))), down, now);
+            first_layout(&every_minute(&paused, &json!({})), Some(&Acceptance::new(m(-60))), down, now);
         assert_eq!((minutes(&layout), layout.next), (vec![8, 9, 10], None));
     }
 
@@ -235,10 +240,10 @@ mod tests {
             rebuilding: true,
         };
         let layout =
-            |checkpoint| first_layout(&every_minute(back, &json!({})), None, wiped(checkpoint), m(40));
+            |checkpoint| first_layout(&every_minute(&back, &json!({})), None, wiped(checkpoint), m(40));
         assert_eq!(minutes(&layout(m(15).plus_ms(900))), [11, 12, 13, 14, 15]);
         assert_eq!(minutes(&layout(m(30))), Vec::<i64>::new());
-        let late = first_layout(&every_minute(paused, &json!({})), None, wiped(m(12)), m(40));
+        let late = first_layout(&every_minute(&paused, &json!({})), None, wiped(m(12)), m(40));
         assert_eq!((minutes(&late), late.next), (vec![], None), "still paused");
     }
 
@@ -247,7 +252,7 @@ mod tests {
         let m = |minutes: i64| at("2026-11-22T06:00:00Z").plus_ms(minutes * MINUTE_MS);
         let paused = Acceptance::new(m(-60)).in_namespace(false, true, m(10));
         let now = m(15).plus_ms(200);
-        let new = every_minute(resumed(&paused, now), &json!({"startingDeadline": "90s"}));
+        let new = every_minute(&resumed(&paused, now), &json!({"startingDeadline": "90s"}));
         let layout = first_layout(&new, Some(&paused), healthy(now), now);
         assert_eq!(minutes(&layout), [14, 15, 16]);
         assert_eq!(layout.skipped, [11, 12, 13].map(|n| (m(n), SkipReason::StartingDeadline)));
@@ -257,9 +262,9 @@ mod tests {
     fn an_edit_of_the_schedule_while_paused_forgets_the_old_one() {
         let m = |minutes: i64| at("2026-11-22T06:00:00Z").plus_ms(minutes * MINUTE_MS);
         let paused = Acceptance::new(m(-60)).in_namespace(false, true, m(5));
-        let edited = Acceptance { schedule_since: m(10), ..paused };
+        let edited = Acceptance { schedule_since: m(10), ..paused.clone() };
         let now = m(13).plus_ms(200);
-        let new = every_minute(resumed(&edited, now), &json!({}));
+        let new = every_minute(&resumed(&edited, now), &json!({}));
         let layout = first_layout(&new, Some(&edited), healthy(now), now);
         assert_eq!(minutes(&layout), [11, 12, 13, 14]);
         assert_eq!(new.acceptance.pause, Some(Pause { since: m(5), until: Some(now) }));

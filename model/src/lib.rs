@@ -33,4 +33,5 @@ pub mod simulate;
 pub mod spec;
 pub mod stats;
 pub mod time;
+pub mod timeline;
 pub mod unique;

@@ -81,6 +81,11 @@ pub const DEFER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 pub const BY_CHARS_MAX: usize = 128;
 /// Bytes, as JSON, of a schedule that a change log keeps.
 pub const SCHEDULE_KEPT_BYTES_MAX: usize = 1024;
+/// Schedules of one job that edits have superseded and that its spec still tells of, the newest: what is late by more edits
+/// than this is lost to them.
+pub const SUPERSEDED_MAX: usize = 16;
+/// Bytes of them, as JSON.
+pub const SUPERSEDED_BYTES_MAX: usize = 16 * 1024;
 /// Attempts of one run whose ends are remembered.
 pub const ATTEMPTS_KEPT_MAX: usize = 100;
 /// Owners of one shard that are remembered.

@@ -181,7 +181,7 @@ impl fmt::Display for QueueId {
     }
 }
 
-/// Full names are stored as their texts.
+/// Names are stored as their texts.
 macro_rules! stored_as_text {
     ($($name:ident),*) => {$(
         impl serde::Serialize for $name {
@@ -199,7 +199,7 @@ macro_rules! stored_as_text {
     )*};
 }
 
-stored_as_text!(JobId, BackfillId);
+stored_as_text!(Name, JobId, BackfillId);
 
 #[cfg(test)]
 mod tests {

@@ -38,9 +38,9 @@ impl Acceptance {
 
     /// The same job after its namespace was paused or resumed.
     #[must_use]
-    pub fn in_namespace(self, namespace_paused: bool, suspended: bool, now: Timestamp) -> Self {
+    pub fn in_namespace(&self, namespace_paused: bool, suspended: bool, now: Timestamp) -> Self {
         let pause = Pause::turned(self.pause, suspended || namespace_paused, now);
-        Self { namespace_paused, pause, ..self }
+        Self { namespace_paused, pause, ..self.clone() }
     }
 }
 

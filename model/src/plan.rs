@@ -7,9 +7,9 @@
 use crate::bucket::{Placed, Tier};
 use crate::misfire::{CatchUp, Interruption};
 use crate::run::SkipReason;
-use crate::schedule::Schedule;
 use crate::shard::ShardId;
 use crate::time::{HOUR_MS, MINUTE_MS, SECOND_MS, Timestamp};
+use crate::timeline::Timeline;
 
 /// A job leaves the horizon when its next occurrence is nearer than this.
 pub const HALF_HOUR_AHEAD_MS: i64 = HOUR_MS;
@@ -67,7 +67,7 @@ pub struct Layout {
     pub skipped: Vec<(Timestamp, SkipReason)>,
 }
 
-/// What a layout depends on besides the schedule.
+/// What a layout depends on besides the timeline.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     /// Occurrences at or before this instant are dealt with.
@@ -79,21 +79,21 @@ pub struct Window {
     pub interruption: Option<Interruption>,
 }
 
-/// Lays out a schedule's occurrences after `window.after`. Missed ones are thinned out by the job's catch-up, so that
+/// Lays out a job's occurrences after `window.after`. Missed ones are thinned out by the job's catch-up, so that
 /// a long absence costs what the job will run, not what it missed; the dispatcher has the last word on them.
 #[must_use]
-pub fn lay_out(schedule: &Schedule, window: Window, catch_up: &CatchUp, skipped_max: u32) -> Layout {
+pub fn lay_out(timeline: &Timeline, window: Window, catch_up: &CatchUp, skipped_max: u32) -> Layout {
     let mut layout = Layout::default();
     let mut after = window.after;
     if let Some(interruption) = window.interruption {
         let missed_after = after.max(interruption.since);
-        let late = take_ascending(schedule, &mut after, interruption.since.plus_ms(1), &mut layout);
+        let late = take_ascending(timeline, &mut after, interruption.since.plus_ms(1), &mut layout);
         if let Some(due_at) = late.filter(|due_at| *due_at <= interruption.since) {
             // The step is full before it came to the missed ones: they are the next step's.
             layout.next = Some(place(due_at, window.now));
             return layout;
         }
-        let missed = newest_missed(schedule, missed_after, interruption.until, catch_up, skipped_max);
+        let missed = newest_missed(timeline, missed_after, interruption.until, catch_up, skipped_max);
         let verdict = catch_up.resolve(&missed, window.now);
         let first_recorded = verdict.skip.len().saturating_sub(skipped_max as usize);
         layout.minute.extend(verdict.run);
@@ -102,33 +102,33 @@ pub fn lay_out(schedule: &Schedule, window: Window, catch_up: &CatchUp, skipped_
         );
         after = after.max(interruption.until);
     }
-    let next = take_ascending(schedule, &mut after, window.until, &mut layout);
+    let next = take_ascending(timeline, &mut after, window.until, &mut layout);
     layout.next = next.map(|due_at| place(due_at, window.now));
     layout
 }
 
 /// Moves occurrences after `after` and before `until` into the minute tier; answers with the first one left over.
 fn take_ascending(
-    schedule: &Schedule,
+    timeline: &Timeline,
     after: &mut Timestamp,
     until: Timestamp,
     layout: &mut Layout,
 ) -> Option<Timestamp> {
     for _ in 0..STEP_OCCURRENCES_MAX {
-        let due_at = schedule.next_after(*after)?;
+        let due_at = timeline.next_after(*after)?;
         if due_at >= until {
             return Some(due_at);
         }
         layout.minute.push(due_at);
         *after = due_at;
     }
-    schedule.next_after(*after)
+    timeline.next_after(*after)
 }
 
 /// The newest missed occurrences, ascending: as many as may run or be recorded as skipped. Older ones can't change
 /// what runs, and the job's history would forget them at once.
 fn newest_missed(
-    schedule: &Schedule,
+    timeline: &Timeline,
     after: Timestamp,
     until: Timestamp,
     catch_up: &CatchUp,
@@ -138,7 +138,7 @@ fn newest_missed(
     let mut missed = Vec::new();
     let mut before = until.plus_ms(1);
     while missed.len() < wanted {
-        match schedule.previous_before(before) {
+        match timeline.previous_before(before) {
             Some(due_at) if due_at > after => {
                 missed.push(due_at);
                 before = due_at;
@@ -156,7 +156,7 @@ mod tests {
 
     use super::*;
     use crate::misfire::CatchUpPolicy;
-    use crate::schedule::{Identity, ScheduleSpec};
+    use crate::schedule::{Identity, Schedule, ScheduleSpec};
 
     const START: &str = "2026-11-22T06:45:00Z";
 
@@ -164,9 +164,14 @@ mod tests {
         START.parse::<Timestamp>().unwrap().plus_ms(seconds * 1000)
     }
 
-    fn every(seconds: u64) -> Schedule {
+    fn every(seconds: u64) -> Timeline {
         let spec = ScheduleSpec { every: Some(Duration::from_secs(seconds)), ..ScheduleSpec::default() };
-        Schedule::compile(&spec, &Identity { job: "a/b", created_at: at(0) }, &|_| None).unwrap()
+        compiled(&spec)
+    }
+
+    fn compiled(spec: &ScheduleSpec) -> Timeline {
+        let identity = Identity { job: "a/b", created_at: at(0) };
+        Timeline::of(Schedule::compile(spec, &identity, &|_| None).unwrap())
     }
 
     fn window(after: i64, now: i64) -> Window {
@@ -252,7 +257,7 @@ mod tests {
     #[test]
     fn a_step_is_bounded_and_goes_on_where_it_stopped() {
         let spec = ScheduleSpec { every: Some(Duration::from_millis(100)), ..ScheduleSpec::default() };
-        let busy = Schedule::compile(&spec, &Identity { job: "a/b", created_at: at(0) }, &|_| None).unwrap();
+        let busy = compiled(&spec);
         let layout = lay_out(&busy, Window { until: at(600), ..window(0, 1) }, &CatchUp::default(), 1);
         assert_eq!(layout.minute.len(), STEP_OCCURRENCES_MAX);
         assert_eq!(layout.next.unwrap().due_at, layout.minute.last().unwrap().plus_ms(100));

@@ -29,7 +29,7 @@ pub struct Preview {
 /// What would start if the job were resumed (if it is paused) and dispatched from `now` on. `None`: it has missed nothing.
 #[must_use]
 pub fn preview(job: &Declared, shard: ShardStanding, now: Timestamp) -> Option<Preview> {
-    let before: Acceptance = job.acceptance;
+    let before: Acceptance = job.acceptance.clone();
     let paused_since = before.paused_since();
     let resumed = Declared { acceptance: before.in_namespace(false, false, now), ..job.clone() };
     let shard = ShardStanding { rebuilding: false, ..shard };
@@ -41,7 +41,7 @@ pub fn preview(job: &Declared, shard: ShardStanding, now: Timestamp) -> Option<P
     let mut missed = 0;
     let mut after = since;
     while missed < MISSED_COUNTED_MAX {
-        match job.schedule.next_after(after).filter(|due| *due <= interruption.until) {
+        match job.timeline.next_after(after).filter(|due| *due <= interruption.until) {
             Some(due) => after = due,
             None => break,
         }
@@ -70,13 +70,13 @@ mod tests {
         format!("2026-11-22T{text}Z").parse().unwrap()
     }
 
-    fn declared(catch_up: &serde_json::Value, acceptance: Acceptance) -> Declared {
+    fn declared(catch_up: &serde_json::Value, acceptance: &Acceptance) -> Declared {
         let document = json!({
             "apiVersion": "ecron/v1", "kind": "Job", "metadata": {"name": "a"},
             "spec": {"schedule": {"cron": "* * * * *"}, "catchUp": catch_up},
         });
         let spec = decode_job(&Node::from_json(document), acceptance.created_at).unwrap();
-        Declared::of(spec, acceptance).unwrap()
+        Declared::of(spec, acceptance.clone()).unwrap()
     }
 
     #[test]
@@ -89,16 +89,16 @@ mod tests {
         let down = ShardStanding { taken_until: at("06:50:30"), planned_until: at("06:51:00"), ..healthy };
         // (catch-up, acceptance, shard, missed, runs, over)
         let table = [
-            (json!({"policy": "latest"}), created, healthy, None),
-            (json!({"policy": "latest"}), paused, healthy, Some((60, 1, 0))),
-            (json!({"policy": "none"}), paused, healthy, Some((60, 0, 0))),
-            (json!({"policy": "all"}), paused, healthy, Some((60, 60, 0))),
-            (json!({"policy": "all", "max": 50}), paused, healthy, Some((60, 50, 0))),
-            (json!({"policy": "all", "window": "30m"}), paused, healthy, Some((60, 30, 0))),
-            (json!({"policy": "all", "rate": "6/1m"}), paused, healthy, Some((60, 60, 590))),
-            (json!({"policy": "all", "rate": "6/1m burst 6"}), paused, healthy, Some((60, 60, 540))),
-            (json!({"policy": "all"}), created, down, Some((10, 10, 0))),
-            (json!({"policy": "all"}), paused, down, Some((60, 60, 0))),
+            (json!({"policy": "latest"}), &created, healthy, None),
+            (json!({"policy": "latest"}), &paused, healthy, Some((60, 1, 0))),
+            (json!({"policy": "none"}), &paused, healthy, Some((60, 0, 0))),
+            (json!({"policy": "all"}), &paused, healthy, Some((60, 60, 0))),
+            (json!({"policy": "all", "max": 50}), &paused, healthy, Some((60, 50, 0))),
+            (json!({"policy": "all", "window": "30m"}), &paused, healthy, Some((60, 30, 0))),
+            (json!({"policy": "all", "rate": "6/1m"}), &paused, healthy, Some((60, 60, 590))),
+            (json!({"policy": "all", "rate": "6/1m burst 6"}), &paused, healthy, Some((60, 60, 540))),
+            (json!({"policy": "all"}), &created, down, Some((10, 10, 0))),
+            (json!({"policy": "all"}), &paused, down, Some((60, 60, 0))),
         ];
         for (catch_up, acceptance, shard, expected) in table {
             let found = preview(&declared(&catch_up, acceptance), shard, now);

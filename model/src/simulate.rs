@@ -77,7 +77,7 @@ fn without_exclusions(job: &Declared) -> Option<Schedule> {
     }
     let mut spec = job.spec.clone();
     spec.schedule.change_each(|one| one.exclude.clear());
-    Declared::of(spec, job.acceptance).ok().map(|all| all.schedule)
+    Declared::of(spec, job.acceptance.clone()).ok().map(|all| all.schedule)
 }
 
 /// A job's runs as time passes.

@@ -16,6 +16,7 @@ use crate::priority::Priority;
 use crate::retry::RetryPolicy;
 use crate::schedule::{NamedCalendar, ScheduleSpec};
 use crate::time::Timestamp;
+use crate::timeline::Superseded;
 
 /// A job, complete and checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,13 +206,15 @@ impl Default for HistoryLimits {
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 
 /// What acceptance adds to a spec: facts that its rules need and its user doesn't write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acceptance {
     /// When the job was first accepted: the anchor of `every`. Survives edits.
     pub created_at: Timestamp,
     /// Since when its present schedule counts: no earlier instant is an occurrence. An edit of the schedule moves it, an
     /// edit of anything else doesn't.
     pub schedule_since: Timestamp,
+    /// The schedules that were in force before, oldest first.
+    pub superseded: Vec<Superseded>,
     /// The newest time in which it was paused.
     pub pause: Option<Pause>,
     /// Its namespace is paused, and so is it.
@@ -222,6 +225,12 @@ impl Acceptance {
     /// Of a job that is new at this instant, and runs.
     #[must_use]
     pub fn new(at: Timestamp) -> Self {
-        Self { created_at: at, schedule_since: at, pause: None, namespace_paused: false }
+        Self {
+            created_at: at,
+            schedule_since: at,
+            superseded: Vec::new(),
+            pause: None,
+            namespace_paused: false,
+        }
     }
 }

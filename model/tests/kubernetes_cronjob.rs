@@ -83,7 +83,7 @@ fn played(row: &Row<'_>, policy: &str) -> (String, Option<Timestamp>) {
     }
     let shard =
         ShardStanding { planned_until: minute_tier_until(row.now), taken_until: reached, rebuilding: false };
-    let before: Acceptance = job.acceptance;
+    let before: Acceptance = job.acceptance.clone();
     let layout = first_layout(&job, Some(&before), shard, row.now);
     let names = |due_at| job.schedule.names(due_at);
     let starting_deadline = job.spec.starting_deadline;

@@ -59,9 +59,9 @@ pub fn install_plan(
     let named_before = |due: &Timestamp| {
         old.is_some_and(|(_, old)| {
             let paused_since = old.acceptance.paused_since();
-            *due > old.acceptance.schedule_since
+            *due > old.acceptance.known_since()
                 && paused_since.is_none_or(|paused_since| *due <= paused_since)
-                && old.schedule.names(*due)
+                && old.timeline.names(*due)
         })
     };
     let (add, add_unseen) = layout.minute.into_iter().partition(named_before);
@@ -299,5 +299,5 @@ fn planned_entries(old: &Declared, cursor: &Cursor, now: Timestamp) -> Vec<Times
     let paused_since = old.acceptance.paused_since();
     let until = paused_since.map_or(cursor.planned_until, |paused_since| paused_since.plus_ms(1));
     let window = Window { after: cursor.taken_until, until, now, interruption: None };
-    lay_out(&old.schedule, window, &old.spec.catch_up, 0).minute
+    lay_out(&old.timeline, window, &old.spec.catch_up, 0).minute
 }

@@ -87,6 +87,8 @@ pub struct World {
     /// The most runs of the queue that were ever in hand at once.
     pub most_in_hand: usize,
     in_hand: Vec<InHand>,
+    /// The dispatchers stand still: nothing is taken, though everything else goes on.
+    pub stalled: bool,
     /// Runs that take no notice of a cancellation.
     pub stubborn: BTreeSet<JobId>,
     signals: Arc<Mutex<Signals>>,
@@ -161,6 +163,7 @@ impl World {
             most_at_once: BTreeMap::new(),
             most_in_hand: 0,
             in_hand: Vec::new(),
+            stalled: false,
             stubborn: BTreeSet::new(),
             signals,
         })
@@ -275,7 +278,7 @@ impl World {
         for keeper in process.keepers.values_mut() {
             keeper.run_once(now).await?;
         }
-        for shard in process.shards.values_mut() {
+        for shard in process.shards.values_mut().filter(|_| !self.stalled) {
             loop {
                 let report = shard.run_once(now).await?;
                 if !report.more && report.undecided == 0 {

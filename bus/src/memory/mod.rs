@@ -152,6 +152,19 @@ impl MemoryBus {
         state.queues.clear();
     }
 
+    /// Loses the newest messages of the run stream, as a cluster does whose new leader never had them. Their ids are
+    /// remembered, and their sequences given to others.
+    pub fn lose_newest_runs(&self, count: usize) {
+        let mut state = self.lock();
+        for _ in 0..count {
+            let Some((sequence, _)) = state.runs.messages.pop_last() else { break };
+            state.runs.last_sequence = sequence - 1;
+            for hands in state.queues.values_mut() {
+                hands.close(sequence);
+            }
+        }
+    }
+
     /// Forgets the message ids of messages that aren't stored any more, as a server does when it is restarted.
     pub fn forget_ids(&self) {
         self.lock().runs.forget_ids();

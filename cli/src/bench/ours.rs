@@ -30,8 +30,9 @@ use tokio::task::JoinHandle;
 
 use super::lane::Present;
 use super::wall::Wall;
-use crate::commands::roles::{self, Demands, Foundation};
+use crate::commands::roles::{self, Foundation};
 use crate::failure::Failure;
+use crate::preflight::Demands;
 
 /// The namespace of everything that is measured.
 pub(super) const NAMESPACE: &str = "bench";

@@ -7,7 +7,6 @@ use bus::Checkpoints;
 use bus::checkpoints::Cluster;
 use bus::nats::NatsBus;
 use dispatcher::{Dispatcher, DispatcherConfig};
-use model::durability::{Profile, Severity, judge_nats, judge_redis};
 use model::name::QueueId;
 use model::shard::ShardCount;
 use planner::{Planner, PlannerConfig};
@@ -21,6 +20,8 @@ use crate::connect;
 use crate::executor::{BuiltinOptions, run as run_builtin};
 use crate::failure::Failure;
 use crate::output;
+use crate::patience::{Patience, Setback};
+use crate::preflight::{Demands, preflight};
 
 /// What every node needs before it begins.
 pub(crate) struct Foundation {
@@ -31,40 +32,6 @@ pub(crate) struct Foundation {
     pub(crate) entropy: Entropy,
 }
 
-/// What an operator wants of the servers.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Demands {
-    pub(crate) profile: Profile,
-    /// Why it doesn't matter that they don't hold the profile's promise.
-    pub(crate) accept_data_loss: Option<String>,
-}
-
-/// Refuses servers that don't hold the profile's promise; says what else an operator should know.
-async fn preflight(store: &RedisStore, bus: &NatsBus, demands: &Demands) -> Result<(), Failure> {
-    let profile = demands.profile;
-    let mut findings = judge_redis(profile, &store.facts().await?);
-    findings.extend(judge_nats(profile, &bus.facts().await?));
-    findings.retain(|finding| finding.severity > Severity::Good);
-    for finding in findings.iter().filter(|finding| finding.severity == Severity::Warning) {
-        tracing::warn!(%profile, "{finding}");
-    }
-    let bad: Vec<String> =
-        findings.iter().filter(|one| one.severity == Severity::Bad).map(|one| format!("  {one}")).collect();
-    match &demands.accept_data_loss {
-        _ if bad.is_empty() => Ok(()),
-        Some(reason) => {
-            let missing = bad.join(";");
-            tracing::warn!(%profile, reason, missing, "started on servers that don't hold the profile's promise");
-            Ok(())
-        }
-        None => Err(Failure::failed(format!(
-            "the servers don't hold what the profile {profile} promises:\n{}\nMend that (see `ecron doctor`), choose another \
-             --profile, or start with --accept-data-loss REASON.",
-            bad.join("\n")
-        ))),
-    }
-}
-
 /// Prepares both servers: streams, settings, and what an operator should know about them.
 pub(crate) async fn lay(
     store: RedisStore,
@@ -72,9 +39,21 @@ pub(crate) async fn lay(
     shards: u16,
     demands: &Demands,
 ) -> Result<Foundation, Failure> {
-    bus.ensure_streams().await?;
-    preflight(&store, &bus, demands).await?;
     let (clock, entropy) = (Clock::system(), Entropy::system());
+    let cluster = prepare(&store, &bus, shards, demands, &clock, &entropy).await?;
+    Ok(Foundation { store: Arc::new(store), bus: Arc::new(bus), cluster, clock, entropy })
+}
+
+async fn prepare(
+    store: &RedisStore,
+    bus: &NatsBus,
+    shards: u16,
+    demands: &Demands,
+    clock: &Clock,
+    entropy: &Entropy,
+) -> Result<Cluster, Setback> {
+    bus.ensure_streams().await?;
+    preflight(store, bus, demands).await?;
     let proposal = Cluster {
         id: entropy.mint_id(),
         shards: ShardCount::new(shards).unwrap_or_default(),
@@ -88,15 +67,26 @@ pub(crate) async fn lay(
             "the cluster's number of shards was fixed when it was initialised"
         );
     }
-    Ok(Foundation { store: Arc::new(store), bus: Arc::new(bus), cluster, clock, entropy })
+    Ok(cluster)
 }
 
-/// A role's foundation, by its arguments.
-async fn lay_for(servers: &Servers, args: &RoleArgs) -> Result<Foundation, Failure> {
-    let (store, bus) = (connect::redis(servers).await?, connect::nats(servers).await?);
+/// The same for a node that may start before its servers do. `None`: it was stopped while it waited.
+async fn lay_patiently(
+    servers: &Servers,
+    args: &RoleArgs,
+    shutdown: &Shutdown,
+) -> Result<Option<Foundation>, Failure> {
+    let (clock, entropy) = (Clock::system(), Entropy::system());
+    let patience = Patience { wait: args.connect.connect_wait, clock: &clock, shutdown };
+    let redis = patience.until_there("Redis", async || connect::redis(servers).await).await?;
+    let Some(store) = redis else { return Ok(None) };
+    let nats = patience.until_there("NATS", async || connect::nats(servers).await).await?;
+    let Some(bus) = nats else { return Ok(None) };
     let demands =
         Demands { profile: config::profile(servers)?, accept_data_loss: args.accept_data_loss.clone() };
-    lay(store, bus, args.shards, &demands).await
+    let prepared = async || prepare(&store, &bus, args.shards, &demands, &clock, &entropy).await;
+    let Some(cluster) = patience.until_there("Redis and JetStream", prepared).await? else { return Ok(None) };
+    Ok(Some(Foundation { store: Arc::new(store), bus: Arc::new(bus), cluster, clock, entropy }))
 }
 
 impl Foundation {
@@ -137,7 +127,7 @@ fn host() -> String {
 
 pub(crate) async fn planner(servers: &Servers, args: &RoleArgs) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signals()?;
-    let foundation = lay_for(servers, args).await?;
+    let Some(foundation) = lay_patiently(servers, args, &shutdown).await? else { return Ok(()) };
     output::line("planner is running; Ctrl-C stops it")?;
     Box::pin(foundation.planner(args.weight).run(shutdown)).await;
     Ok(())
@@ -145,7 +135,7 @@ pub(crate) async fn planner(servers: &Servers, args: &RoleArgs) -> Result<(), Fa
 
 pub(crate) async fn dispatcher(servers: &Servers, args: &RoleArgs) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signals()?;
-    let foundation = lay_for(servers, args).await?;
+    let Some(foundation) = lay_patiently(servers, args, &shutdown).await? else { return Ok(()) };
     output::line("dispatcher is running; Ctrl-C stops it")?;
     foundation.dispatcher(args.weight).run(shutdown).await;
     Ok(())
@@ -160,13 +150,18 @@ pub(crate) async fn executor(servers: &Servers, args: &ExecutorArgs) -> Result<(
         );
     }
     let shutdown = Shutdown::on_signals()?;
-    let bus = connect::nats(servers).await?;
-    for finding in bus.ensure_streams().await? {
+    let clock = Clock::system();
+    let patience = Patience { wait: args.connect.connect_wait, clock: &clock, shutdown: &shutdown };
+    let nats = patience.until_there("NATS", async || connect::nats(servers).await).await?;
+    let Some(bus) = nats else { return Ok(()) };
+    let streams = patience.until_there("JetStream", async || Ok(bus.ensure_streams().await?)).await?;
+    let Some(findings) = streams else { return Ok(()) };
+    for finding in findings {
         tracing::warn!(finding, "nats");
     }
     let options =
         BuiltinOptions { queues, allow_exec: args.allow_exec, concurrency: usize::from(args.concurrency) };
     output::line("executor is running; Ctrl-C stops it")?;
-    run_builtin(Arc::new(bus), options, Clock::system(), shutdown).await?;
+    run_builtin(Arc::new(bus), options, clock, shutdown).await?;
     Ok(())
 }

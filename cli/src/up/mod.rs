@@ -16,12 +16,12 @@ use bus::nats::{NatsBus, NatsOptions};
 use store::redis::{RedisOptions, RedisStore};
 
 use crate::args::UpArgs;
-use crate::commands::roles::Demands;
 use crate::commands::{apply, roles};
 use crate::config::{UP_FILE, UpFile, user_up_file};
 use crate::executor::{BuiltinOptions, run as run_builtin};
 use crate::failure::Failure;
 use crate::output;
+use crate::preflight::Demands;
 use children::Servers;
 use ground::Ground;
 pub(crate) use private::PrivateServers;

@@ -17,8 +17,8 @@ pub fn accept(new: &JobSpec, old: Option<(&JobSpec, &Acceptance)>, now: Timestam
         return Acceptance::new(now).in_namespace(false, new.suspend, now);
     };
     let counts_anew = new.schedule != old.schedule || new.calendars != old.calendars;
-    let schedule_since = if counts_anew { now } else { accepted.schedule_since };
-    Acceptance { schedule_since, ..*accepted }.in_namespace(accepted.namespace_paused, new.suspend, now)
+    let counting = if counts_anew { accepted.counting_anew(old, now) } else { accepted.clone() };
+    counting.in_namespace(accepted.namespace_paused, new.suspend, now)
 }
 
 /// Decodes a document that is to replace `old` (found by `job_id`) and accepts it.
@@ -34,7 +34,7 @@ pub fn admit(
     now: Timestamp,
     calendars: &Calendars,
 ) -> Result<(JobSpec, Acceptance), Vec<Problem>> {
-    let before = old.map_or(Acceptance::new(now), |(_, accepted)| *accepted);
+    let before = old.map_or_else(|| Acceptance::new(now), |(_, accepted)| accepted.clone());
     let job = read(document, &before, calendars, job_only)?;
     let acceptance = accept(&job, old, now);
     if acceptance.schedule_since != before.schedule_since {

@@ -79,7 +79,7 @@ impl Object {
 /// What a document is read for.
 #[derive(Clone, Copy, Debug)]
 struct Terms<'a> {
-    accepted: Acceptance,
+    accepted: &'a Acceptance,
     /// It has been accepted before. Then rules that only admission needs don't hold: that a schedule still has
     /// occurrences ahead, and what a manifest may say that a publisher's message says more freely. A job that was
     /// accepted must never become unreadable.
@@ -140,7 +140,7 @@ fn read<T>(
         return Err(vec![json::too_large(bytes)]);
     }
     let mut problems = Problems::default();
-    match reader(document, &Terms { accepted: *accepted, is_stored: false, calendars }, &mut problems) {
+    match reader(document, &Terms { accepted, is_stored: false, calendars }, &mut problems) {
         Some(object) if problems.is_empty() => Ok(object),
         _ => Err(problems.into_vec()),
     }

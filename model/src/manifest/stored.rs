@@ -7,6 +7,9 @@
 //!
 //! `pausedSince`, `resumedAt` and `namespacePaused` tell of the newest pause, if there was one.
 //!
+//! `superseded` lists the schedules that were in force before, each with the instant since which it counted: what was due
+//! by one of them and is late belongs to it (`timeline`).
+//!
 //! `calendars` holds what the calendars that the schedule names said at acceptance: reading a job needs no look-up,
 //! and a revision means the same for ever.
 //!
@@ -22,16 +25,20 @@ use super::fields::{Field, Fields};
 use super::node::Node;
 use super::problem::{Problem, Problems};
 use super::{Calendars, Terms, calendar, encode, job_id, job_only, json};
-use crate::limits::{CALENDARS_BYTES_MAX, MANIFEST_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::limits::{
+    CALENDARS_BYTES_MAX, MANIFEST_BYTES_MAX, PAYLOAD_BYTES_MAX, SUPERSEDED_BYTES_MAX, SUPERSEDED_MAX,
+};
 use crate::name::{CalendarId, Name};
 use crate::pause::Pause;
 use crate::spec::{Acceptance, JobSpec, Work};
 use crate::time::Timestamp;
+use crate::timeline::Superseded;
 
 /// The version of the envelope.
 pub const STORED_VERSION: u32 = 1;
 /// Bytes of a stored job: a manifest, a payload in Base64 and calendars, each at its limit, and the envelope.
-const STORED_BYTES_MAX: usize = MANIFEST_BYTES_MAX + PAYLOAD_BYTES_MAX / 3 * 4 + CALENDARS_BYTES_MAX + 1024;
+const STORED_BYTES_MAX: usize =
+    MANIFEST_BYTES_MAX + PAYLOAD_BYTES_MAX / 3 * 4 + CALENDARS_BYTES_MAX + SUPERSEDED_BYTES_MAX + 1024;
 
 /// The stored form of a job.
 #[must_use]
@@ -40,6 +47,9 @@ pub fn to_bytes(job: &JobSpec, acceptance: &Acceptance) -> Vec<u8> {
     envelope.insert("v".into(), STORED_VERSION.into());
     envelope.insert("createdAt".into(), acceptance.created_at.to_string().into());
     envelope.insert("scheduleSince".into(), acceptance.schedule_since.to_string().into());
+    if !acceptance.superseded.is_empty() {
+        envelope.insert("superseded".into(), json!(acceptance.superseded));
+    }
     if let Some(pause) = acceptance.pause {
         envelope.insert("pausedSince".into(), pause.since.to_string().into());
         if let Some(until) = pause.until {
@@ -78,7 +88,7 @@ pub fn from_bytes(text: &[u8], written_at: Timestamp) -> Result<(JobSpec, Accept
     } else {
         let acceptance = Acceptance::new(written_at);
         let calendars = Calendars::default();
-        let terms = Terms { accepted: acceptance, is_stored: false, calendars: &calendars };
+        let terms = Terms { accepted: &acceptance, is_stored: false, calendars: &calendars };
         job_only(&document, &terms, &mut problems).map(|job| {
             let acceptance = acceptance.in_namespace(false, job.suspend, written_at);
             (job, acceptance)
@@ -106,6 +116,7 @@ fn enveloped(
         "v",
         "createdAt",
         "scheduleSince",
+        "superseded",
         "pausedSince",
         "resumedAt",
         "namespacePaused",
@@ -117,6 +128,7 @@ fn enveloped(
     let fields = root.fields(problems, FIELDS)?;
     let created_at = instant(&fields, "createdAt", problems).unwrap_or(written_at);
     let schedule_since = instant(&fields, "scheduleSince", problems).unwrap_or(created_at);
+    let superseded = fields.get("superseded").map(|field| superseded(&field, problems)).unwrap_or_default();
     let pause = fields.get("pausedSince").and_then(|field| {
         let since = moment(&field, problems)?;
         let until = fields.get("resumedAt").and_then(|field| moment(&field, problems));
@@ -128,10 +140,10 @@ fn enveloped(
     let delete_when_done = flag("deleteWhenDone");
     let bytes = fields.get("payloadBase64").map(|field| payload(&field, problems));
     let manifest = fields.require("manifest", problems, "the job itself")?;
-    let acceptance = Acceptance { created_at, schedule_since, pause, namespace_paused };
+    let acceptance = Acceptance { created_at, schedule_since, superseded, pause, namespace_paused };
     let calendars =
         fields.get("calendars").map(|field| calendars(&field, manifest.node, problems)).unwrap_or_default();
-    let terms = Terms { accepted: acceptance, is_stored: true, calendars: &calendars };
+    let terms = Terms { accepted: &acceptance, is_stored: true, calendars: &calendars };
     let mut job = job_only(manifest.node, &terms, problems)?;
     job.delete_when_done = delete_when_done;
     if let Some(bytes) = bytes {
@@ -151,6 +163,29 @@ fn moment(field: &Field<'_>, problems: &mut Problems) -> Option<Timestamp> {
         Ok(at) => Some(at),
         Err(error) => field.refuse(problems, format!("{error}")),
     }
+}
+
+/// The schedules that were in force before, oldest first.
+fn superseded(field: &Field<'_>, problems: &mut Problems) -> Vec<Superseded> {
+    let items = field.items(problems).unwrap_or_default();
+    if items.len() > SUPERSEDED_MAX {
+        let message = format!("has {} entries; the limit is {SUPERSEDED_MAX} (SUPERSEDED_MAX)", items.len());
+        field.refuse::<()>(problems, message);
+        return Vec::new();
+    }
+    let mut found: Vec<Superseded> = Vec::with_capacity(items.len());
+    for item in items {
+        match serde_json::from_value::<Superseded>(item.node.to_json()) {
+            Ok(one) if found.last().is_none_or(|before| before.since <= one.since) => found.push(one),
+            Ok(one) => {
+                item.refuse::<()>(problems, format!("counts since {}, before the one before it", one.since));
+            }
+            Err(error) => {
+                item.refuse::<()>(problems, format!("is no superseded schedule: {error}"));
+            }
+        }
+    }
+    found
 }
 
 /// The calendars of a stored job, all of its own namespace.

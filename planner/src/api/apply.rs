@@ -258,7 +258,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let namespace_paused = namespace.is_some_and(|namespace| namespace.paused);
         let acceptance = acceptance.in_namespace(namespace_paused, spec.suspend, now);
         if let Some(namespace) = namespace {
-            let declared = Declared::of(spec.clone(), acceptance).map_err(ApiError::refused)?;
+            let declared = Declared::of(spec.clone(), acceptance.clone()).map_err(ApiError::refused)?;
             if let Some(problem) = quota::judge(&declared, old.as_ref().map(|(spec, _)| spec), namespace) {
                 return Ok(Err(vec![problem]));
             }

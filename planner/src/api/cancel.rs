@@ -29,9 +29,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let shard = self.shards.shard_of(&occurrence.job);
         let declared = self.bus.get(shard, &occurrence.job).await?.and_then(|stored| {
             let declared = Declared::read(&stored.value, stored.written_at).ok()?;
-            (occurrence.due_at > declared.acceptance.schedule_since).then_some(declared)
+            (occurrence.due_at > declared.acceptance.known_since()).then_some(declared)
         });
-        let named = declared.is_some_and(|declared| declared.schedule.names(occurrence.due_at));
+        let named = declared.is_some_and(|declared| declared.timeline.names(occurrence.due_at));
         let mark = CancelMark { at: self.clock.now(), by, reason };
         let outcome = self.store.cancel(shard, &occurrence, named, &mark, false).await?;
         if matches!(outcome, CancelOutcome::Requested | CancelOutcome::CancelledAndReleased)

@@ -161,7 +161,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         };
         // The newest revision's own, not the record's: that may still tell of an older one until the planner gets here.
         let manifest = match declared(job, stored) {
-            Ok(Declared { spec, acceptance, schedule }) => {
+            Ok(Declared { spec, acceptance, schedule, .. }) => {
                 status.created_at = acceptance.created_at.to_string();
                 let paused_since = acceptance.paused_since();
                 status.suspended = paused_since.is_some();

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use harness::cli::Cli;
+use harness::process::Process;
 use harness::roles::Ground;
 use harness::up::Up;
 use harness::wait::{seen, wait_until};
 use harness::witness::{Expected, Findings, Witness, now_ms, until_ms};
+use rustix::process::Signal;
 
 use crate::jobs::{NEVER_SOON, REMEMBER_ALL, every, payload};
 
@@ -266,12 +268,12 @@ async fn a_server_that_is_absent_at_start_is_named_in_the_error() -> anyhow::Res
     let without_redis = Cli::online(folder, &no_redis, &ground.nats.url());
     let without_nats = Cli::online(folder, &ground.redis.url(), &no_nats);
     let cases: [(&Cli, &[&str], &str); 7] = [
-        (&without_redis, &["planner"], &no_redis),
-        (&without_redis, &["dispatcher"], &no_redis),
+        (&without_redis, &["planner", "--connect-wait", "0"], &no_redis),
+        (&without_redis, &["dispatcher", "--connect-wait", "300ms"], &no_redis),
         (&without_redis, &["inspect", "leases"], &no_redis),
-        (&without_nats, &["planner"], &no_nats),
-        (&without_nats, &["dispatcher"], &no_nats),
-        (&without_nats, &["executor"], &no_nats),
+        (&without_nats, &["planner", "--connect-wait", "0"], &no_nats),
+        (&without_nats, &["dispatcher", "--connect-wait", "0"], &no_nats),
+        (&without_nats, &["executor", "--connect-wait", "300ms"], &no_nats),
         (&without_nats, &["get", "jobs"], &no_nats),
     ];
     for (cli, args, url) in cases {
@@ -284,4 +286,31 @@ async fn a_server_that_is_absent_at_start_is_named_in_the_error() -> anyhow::Res
     assert_eq!(nowhere.code, Some(1), "{nowhere:?}");
     assert!(nowhere.stderr.contains("--nats-url") && nowhere.stderr.contains("ecron up"), "{nowhere:?}");
     Ok(())
+}
+
+#[tokio::test]
+async fn nodes_that_start_before_their_servers_wait_for_them() -> anyhow::Result<()> {
+    let mut ground = Ground::start().await?;
+    ground.redis.kill9()?;
+    ground.nats.kill9()?;
+    let start =
+        |name: &str, args: &[&str]| Process::spawn(ground.cli().command(args)?, name, ground.folder());
+    let mut planner = start("planner", &["planner", "--shards", "4"])?;
+    let mut dispatcher = start("dispatcher", &["dispatcher", "--shards", "4"])?;
+    let mut executor = start("executor", &["executor", "--allow-exec"])?;
+    let mut tired = start("tired", &["dispatcher", "--shards", "4"])?;
+    for (role, server) in [(&mut planner, "Redis"), (&mut dispatcher, "Redis"), (&mut executor, "NATS")] {
+        role.says(&format!("waiting for {server}"), 1, DEADLINE).await?;
+    }
+    tired.says("waiting for Redis", 1, DEADLINE).await?;
+    tired.signal(Signal::TERM)?;
+    assert!(tired.ended(DEADLINE).await?.success(), "who is stopped while it waits ends well");
+    ground.redis.restart().await?;
+    planner.says("waiting for NATS", 1, DEADLINE).await?;
+    ground.nats.restart().await?;
+    for role in [&mut planner, &mut dispatcher, &mut executor] {
+        role.says("is running", 1, DEADLINE).await?;
+    }
+    let pulse = Pulse::begin(ground.cli(), ground.witness("pulse"), "waited/pulse").await?;
+    pulse.all_is_well(now_ms()).await
 }

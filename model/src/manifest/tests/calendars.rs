@@ -94,7 +94,7 @@ fn a_job_takes_over_what_its_calendars_say() {
     let stored = to_bytes(&job, &acceptance);
     let envelope: Value = serde_json::from_slice(&stored).unwrap();
     assert_eq!(envelope["calendars"]["holidays"], json!({"exclude": ["2026-11-23"]}));
-    assert_eq!(from_bytes(&stored, Timestamp::from_ms(0)).unwrap(), (job.clone(), acceptance));
+    assert_eq!(from_bytes(&stored, Timestamp::from_ms(0)).unwrap(), (job.clone(), acceptance.clone()));
     let declared = Declared::read(&stored, Timestamp::from_ms(0)).unwrap();
     assert_eq!(declared.schedule.next_after(now()).unwrap().to_string(), "2026-11-24T12:00:00Z");
 

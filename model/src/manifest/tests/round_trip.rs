@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::codes::{CodeRange, CodeRanges};
+use crate::declared::Declared;
 use crate::gate::GateRules;
 use crate::manifest::{Calendars, decode_with, encode, encode_object, from_bytes, to_bytes};
 use crate::misfire::{CatchUp, CatchUpPolicy};
@@ -262,12 +263,15 @@ proptest! {
     #[test]
     fn the_stored_form_says_the_whole_job(
         job in jobs(), bytes in option::of(vec(any::<u8>(), 0..50)), delete_when_done: bool, since in 0i64..1000,
-        namespace_paused: bool, resumed: bool,
+        namespace_paused: bool, resumed: bool, edits in 0..3i64,
     ) {
         let job = JobSpec { work: bytes.map_or(job.work, Work::Bytes), delete_when_done, ..job };
         let acceptance = Acceptance { schedule_since: now().plus_ms(since), ..Acceptance::new(now()) };
-        let paused = acceptance.in_namespace(namespace_paused, job.suspend, now());
+        let edited = (0..edits).fold(acceptance, |acceptance, n| acceptance.counting_anew(&job, now().plus_ms(n * 900)));
+        let paused = edited.in_namespace(namespace_paused, job.suspend, now());
         let acceptance = if resumed && !job.suspend { paused.in_namespace(false, false, now()) } else { paused };
+        // A calendar may leave out all that a schedule names: nobody could have declared that.
+        prop_assume!(Declared::of(job.clone(), acceptance.clone()).is_ok());
         let read = from_bytes(&to_bytes(&job, &acceptance), Timestamp::from_ms(0))
             .map_err(|problems| TestCaseError::fail(format!("{problems:#?}")))?;
         prop_assert_eq!(read, (job, acceptance));
