@@ -87,6 +87,8 @@ pub struct World {
     /// The most runs of the queue that were ever in hand at once.
     pub most_in_hand: usize,
     in_hand: Vec<InHand>,
+    /// Nobody settles anything.
+    pub unsettled: bool,
     /// The dispatchers stand still: nothing is taken, though everything else goes on.
     pub stalled: bool,
     /// Runs that take no notice of a cancellation.
@@ -163,6 +165,7 @@ impl World {
             most_at_once: BTreeMap::new(),
             most_in_hand: 0,
             in_hand: Vec::new(),
+            unsettled: false,
             stalled: false,
             stubborn: BTreeSet::new(),
             signals,
@@ -274,7 +277,9 @@ impl World {
         let leases: Vec<Lease> = process.leases.values().cloned().collect();
         planner::backfill::pass(&*self.store, &*self.bus, &leases, shards(), now).await?;
         self.gates.rules().refresh(&*self.bus).await?;
-        self.settler.run_once(Duration::ZERO).await?;
+        if !self.unsettled {
+            self.settler.run_once(Duration::ZERO).await?;
+        }
         for keeper in process.keepers.values_mut() {
             keeper.run_once(now).await?;
         }

@@ -7,10 +7,12 @@ use ambient::Entropy;
 use anyhow::{Result, ensure};
 use bus::QueueReader;
 use bus::queue::Delivery;
-use harness::world::World;
+use harness::world::{INJECTED, World};
 use model::name::JobId;
 use model::time::Timestamp;
 use serde_json::json;
+use store::StoreError;
+use store::memory::Fault;
 
 fn every(name: &str, seconds: u64, catch_up: &str) -> serde_json::Value {
     json!({
@@ -154,6 +156,91 @@ async fn a_lost_run_stream_is_filled_again_from_the_ledger() -> Result<()> {
 #[tokio::test]
 async fn lost_runs_are_published_again_under_ids_of_their_own() -> Result<()> {
     lose(|world| world.bus.lose_newest_runs(4)).await
+}
+
+/// A publication that nobody answers for may have been lost, and was.
+#[tokio::test]
+async fn what_nobody_answered_for_is_published_again() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    let (_, since) = world.apply(every("tick", 2, "none")).await?;
+    world.run(11).await?;
+    world.bus.lose_publications(3);
+    world.run(60).await?;
+    assert_eq!(world.started_dues(&job("tick")), expected(&world, "tick", since, world.clock.now()).await?);
+    assert_eq!(world.doubled().len(), 0);
+    Ok(())
+}
+
+/// Entries are taken a little ahead, and wait for their instant. (The executor of this world takes no run before it is due.)
+#[tokio::test]
+async fn what_is_taken_ahead_is_published_when_it_is_due() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.run(3).await?;
+    // Between two steps, but so soon after the first that its pass takes it.
+    let due = world.clock.now().plus_ms(10_005);
+    let mut once = every("once", 1, "none");
+    once["spec"]["schedule"] = json!({"at": due.to_string()});
+    world.apply(once).await?;
+    world.run(9).await?;
+    let (clock, step) = (world.clock.clone(), due.plus_ms(-5));
+    tokio::spawn(async move {
+        clock.sleep_until(step).await;
+        // By then the pass waits for nothing but the clock.
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        clock.set(due);
+    });
+    world.run(1).await?;
+    assert_eq!(world.clock.now(), due);
+    assert_eq!(world.started_dues(&job("once")), [due]);
+    Ok(())
+}
+
+/// A dispatcher dies between publishing and confirming; the run has ended and its id is forgotten. Only its outcome tells
+/// whoever takes over that it was published, and the settlers are behind.
+#[tokio::test]
+async fn whoever_takes_over_lets_the_outcomes_catch_up_first() -> Result<()> {
+    let mut faults_that_left_it_unconfirmed = 0;
+    for operations in 0..60 {
+        let mut world = World::begin()?;
+        world.start();
+        let (_, since) = world.apply(every("tick", 4, "all")).await?;
+        world.run(10).await?;
+        let due = expected(&world, "tick", world.clock.now(), world.clock.now().plus_ms(4_000)).await?[0];
+        let steps = u32::try_from(due.ms_since(world.clock.now()) / 1_000)?;
+        world.run(steps).await?;
+        world.store.fail_after(operations, Fault::Before(StoreError::Failed(INJECTED.into())));
+        world.run(1).await?;
+        let unconfirmed = world.record(&job("tick"), due).await.is_ok_and(|record| record.is_none());
+        faults_that_left_it_unconfirmed +=
+            usize::from(unconfirmed && world.started_dues(&job("tick")).contains(&due));
+        world.crash();
+        world.bus.forget_ids();
+        world.unsettled = true;
+        world.start();
+        let clock = world.clock.clone();
+        // Whoever waits for the settlers waits by the clock, which nobody else moves meanwhile.
+        let ticker = tokio::spawn(async move {
+            loop {
+                for _ in 0..50 {
+                    tokio::task::yield_now().await;
+                }
+                clock.advance(std::time::Duration::from_millis(50));
+            }
+        });
+        world.run(6).await?;
+        ticker.abort();
+        world.unsettled = false;
+        world.run(20).await?;
+        let all = expected(&world, "tick", since, world.clock.now()).await?;
+        assert_eq!(world.started_dues(&job("tick")), all, "after {operations} operations");
+        ensure!(world.doubled().is_empty(), "after {operations} operations: doubled {:?}", world.doubled());
+    }
+    ensure!(faults_that_left_it_unconfirmed > 0, "no fault came between the two");
+    Ok(())
 }
 
 /// Random histories of edits, crashes, short outages and wipes: with `catchUp: all`, nothing may be missed, doubled or

@@ -62,6 +62,8 @@ struct Shared {
 
 struct State {
     connected: bool,
+    /// So many further publications of runs go nowhere.
+    unanswered_runs: usize,
     /// Counts disconnections, so that readers of changes notice one that is over already.
     disconnections: u64,
     runs_created_at: Timestamp,
@@ -96,6 +98,7 @@ impl MemoryBus {
         let log = || Log::new(DEDUP_WINDOW);
         let state = State {
             connected: true,
+            unanswered_runs: 0,
             disconnections: 0,
             runs_created_at: now,
             runs: log(),
@@ -150,6 +153,11 @@ impl MemoryBus {
         state.runs = Log::new(DEDUP_WINDOW);
         state.runs_created_at = now;
         state.queues.clear();
+    }
+
+    /// Lets the next publications of runs go nowhere: nothing is stored, and nobody answers.
+    pub fn lose_publications(&self, count: usize) {
+        self.lock().unanswered_runs = count;
     }
 
     /// Loses the newest messages of the run stream, as a cluster does whose new leader never had them. Their ids are
