@@ -183,7 +183,7 @@ where
         };
         self.taken_until = Some(known.taken_until);
         let since = known.taken_until.max(self.recovered_until.unwrap_or(known.taken_until));
-        let interruption = Interruption::between(since, now).filter(|_| !known.is_beginning(since));
+        let interruption = Interruption::between(since, now).filter(|_| !known.is_beginning(since, now));
         let Some(interruption) = interruption else { return Ok(true) };
         if known.planned_until <= now {
             return Ok(false);

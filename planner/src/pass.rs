@@ -105,7 +105,7 @@ pub fn step(waiting: Waiting, declared: Option<&Declared>, cursor: &Cursor, now:
         return advance;
     }
     let interruption = Interruption::between(cursor.planned_until, now)
-        .filter(|_| !cursor.is_beginning(cursor.planned_until));
+        .filter(|_| !cursor.is_beginning(cursor.planned_until, now));
     let window = Window { after: placed.due_at.plus_ms(-1), until, now, interruption };
     let layout = lay_out(&declared.timeline, window, &declared.spec.catch_up, declared.spec.history.skipped);
     Advance { minute: layout.minute, next: layout.next, skipped: layout.skipped, ..advance }

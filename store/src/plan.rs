@@ -30,16 +30,20 @@ pub struct Cursor {
     pub spec_revision: Revision,
 }
 
-/// How far back a shard begins that nobody ever owned: what was accepted meanwhile is late, not missed.
+/// How far back a shard begins that nobody ever owned, and how long it may then wait for its first dispatcher: what falls
+/// due in this time is late, not missed, because a cluster that is being set up isn't interrupted. Longer than it takes
+/// to start everything; short enough that nobody is flooded by what a forgotten dispatcher left.
 pub const UNOWNED_MAX: Duration = Duration::from_secs(3_600);
 
 impl Cursor {
-    /// Whether a shard that nobody ever owned begins at this instant. What is due since then was never interrupted: nobody
-    /// had begun. (The incarnation ends with when the cursor was made, in milliseconds.)
+    /// Whether a shard that nobody ever owned begins at this instant, and began lately. Then what is due since was never
+    /// interrupted: nobody had begun. (The incarnation ends with when the cursor was made, in milliseconds.)
     #[must_use]
-    pub fn is_beginning(&self, at: Timestamp) -> bool {
+    pub fn is_beginning(&self, at: Timestamp, now: Timestamp) -> bool {
         let made_at = self.incarnation.rsplit_once('-').and_then(|(_, ms)| ms.parse().ok());
-        made_at.is_some_and(|ms| at.plus(UNOWNED_MAX) == Timestamp::from_ms(ms))
+        made_at
+            .map(Timestamp::from_ms)
+            .is_some_and(|made_at| at.plus(UNOWNED_MAX) == made_at && now <= made_at.plus(UNOWNED_MAX))
     }
 }
 

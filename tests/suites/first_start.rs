@@ -12,11 +12,12 @@ use harness::world::World;
 use model::declared::Declared;
 use model::id::Revision;
 use model::manifest::{self, Node};
+use model::name::JobId;
 use model::shard::ShardCount;
 use model::time::Timestamp;
 use planner::install::install_plan;
 use serde_json::json;
-use store::plan::Cursor;
+use store::plan::{Cursor, UNOWNED_MAX};
 
 const NODES: usize = 8;
 const ROUNDS: usize = 10;
@@ -50,10 +51,29 @@ async fn nodes_that_start_at_once_agree_on_the_clusters_settings() -> anyhow::Re
 }
 
 fn every_two_seconds() -> serde_json::Value {
+    every(2, "all")
+}
+
+fn every(seconds: u32, catch_up: &str) -> serde_json::Value {
     json!({
         "apiVersion": "ecron/v1", "kind": "Job", "metadata": {"name": "first"},
-        "spec": {"schedule": {"every": "2s"}, "queue": "work", "catchUp": {"policy": "all"}},
+        "spec": {
+            "schedule": {"every": format!("{seconds}s")}, "queue": "work", "catchUp": {"policy": catch_up},
+            "history": {"skipped": 1000},
+        },
     })
+}
+
+/// The instants that a job names after one and up to another.
+async fn named(
+    world: &World,
+    job: &JobId,
+    after: Timestamp,
+    until: Timestamp,
+) -> anyhow::Result<Vec<Timestamp>> {
+    let schedule = world.declared(job).await?.schedule;
+    let due = std::iter::successors(schedule.next_after(after), |due| schedule.next_after(*due));
+    Ok(due.take_while(|due| *due <= until).collect())
 }
 
 /// The API accepts a job as soon as one planner runs, also for a shard that has no owner yet.
@@ -64,10 +84,54 @@ async fn a_job_that_was_accepted_before_its_shard_had_a_plan_misses_nothing() ->
     world.run(7).await?;
     world.start();
     world.run(30).await?;
-    let schedule = world.declared(&spec.id).await?.schedule;
-    let due = std::iter::successors(schedule.next_after(since), |due| schedule.next_after(*due));
-    let due: Vec<Timestamp> = due.take_while(|due| *due <= world.clock.now()).collect();
-    assert_eq!(world.started_dues(&spec.id), due);
+    assert_eq!(world.started_dues(&spec.id), named(&world, &spec.id, since, world.clock.now()).await?);
+    Ok(())
+}
+
+/// What is late for at most an hour (`UNOWNED_MAX`) because its shard never had an owner isn't missed; a shard begins no
+/// earlier than that.
+#[tokio::test]
+async fn a_shard_that_nobody_owned_begins_an_hour_back() -> anyhow::Result<()> {
+    let hour = u32::try_from(UNOWNED_MAX.as_secs())?;
+    for (unowned, forgotten) in [(hour - 60, 0), (hour + 120, 120)] {
+        let mut world = World::begin()?;
+        let (spec, since) = world.apply(every(60, "none")).await?;
+        world.run(unowned).await?;
+        world.start();
+        world.run(90).await?;
+        let due = named(&world, &spec.id, since.plus_ms(forgotten * 1_000), world.clock.now()).await?;
+        assert_eq!(world.started_dues(&spec.id), due, "after {unowned} s");
+    }
+    Ok(())
+}
+
+/// A planner without a dispatcher plans; a dispatcher that comes within the hour finds a late shard, one that comes later an
+/// interrupted one, and each job's catch-up decides.
+#[tokio::test]
+async fn the_first_dispatcher_floods_nobody() -> anyhow::Result<()> {
+    let hour = u32::try_from(UNOWNED_MAX.as_secs())?;
+    for (policy, alone, missed_and_run) in
+        [("none", hour - 60, None), ("none", hour + 60, Some(0)), ("latest", hour + 60, Some(1))]
+    {
+        let mut world = World::begin()?;
+        world.stalled = true;
+        world.start();
+        let (spec, since) = world.apply(every(60, policy)).await?;
+        world.run(alone).await?;
+        let began = world.clock.now();
+        world.stalled = false;
+        world.run(90).await?;
+        let due = named(&world, &spec.id, since, world.clock.now()).await?;
+        let started = world.started_dues(&spec.id);
+        match missed_and_run {
+            None => assert_eq!(started, due, "{policy}, {alone} s"),
+            Some(runs) => {
+                let (missed, later): (Vec<&Timestamp>, Vec<&Timestamp>) =
+                    started.iter().partition(|due| **due <= began);
+                assert_eq!((missed.len(), later.len()), (runs, 1), "{policy}, {alone} s");
+            }
+        }
+    }
     Ok(())
 }
 
