@@ -6,7 +6,7 @@ use model::time::Timestamp;
 use serde::Serialize;
 
 use crate::evidence::{Act, Answer, End, Evidence, Seen};
-use crate::timeline::{Call, SUPERSEDE_MS, Timeline};
+use crate::timeline::{Call, LATE_MAX_MS, Timeline};
 
 /// After a fault ends, requests may still fail for so long: leases run out, connections are made again.
 const AFTERMATH_MS: i64 = 5_000;
@@ -264,7 +264,7 @@ impl<'a> Check<'a> {
                     // Until it is dispatched, a trigger is as durable as Redis.
                     let lost = self.evidence.faults.iter().any(|fault| {
                         fault.forgets
-                            && fault.from_ms <= answered_ms + SUPERSEDE_MS
+                            && fault.from_ms <= answered_ms + LATE_MAX_MS
                             && fault.until_ms >= asked_ms - TRIGGER_SLACK_MS
                     });
                     if let (true, false, Some(run)) = (done, lost, run)

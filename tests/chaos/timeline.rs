@@ -1,8 +1,9 @@
 //! The history of one job's declaration, and what it says of an instant: must it run, may it, or never.
 //!
 //! Computed from what was asked and answered alone. The rules (`docs/reliability.md` explains them):
-//! - *must*: every declaration that may have been in force then names the instant, catches up on all that was missed, and
-//!   no edit was asked for so soon afterwards that a late occurrence could have been superseded by it;
+//! - *must*: every declaration that may have been in force then names the instant, catches up on all that was missed, and so
+//!   does each edit that was asked for so soon afterwards that it may have found the occurrence late. What such an edit
+//!   names doesn't matter, but a deletion or a pause excuses;
 //! - *may*: some declaration that may have been in force then names it;
 //! - *never*: everything else.
 
@@ -10,8 +11,8 @@ use std::collections::BTreeSet;
 
 use crate::evidence::{Act, Answer, CatchUp, Declared, Operation};
 
-/// How late an occurrence may be under faults: an edit within this time may find it unpublished, and supersede it.
-pub(crate) const SUPERSEDE_MS: i64 = 45_000;
+/// How late an occurrence may be under faults: what is asked for within this time may find it unpublished.
+pub(crate) const LATE_MAX_MS: i64 = 45_000;
 /// How long after its acknowledgement an edit may take to be in force under faults.
 pub(crate) const ACTIVATE_MS: i64 = 30_000;
 
@@ -79,10 +80,12 @@ impl Timeline {
         let runs = |step: &Step| step.declared.as_ref().is_some_and(|spec| names(spec, due_ms));
         let catches_up =
             |step: &Step| step.declared.as_ref().is_some_and(|spec| spec.catch_up == CatchUp::All);
-        let soon = later.iter().filter(|step| step.asked_ms <= due_ms + SUPERSEDE_MS);
+        let keeps = |step: &Step| {
+            step.declared.as_ref().is_some_and(|spec| !spec.suspended && spec.catch_up == CatchUp::All)
+        };
         let must = certain.is_some()
             && candidates.iter().all(|step| runs(step) && catches_up(step))
-            && soon.into_iter().all(runs);
+            && later.iter().take_while(|step| step.asked_ms <= due_ms + LATE_MAX_MS).all(keeps);
         if must {
             return Call::Must;
         }
@@ -175,6 +178,25 @@ mod tests {
                 ],
                 62_000,
                 Never,
+            ),
+            ("edited soon after", vec![created(Done), apply(9_000, 10_000, six(), Done)], 8_000, Must),
+            (
+                "maybe edited soon after",
+                vec![created(Done), apply(9_000, 10_000, six(), Unknown)],
+                8_000,
+                Must,
+            ),
+            (
+                "needn't catch up soon after",
+                vec![created(Done), apply(9_000, 9_100, latest(), Done)],
+                8_000,
+                May,
+            ),
+            (
+                "suspended soon after",
+                vec![created(Done), apply(9_000, 10_000, suspended(), Done)],
+                8_000,
+                May,
             ),
             ("edited, named by both", vec![created(Done), apply(9_000, 13_000, six(), Done)], 12_000, Must),
             (
