@@ -113,6 +113,9 @@ benches() {
   fi
   bounded cargo test --workspace --locked --bench '*'
 }
+# A short campaign of many nodes under fire, always the same one; docs/reliability.md tells of the longer ones. Its binaries are
+# built already. What it says is one line, and where evidence is kept if the promise doesn't hold.
+chaos() { bounded tests/chaos.sh --minutes 2 --seed 1 --json; }
 docs() { RUSTDOCFLAGS='-D warnings' bounded cargo doc --workspace --no-deps --locked; }
 
 step scripts scripts
@@ -122,5 +125,6 @@ step servers servers
 step "python client" python_client
 step lint lint
 step tests tests
+step "chaos (2 minutes)" chaos
 step "benches (smoke)" benches
 step docs docs
