@@ -21,7 +21,7 @@ use store::control::ControlStore;
 use store::ledger::{CancelOutcome, Claim, LedgerStore, Sent, Skip, TakenEntry};
 use store::ownership::Lease;
 use store::plan::PlanStore;
-use store::{ChangeStore, GateStore, StoreError};
+use store::{ChangeStore, GateStore, SpaceStore, StoreError};
 
 use crate::admit::{Replaced, decide_all};
 use crate::asked::Asked;
@@ -101,7 +101,7 @@ pub struct ShardDispatch<S, B> {
 
 impl<S, B> ShardDispatch<S, B>
 where
-    S: PlanStore + LedgerStore + ChangeStore + ControlStore + GateStore,
+    S: PlanStore + LedgerStore + SpaceStore + ChangeStore + ControlStore + GateStore,
     B: RunStream + EventReader + ObjectStore + Nudge,
 {
     #[must_use]
@@ -188,6 +188,8 @@ where
         if known.planned_until <= now {
             return Ok(false);
         }
+        // An earlier catch-up goes on where it stopped. Before this one's are put behind it.
+        self.store.delay_spaced(shard, self.lease.epoch, interruption.until).await?;
         let missed = self.missed(interruption).await?;
         let (skips, spaced) = self.decide_missed(&missed, interruption).await?;
         if !missed.is_empty() {

@@ -96,6 +96,9 @@ pub struct Install {
     pub add: Vec<Timestamp>,
     /// Likewise, but for instants that no older revision named: put in even if `taken_until` has passed them.
     pub add_unseen: Vec<Timestamp>,
+    /// Due, and not before: instants that no older revision named, whose entries come into the minute tier only then, as
+    /// if they had been spaced out (`SpaceStore`).
+    pub spaced: Vec<(Timestamp, Timestamp)>,
     /// Occurrences that the job's catch-up leaves out, as in `Advance`.
     pub skipped: Vec<(Timestamp, SkipReason)>,
     /// What to note in the job's change log.

@@ -133,6 +133,7 @@ mod server {
             remove: Vec::new(),
             add: add.iter().map(|due| at(due)).collect(),
             add_unseen: Vec::new(),
+            spaced: Vec::new(),
             skipped: Vec::new(),
             change: None,
         }
@@ -539,6 +540,7 @@ mod times {
                 remove: Vec::new(),
                 add: Vec::new(),
                 add_unseen: Vec::new(),
+                spaced: Vec::new(),
                 skipped: Vec::new(),
                 change: None,
             };

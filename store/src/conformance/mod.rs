@@ -20,6 +20,7 @@ pub mod live;
 pub mod overlap;
 pub mod plan;
 pub mod random;
+pub mod space;
 pub mod stats;
 mod world;
 
@@ -103,8 +104,12 @@ macro_rules! conformance_tests {
                 skipped_entries_are_recorded_with_a_reason,
                 skip_leaves_others_alone,
                 dropped_entries_leave_no_record,
-                spaced_entries_come_back_when_their_time_has_come,
                 large_batches_are_carried_out,
+            ];
+            space: [
+                spaced_entries_come_back_when_their_time_has_come,
+                what_an_install_spaces_out_comes_later,
+                what_is_spaced_out_goes_on_after_an_interruption,
             ];
             overlap: [
                 a_claimed_run_counts_and_is_known_again,

@@ -22,7 +22,7 @@ use crate::lease::{Epoch, LeaseReply, Role};
 use crate::ledger::{Claim, Park, RunRecord, Sent, Skip, TakenEntry, Wait};
 use crate::plan::{Advance, Cursor, Waiting};
 use crate::stats::Reopening;
-use crate::{ChangeStore, ControlStore, Inspect, LeaseStore, LedgerStore, PlanStore, StatsStore};
+use crate::{ChangeStore, ControlStore, Inspect, LeaseStore, LedgerStore, PlanStore, SpaceStore, StatsStore};
 
 const JOBS: [&str; 3] = ["a/a", "a/a-b", "b/c"];
 const SHARD: ShardId = ShardId(3);
@@ -150,6 +150,9 @@ enum Op {
         now: Timestamp,
         later: bool,
     },
+    DelaySpaced {
+        until: Timestamp,
+    },
     Unpark {
         passed: usize,
         limit: usize,
@@ -226,6 +229,8 @@ impl Op {
                 change.remove = random.instants(20);
                 change.add = random.instants(12);
                 change.add_unseen = random.instants(4);
+                let later = random.instant();
+                change.spaced = random.instants(3).into_iter().map(|due| (due, later)).collect();
                 change.skipped =
                     random.instants(2).into_iter().map(|due| (due, SkipReason::Suspended)).collect();
                 change.change = random.chance(70).then(|| Change {
@@ -270,6 +275,7 @@ impl Op {
             68..71 if random.chance(30) => {
                 Self::Cancelling { now: random.instant().plus_ms(300_000), later: random.chance(50) }
             }
+            65..68 if random.chance(20) => Self::DelaySpaced { until: random.instant() },
             65..68 => Self::Missed {
                 after: random.instant(),
                 until: random.instant(),
@@ -436,6 +442,9 @@ impl<F: Fixture> Side<'_, F> {
                 }
                 answer
             }
+            Op::DelaySpaced { until } => {
+                format!("{:?}", store.delay_spaced(SHARD, self.dispatcher(), *until).await)
+            }
             Op::Unpark { passed, limit } => {
                 let held = store.held(SHARD, *passed, *limit).await.unwrap();
                 let unknown = occurrence("a/a", at("03:00:00"));
@@ -547,6 +556,7 @@ impl<F: Fixture> Side<'_, F> {
         for job in &jobs {
             let _ = write!(all, "{:?}", store.changes(SHARD, job).await);
             let _ = write!(all, "{:?}", store.stats(SHARD, job).await);
+            let _ = write!(all, "{:?}", store.spaced(SHARD, job, 500).await);
         }
         let _ = write!(all, "{:#?}{:#?}", store.cursor(SHARD).await, store.jobs(SHARD, &jobs).await);
         for job in &jobs {

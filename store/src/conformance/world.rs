@@ -82,6 +82,7 @@ pub(crate) fn install(name: &str, expected: Option<u64>, record: Option<JobRecor
         remove: Vec::new(),
         add: Vec::new(),
         add_unseen: Vec::new(),
+        spaced: Vec::new(),
         skipped: Vec::new(),
         change: None,
     }

@@ -41,9 +41,7 @@ impl Shard {
         let taken = occurrence.due_at <= taken_until;
         let entry = Entry { occurrence: occurrence.clone(), revision };
         let planned = self.minutes.contains(&sorted(occurrence.due_at, &entry));
-        let spaced = self.spaced.iter().find(|(_, _, known)| *known == entry).cloned();
-        if let Some(spaced) = spaced {
-            self.spaced.remove(&spaced);
+        if self.forget_spaced(occurrence) {
             self.open(occurrence, revision);
             return self.end_cancelled(occurrence, mark);
         }

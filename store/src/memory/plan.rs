@@ -178,6 +178,12 @@ impl Shard {
         for due_at in add.chain(&install.add_unseen) {
             self.plan_entry(&install.job, *due_at, record.revision);
         }
+        for (due_at, not_before) in &install.spaced {
+            let entry = entry(&install.job, *due_at, record.revision);
+            if !self.runs.contains_key(&entry.occurrence) {
+                self.space(&entry, *not_before);
+            }
+        }
         self.let_go(&install.job);
         for (due_at, reason) in &install.skipped {
             let occurrence = Occurrence { job: install.job.clone(), due_at: *due_at };

@@ -111,6 +111,10 @@ impl PlanStore for RedisStore {
         }
         push_occurrences(&mut call, &install.add);
         push_occurrences(&mut call, &install.add_unseen);
+        call.push(install.spaced.len());
+        for (due, not_before) in &install.spaced {
+            call = call.arg(due.to_string()).arg(due.as_ms()).arg(not_before.as_ms());
+        }
         push_skipped(&mut call, &install.skipped);
         let first_due =
             install.after_first.filter(|_| install.record.as_ref().is_some_and(|r| r.after.is_some()));

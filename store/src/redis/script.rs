@@ -79,6 +79,7 @@ scripts! {
     NOTE_AD_HOC = "note_ad_hoc.lua" + [];
     NOTE_PROGRESS = "note_progress.lua" + [];
     SPACE = "space.lua" + [PRELUDE];
+    DELAY_SPACED = "delay_spaced.lua" + [PRELUDE];
     OVERDUE = "overdue.lua" + [PRELUDE];
     WORRY_LATER = "worry_later.lua" + [PRELUDE];
     RUNS = "runs.lua" + [PRELUDE];

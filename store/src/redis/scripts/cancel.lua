@@ -36,11 +36,22 @@ local function finish_and_remember()
   return released and 'released' or 'cancelled'
 end
 
+-- Takes the run's entry out of those that are spaced out, whatever its revision.
+local function unspace()
+  local cursor, pattern = '0', digits(due_ms) .. ' ' .. id .. '#*'
+  repeat
+    local found = redis.call('ZSCAN', prefix .. 'spaced', cursor, 'MATCH', pattern, 'COUNT', 1000)
+    cursor = found[1]
+    for i = 1, #found[2], 2 do redis.call('ZREM', prefix .. 'spaced', found[2][i]) end
+    if #found[2] > 0 then return true end
+  until cursor == '0'
+  return false
+end
+
 if not state then
   local planned = present[1] and redis.call('ZSCORE', bucket, id .. '#' .. present[1])
   local taken = tonumber(redis.call('HGET', KEYS[3], 'taken_until_ms') or '') or -1
-  local spaced = digits(due_ms) .. ' ' .. id .. '#' .. (present[1] or '')
-  if redis.call('ZREM', prefix .. 'spaced', spaced) == 1 then return finish_and_remember() end
+  if present[1] and unspace() then return finish_and_remember() end
   if due_ms <= taken then
     if not planned then return 'unknown' end
     if present[3] then
