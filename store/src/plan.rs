@@ -137,9 +137,6 @@ pub struct Advance {
 /// Items in one call of `install`'s lists, `advance` or `waiting`: bounds the time that one script holds the store.
 pub const PLAN_BATCH_MAX: usize = 500;
 
-/// How many seconds after the wanted instant `insert` looks for a free millisecond.
-pub const INSERT_SECONDS_MAX: usize = 60;
-
 pub trait PlanStore: Send + Sync + 'static {
     /// A shard's cursor; `None` before the first planner, or after a wipe.
     fn cursor(&self, shard: ShardId) -> impl Future<Output = Result<Option<Cursor>, StoreError>> + Send;
@@ -207,14 +204,4 @@ pub trait PlanStore: Send + Sync + 'static {
         epoch: Epoch,
         steps: &[Advance],
     ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
-
-    /// Puts one occurrence of a job straight into the minute tier, under its present revision, at `due_at` or the
-    /// first free millisecond after it; `None` if there is no such job. Needs no lease: any node may (a trigger).
-    /// Repeating it inserts another: after `Unknown` the caller must decide.
-    fn insert(
-        &self,
-        shard: ShardId,
-        job: &JobId,
-        due_at: Timestamp,
-    ) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
 }

@@ -111,10 +111,6 @@ enum Op {
         minutes: Vec<Vec<Timestamp>>,
         skipped: Vec<Timestamp>,
     },
-    Insert {
-        job: &'static str,
-        due_at: Timestamp,
-    },
     Trigger {
         job: &'static str,
         due_at: Timestamp,
@@ -250,8 +246,7 @@ impl Op {
                 minutes: (0..4).map(|_| random.instants(5)).collect(),
                 skipped: random.instants(2),
             },
-            34..35 => Self::Insert { job: name, due_at: random.instant() },
-            35..37 => Self::Trigger {
+            34..37 => Self::Trigger {
                 job: name,
                 due_at: random.instant(),
                 key: random.below(3),
@@ -384,9 +379,6 @@ impl<F: Fixture> Side<'_, F> {
                     .collect();
                 let _ = write!(answer, "{:?}", store.advance(SHARD, self.planner(), &steps).await);
                 answer
-            }
-            Op::Insert { job: name, due_at } => {
-                format!("{:?}", store.insert(SHARD, &job(name), *due_at).await)
             }
             Op::Trigger { job: name, due_at, key, payload } => {
                 let key = (*key > 0).then(|| Key::new(&format!("key-{key}")).unwrap());

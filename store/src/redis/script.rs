@@ -61,7 +61,6 @@ scripts! {
     WAITING = "waiting.lua" + [PRELUDE];
     ADVANCE = "advance.lua" + [PRELUDE, HISTORY];
     IN_FORCE = "in_force.lua" + [];
-    INSERT = "insert.lua" + [PRELUDE];
     TAKE = "take.lua" + [PRELUDE, REVISIONS, OVERLAP];
     MISSED = "missed.lua" + [PRELUDE, REVISIONS];
     CLAIM = "claim.lua" + [PRELUDE, OVERLAP];
