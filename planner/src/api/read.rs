@@ -45,12 +45,17 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let (record, last, broken) = self.standing(&job).await?;
         let mut view = self.view(&job, &stored, record.as_ref(), last.as_ref());
         if broken.is_none() {
-            let in_force = self.store.in_force(shard, &job).await?;
-            view.status.observed_revision = in_force.map_or(0, |revision| revision.0);
+            view.status.observed_revision = self.observed(&job).await?;
         }
         view.status.condition = view.status.condition.or(broken);
         view.status.stats = Some(stats_view(&self.store.stats(shard, &job).await?));
         Ok(view)
+    }
+
+    /// The revision that is in force; 0 before any is.
+    async fn observed(&self, job: &JobId) -> Result<u64, ApiError> {
+        let in_force = self.store.in_force(self.shards.shard_of(job), job).await?;
+        Ok(in_force.map_or(0, |revision| revision.0))
     }
 
     pub(super) async fn list(&self, request: Result<ListRequest, ApiError>) -> Result<ListReply, ApiError> {
@@ -80,6 +85,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let views = page.into_values().take(limit).map(|(job, stored)| async move {
             let (record, last, broken) = self.standing(&job).await?;
             let mut view = self.view(&job, &stored, record.as_ref(), last.as_ref());
+            if broken.is_none() {
+                view.status.observed_revision = self.observed(&job).await?;
+            }
             view.status.condition = view.status.condition.or(broken);
             Ok::<_, ApiError>(view)
         });
