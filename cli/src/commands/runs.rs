@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ambient::Clock;
+use ambient::{Clock, Shutdown};
 use bus::EventReader;
 use bus::nats::NatsBus;
 use futures_util::{StreamExt, TryStreamExt};
@@ -33,7 +33,10 @@ pub(crate) async fn run(bus: &NatsBus, args: &GetArgs) -> Result<(), Failure> {
         None => None,
     };
     if args.watch {
-        return watch(bus, args, job.as_deref()).await;
+        // Being interrupted is how a watch ends.
+        let watched =
+            Shutdown::on_signals()?.unless_stopped(Box::pin(watch(bus, args, job.as_deref()))).await;
+        return watched.unwrap_or(Ok(()));
     }
     let runs = look(bus, args, job.as_deref()).await?;
     if output::structured(&RunsReply { runs: runs.clone() }, args.output)? {
