@@ -110,7 +110,8 @@ async fn a_run_under_way_is_stopped_by_hand() -> anyhow::Result<()> {
     let began = clock.monotonic();
     let said = cli.ok(&["cancel", &id, "--reason", "wrong figures", "--wait"]).await?;
     assert!(clock.monotonic() - began < AT_ONCE, "it took {:?}", clock.monotonic() - began);
-    assert!(said.contains("cancelled") && said.contains("wrong figures"), "{said}");
+    let asked = said.lines().find(|line| line.starts_with("Cancelled:")).context("who asked for it")?;
+    assert!(asked.ends_with("by ann@desk: wrong figures"), "{said}");
     gone(pid).await?;
     let view = run(&cli, &id).await?;
     assert_eq!(
