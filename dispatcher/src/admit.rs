@@ -24,14 +24,21 @@ pub(crate) struct Decided {
     pub(crate) left: Vec<(QueueId, Occurrence)>,
     pub(crate) drops: Vec<Entry>,
     pub(crate) parks: Vec<Park>,
-    /// Jobs whose runs under way are to be cancelled, and how many may be under way: a newer one waits for their place.
-    pub(crate) replaced: BTreeMap<JobId, u32>,
+    pub(crate) replaced: BTreeMap<JobId, Replaced>,
     /// To be claimed, and published if that succeeds.
     pub(crate) claims: Vec<(Claim, Arc<KnownJob>)>,
     /// To be published.
     pub(crate) publish: Vec<(Entry, Arc<KnownJob>)>,
     /// Their jobs changed between two reads (or can't be read): the next pass sees them as they are.
     pub(crate) changed: usize,
+}
+
+/// A job whose runs under way are to be cancelled: a newer one waits for their place.
+#[derive(Debug)]
+pub(crate) struct Replaced {
+    /// How many may be under way.
+    pub(crate) limit: u32,
+    pub(crate) queue: QueueId,
 }
 
 /// Decides about entries, each with its job as it is now, earliest first.
@@ -109,7 +116,8 @@ impl Decided {
             overlap::Verdict::Start => self.claims.push((claim(entry, triggered), job)),
             overlap::Verdict::Wait(overlap::Waiting { newest_only, cancel_active }) => {
                 if cancel_active {
-                    self.replaced.insert(entry.occurrence.job.clone(), rule.limit);
+                    let replaced = Replaced { limit: rule.limit, queue: job.spec.queue.clone() };
+                    self.replaced.insert(entry.occurrence.job.clone(), replaced);
                 }
                 self.parks.push(Park { entry, wait: Wait::Overlap { newest_only }, triggered, at: now });
             }

@@ -3,19 +3,19 @@
 //!
 //! Every step is safe to repeat: the mark in the run's record stays until the run has ended, and says when it began.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use ambient::Clock;
 use bus::cancel::CancelRequest;
 use bus::wire::message_id;
 use bus::{CancelSignal, Nudge, RunStream, SpecStore};
 use model::id::RunId;
+use model::name::QueueId;
 use model::time::Timestamp;
-use store::StoreError;
 use store::ledger::{CancelMark, CancelOutcome, LedgerStore, SentRun};
 use store::ownership::Lease;
+use store::{GateStore, StoreError};
 
+use crate::gate::Gates;
 use crate::one_off;
 use crate::shard::PassError;
 
@@ -35,9 +35,7 @@ pub const REPLACED_BY: &str = "(overlap: replace)";
 
 #[derive(Debug)]
 pub struct Canceller<S, B> {
-    pub store: Arc<S>,
-    pub bus: Arc<B>,
-    pub clock: Clock,
+    pub gates: Gates<S, B>,
     pub message_id_key: [u8; 16],
 }
 
@@ -49,12 +47,12 @@ pub fn replaced(now: Timestamp) -> CancelMark {
 
 impl<S, B> Canceller<S, B>
 where
-    S: LedgerStore,
+    S: LedgerStore + GateStore,
     B: RunStream + CancelSignal + SpecStore + Nudge,
 {
     /// Sees to the runs of a shard whose time has come; answers with how many ended.
     pub async fn run_once(&self, lease: &Lease, now: Timestamp) -> Result<usize, PassError> {
-        let runs = self.store.cancelling(lease.shard, now, CANCEL_BATCH_MAX).await?;
+        let runs = self.gates.store.cancelling(lease.shard, now, CANCEL_BATCH_MAX).await?;
         let seen = runs.iter().map(|run| self.see_to(lease, run));
         let mut ended = 0;
         for outcome in futures_util::future::join_all(seen).await {
@@ -66,8 +64,8 @@ where
     async fn see_to(&self, lease: &Lease, run: &SentRun) -> Result<bool, PassError> {
         // Without a mark it has ended since, or its record was lost.
         let Some(mark) = &run.cancel else { return Ok(false) };
-        let now = self.clock.now();
-        let stored = self.bus.stored_run(run.sequence).await?;
+        let now = self.gates.clock.now();
+        let stored = self.gates.bus.stored_run(run.sequence).await?;
         let is_ours = |id: &str| run.generation.0 > 0 || id == self.message_id(run);
         let Some(stored) = stored.filter(|stored| is_ours(&stored.message_id)) else {
             // Its outcome is on its way, or the reconciler finds out what became of it.
@@ -85,35 +83,44 @@ where
                 by: Some(mark.by.clone()),
                 reason: mark.reason.clone(),
             };
-            if self.bus.cancel(&request, ANSWER_WAIT).await? {
+            if self.gates.bus.cancel(&request, ANSWER_WAIT).await? {
                 self.again_at(lease, run, next_signal_at(mark.at, now).min(grace_ends_at)).await?;
                 return Ok(false);
             }
         }
-        if !self.bus.withdraw(run.sequence).await? {
+        if !self.gates.bus.withdraw(run.sequence).await? {
             self.again_at(lease, run, now.plus(OUTCOME_WAIT)).await?;
             return Ok(false);
         }
-        self.end(lease, run, mark).await
+        self.end(lease, run, mark, stored.queue.as_ref()).await
     }
 
-    /// Ends a run whose message is off the stream.
-    async fn end(&self, lease: &Lease, run: &SentRun, mark: &CancelMark) -> Result<bool, PassError> {
-        let at = CancelMark { at: self.clock.now(), ..mark.clone() };
+    /// Ends a run whose message is off the stream of its queue.
+    async fn end(
+        &self,
+        lease: &Lease,
+        run: &SentRun,
+        mark: &CancelMark,
+        queue: Option<&QueueId>,
+    ) -> Result<bool, PassError> {
+        let at = CancelMark { at: self.gates.clock.now(), ..mark.clone() };
         // Before the end is recorded: afterwards nobody would look at this run again.
-        one_off::forget(&*self.bus, lease.shard, &run.occurrence).await?;
-        match self.store.cancel(lease.shard, &run.occurrence, true, &at, true).await? {
-            CancelOutcome::CancelledAndReleased => self.bus.nudge(lease.shard).await?,
+        one_off::forget(&*self.gates.bus, lease.shard, &run.occurrence).await?;
+        match self.gates.store.cancel(lease.shard, &run.occurrence, true, &at, true).await? {
+            CancelOutcome::CancelledAndReleased => self.gates.bus.nudge(lease.shard).await?,
             CancelOutcome::Cancelled
             | CancelOutcome::Requested
             | CancelOutcome::Ended(_)
             | CancelOutcome::Unknown => {}
         }
+        if let Some(queue) = queue {
+            self.gates.leave(queue, std::slice::from_ref(&run.occurrence)).await?;
+        }
         Ok(true)
     }
 
     async fn again_at(&self, lease: &Lease, run: &SentRun, at: Timestamp) -> Result<(), StoreError> {
-        self.store.cancel_later(lease.shard, lease.epoch, &run.occurrence, at).await
+        self.gates.store.cancel_later(lease.shard, lease.epoch, &run.occurrence, at).await
     }
 
     fn message_id(&self, run: &SentRun) -> String {

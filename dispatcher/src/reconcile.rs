@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ambient::Clock;
 use bus::dead::{DeadLetter, DeadReason};
 use bus::subjects::QueueSubject;
 use bus::wire::{encode_publication, message_id};
@@ -16,14 +15,15 @@ use bus::{BusError, DeadLetters, EventReader, Nudge, RunStream, SpecStore};
 use model::id::{Entry, RunId};
 use model::run::{AttemptEnd, Outcome, RunState};
 use model::time::Timestamp;
-use store::StoreError;
 use store::control::ControlStore;
 use store::ledger::{CancelMark, CancelOutcome, LedgerStore, Sent, SentRun, Settled, Settlement};
 use store::ownership::Lease;
 use store::plan::PlanStore;
+use store::{GateStore, StoreError};
 
 use crate::asked::Asked;
 use crate::barrier::Barrier;
+use crate::gate::Gates;
 use crate::jobs::{Jobs, KnownJob};
 use crate::one_off;
 use crate::order::publication;
@@ -49,9 +49,7 @@ pub enum Fate {
 
 #[derive(Debug)]
 pub struct Reconciler<S, B> {
-    pub store: Arc<S>,
-    pub bus: Arc<B>,
-    pub clock: Clock,
+    pub gates: Gates<S, B>,
     pub jobs: Jobs,
     pub message_id_key: [u8; 16],
     pub barrier: Barrier,
@@ -59,18 +57,21 @@ pub struct Reconciler<S, B> {
 
 impl<S, B> Reconciler<S, B>
 where
-    S: PlanStore + LedgerStore + ControlStore,
+    S: PlanStore + LedgerStore + ControlStore + GateStore,
     B: RunStream + EventReader + DeadLetters + SpecStore + Nudge,
 {
     /// One pass over one shard; answers with how many runs it changed.
     pub async fn run_once(&self, lease: &Lease, now: Timestamp) -> Result<usize, PassError> {
-        let overdue = self.store.overdue(lease.shard, now, RECONCILE_BATCH_MAX).await?;
+        let overdue = self.gates.store.overdue(lease.shard, now, RECONCILE_BATCH_MAX).await?;
         let mut gone = Vec::new();
         for run in overdue {
             if self.in_stream(&run).await? {
                 let age = now.ms_since(run.published_at).max(0).unsigned_abs();
                 let patience = Duration::from_millis(age / 2).clamp(WORRY_AFTER, WORRY_MAX);
-                self.store.worry_later(lease.shard, lease.epoch, &run.occurrence, now.plus(patience)).await?;
+                self.gates
+                    .store
+                    .worry_later(lease.shard, lease.epoch, &run.occurrence, now.plus(patience))
+                    .await?;
             } else {
                 gone.push(run);
             }
@@ -79,7 +80,7 @@ where
             return Ok(0);
         }
         // Its outcome may be stored already, and only wait to be settled.
-        if !self.barrier.pass(&*self.bus).await? {
+        if !self.barrier.pass(&*self.gates.bus).await? {
             return Err(PassError::OutcomesBehind);
         }
         let mut changed = 0;
@@ -90,7 +91,7 @@ where
     }
 
     async fn in_stream(&self, run: &SentRun) -> Result<bool, BusError> {
-        let stored = self.bus.stored_message_id(run.sequence).await?;
+        let stored = self.gates.bus.stored_message_id(run.sequence).await?;
         Ok(stored.is_some_and(|id| id == self.message_id(run) || run.generation.0 > 0))
     }
 
@@ -100,7 +101,7 @@ where
     }
 
     async fn resolve(&self, lease: &Lease, run: SentRun, now: Timestamp) -> Result<bool, PassError> {
-        let record = self.store.run(lease.shard, &run.occurrence).await?;
+        let record = self.gates.store.run(lease.shard, &run.occurrence).await?;
         if record.is_some_and(|record| record.state.is_end()) {
             return Ok(false);
         }
@@ -119,15 +120,15 @@ where
     }
 
     async fn fate(&self, run: &SentRun) -> Result<Fate, PassError> {
-        let extent = self.bus.extent().await?;
+        let extent = self.gates.bus.extent().await?;
         if extent.created_at > run.published_at || extent.last_sequence < run.sequence {
             return Ok(Fate::Lost);
         }
-        if self.bus.stored_message_id(run.sequence).await?.is_some() {
+        if self.gates.bus.stored_message_id(run.sequence).await?.is_some() {
             // The stream lost its newest messages and gave our sequence to another one.
             return Ok(if self.in_stream(run).await? { Fate::InStream } else { Fate::Lost });
         }
-        let reason = self.store.terminated(run.sequence).await?;
+        let reason = self.gates.store.terminated(run.sequence).await?;
         Ok(reason.map_or(Fate::Acknowledged, |reason| Fate::Terminated { reason }))
     }
 
@@ -140,8 +141,8 @@ where
         let again =
             publication(run.occurrence.clone(), &job, &self.message_id_key, run.generation, republished, now);
         let again = self.asked(lease, run, &job, now).await?.apply(&run.occurrence, again);
-        self.bus.ensure_queue(&job.spec.queue).await?;
-        let answer = self.bus.publish(vec![again]).await.pop();
+        self.gates.bus.ensure_queue(&job.spec.queue).await?;
+        let answer = self.gates.bus.publish(vec![again]).await.pop();
         let published = answer.ok_or_else(|| BusError::Unknown("no answer to a publication".into()))??;
         tracing::warn!(run = %run.occurrence, "the run stream lost this run; it is published again");
         let sent = Sent {
@@ -151,20 +152,32 @@ where
             worry_at: now.plus(WORRY_AFTER),
             republished,
         };
-        self.store.confirm(lease.shard, lease.epoch, &[sent]).await?;
+        self.gates.store.confirm(lease.shard, lease.epoch, &[sent]).await?;
         Ok(true)
     }
 
     /// It was to be stopped, and its message is lost: so it is.
     async fn end_cancelled(&self, lease: &Lease, run: &SentRun, now: Timestamp) -> Result<bool, PassError> {
         let Some(mark) = &run.cancel else { return Ok(false) };
-        one_off::forget(&*self.bus, lease.shard, &run.occurrence).await?;
+        one_off::forget(&*self.gates.bus, lease.shard, &run.occurrence).await?;
         let mark = CancelMark { at: now, ..mark.clone() };
-        let outcome = self.store.cancel(lease.shard, &run.occurrence, true, &mark, true).await?;
+        let outcome = self.gates.store.cancel(lease.shard, &run.occurrence, true, &mark, true).await?;
         if outcome == CancelOutcome::CancelledAndReleased {
-            self.bus.nudge(lease.shard).await?;
+            self.gates.bus.nudge(lease.shard).await?;
         }
+        self.leave_gate(lease, run).await?;
         Ok(true)
+    }
+
+    /// Gives up the place of a run that has ended. Of a job that is gone, the keeper finds it.
+    async fn leave_gate(&self, lease: &Lease, run: &SentRun) -> Result<(), StoreError> {
+        if self.gates.rules.is_empty() {
+            return Ok(());
+        }
+        if let Some(job) = self.present_job(lease, run).await? {
+            self.gates.leave(&job.spec.queue, std::slice::from_ref(&run.occurrence)).await?;
+        }
+        Ok(())
     }
 
     async fn asked(
@@ -174,16 +187,22 @@ where
         job: &KnownJob,
         now: Timestamp,
     ) -> Result<Asked, StoreError> {
-        Asked::look_up(&*self.store, lease.shard, std::iter::once((&run.occurrence, job)), now).await
+        Asked::look_up(&*self.gates.store, lease.shard, std::iter::once((&run.occurrence, job)), now).await
     }
 
     async fn present_job(&self, lease: &Lease, run: &SentRun) -> Result<Option<Arc<KnownJob>>, StoreError> {
         let job = &run.occurrence.job;
-        let Some(record) = self.store.jobs(lease.shard, std::slice::from_ref(job)).await?.pop().flatten()
+        let Some(record) =
+            self.gates.store.jobs(lease.shard, std::slice::from_ref(job)).await?.pop().flatten()
         else {
             return Ok(None);
         };
-        Ok(self.jobs.at(&*self.store, lease.shard, &[(job.clone(), record.revision)]).await?.pop().flatten())
+        Ok(self
+            .jobs
+            .at(&*self.gates.store, lease.shard, &[(job.clone(), record.revision)])
+            .await?
+            .pop()
+            .flatten())
     }
 
     /// A bare client gave up on it: the message is gone, so its letter is written from the job as it is now.
@@ -214,7 +233,7 @@ where
             original_headers: encode_publication(&original),
             payload: original.payload,
         };
-        self.bus.park(&letter).await?;
+        self.gates.bus.park(&letter).await?;
         Ok(())
     }
 
@@ -238,10 +257,11 @@ where
             settled_at: now,
         };
         // Before the end is recorded: afterwards nobody would look at this run again.
-        one_off::forget(&*self.bus, lease.shard, &run.occurrence).await?;
-        if self.store.settle(lease.shard, &settlement).await? == Settled::RecordedAndReleased {
-            self.bus.nudge(lease.shard).await?;
+        one_off::forget(&*self.gates.bus, lease.shard, &run.occurrence).await?;
+        if self.gates.store.settle(lease.shard, &settlement).await? == Settled::RecordedAndReleased {
+            self.gates.bus.nudge(lease.shard).await?;
         }
+        self.leave_gate(lease, run).await?;
         Ok(true)
     }
 }

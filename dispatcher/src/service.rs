@@ -176,20 +176,13 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
             self.barrier.clone(),
         );
         let reconciler = Reconciler {
-            store: Arc::clone(&self.store),
-            bus: Arc::clone(&self.bus),
-            clock: self.clock.clone(),
+            gates: self.gates.clone(),
             jobs: self.jobs.clone(),
             message_id_key: self.config.message_id_key,
             barrier: self.barrier.clone(),
         };
         let keeper = GateKeeper::new(self.gates.clone(), self.jobs.clone(), lease.shard);
-        let canceller = Canceller {
-            store: Arc::clone(&self.store),
-            bus: Arc::clone(&self.bus),
-            clock: self.clock.clone(),
-            message_id_key: self.config.message_id_key,
-        };
+        let canceller = Canceller { gates: self.gates.clone(), message_id_key: self.config.message_id_key };
         let beside = Beside { reconciler, keeper, canceller };
         let loop_ = run_shard(shard, beside, self.progress.clone(), Arc::clone(&wake), stop.clone());
         ShardLoop { lease, wake, stop, task: tokio::spawn(loop_) }

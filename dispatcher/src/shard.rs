@@ -21,12 +21,12 @@ use store::control::ControlStore;
 use store::ledger::{CancelOutcome, Claim, LedgerStore, Sent, Skip, TakenEntry};
 use store::ownership::Lease;
 use store::plan::PlanStore;
-use store::{ChangeStore, GateStore, StoreError};
+use store::{ChangeStore, GateStore, SpaceStore, StoreError};
 
-use crate::admit::decide_all;
+use crate::admit::{Replaced, decide_all};
 use crate::asked::Asked;
 use crate::barrier::Barrier;
-use crate::cancel::replaced;
+use crate::cancel;
 use crate::gate::Gates;
 use crate::jobs::{Jobs, KnownJob};
 use crate::order::publication;
@@ -101,7 +101,7 @@ pub struct ShardDispatch<S, B> {
 
 impl<S, B> ShardDispatch<S, B>
 where
-    S: PlanStore + LedgerStore + ChangeStore + ControlStore + GateStore,
+    S: PlanStore + LedgerStore + SpaceStore + ChangeStore + ControlStore + GateStore,
     B: RunStream + EventReader + ObjectStore + Nudge,
 {
     #[must_use]
@@ -188,6 +188,8 @@ where
         if known.planned_until <= now {
             return Ok(false);
         }
+        // An earlier catch-up goes on where it stopped. Before this one's are put behind it.
+        self.store.delay_spaced(shard, self.lease.epoch, interruption.until).await?;
         let missed = self.missed(interruption).await?;
         let (skips, spaced) = self.decide_missed(&missed, interruption).await?;
         if !missed.is_empty() {
@@ -291,8 +293,8 @@ where
             self.store.drop_entries(shard, self.lease.epoch, &decided.drops).await?;
         }
         // Before those that wait for them are parked: after a crash in between, the same is decided again.
-        for (job, limit) in &decided.replaced {
-            self.make_room(job, *limit, now, report).await?;
+        for (job, replaced) in &decided.replaced {
+            self.make_room(job, replaced, now, report).await?;
         }
         if !decided.parks.is_empty() {
             let parked = self.store.park(shard, self.lease.epoch, &decided.parks).await?;
@@ -312,19 +314,27 @@ where
     async fn make_room(
         &self,
         job: &JobId,
-        limit: u32,
+        replaced: &Replaced,
         now: Timestamp,
         report: &mut ShardReport,
     ) -> Result<(), PassError> {
         let shard = self.lease.shard;
         let under_way = self.store.under_way(shard, job).await?;
-        let surplus = (under_way.len() + 1).saturating_sub(limit as usize);
+        let surplus = (under_way.len() + 1).saturating_sub(replaced.limit as usize);
+        let mut ended = Vec::new();
         for run in &under_way[..surplus.min(under_way.len())] {
-            match self.store.cancel(shard, run, true, &replaced(now), false).await? {
+            match self.store.cancel(shard, run, true, &cancel::replaced(now), false).await? {
                 CancelOutcome::Requested => report.cancels_at = Some(now),
-                CancelOutcome::CancelledAndReleased => report.undecided += 1,
-                CancelOutcome::Cancelled | CancelOutcome::Ended(_) | CancelOutcome::Unknown => {}
+                CancelOutcome::CancelledAndReleased => {
+                    report.undecided += 1;
+                    ended.push(run.clone());
+                }
+                CancelOutcome::Cancelled => ended.push(run.clone()),
+                CancelOutcome::Ended(_) | CancelOutcome::Unknown => {}
             }
+        }
+        if !ended.is_empty() {
+            self.gates.leave(&replaced.queue, &ended).await?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::declared::Declared;
-use crate::misfire::Interruption;
+use crate::misfire::{CatchUp, Interruption};
 use crate::plan::{Layout, Window, lay_out};
 use crate::run::SkipReason;
 use crate::spec::Acceptance;
@@ -40,9 +40,11 @@ pub fn first_layout(
     if accepted.paused_since().is_some() {
         layout.next = None;
     }
-    if let (Some(deadline), Some(interruption)) = (spec.starting_deadline, window.interruption) {
+    let Some(interruption) = window.interruption else { return layout };
+    if let Some(deadline) = spec.starting_deadline {
         skip_too_late(&mut layout, deadline, interruption, now);
     }
+    space(&mut layout, &spec.catch_up, interruption, now);
     layout
 }
 
@@ -112,6 +114,22 @@ fn skip_too_late(layout: &mut Layout, deadline: Duration, interruption: Interrup
         layout.minute.iter().copied().filter(too_late).map(|due| (due, SkipReason::StartingDeadline));
     layout.skipped.extend(skipped);
     layout.minute.retain(|due_at| !too_late(due_at));
+}
+
+/// What was missed and runs starts no faster than the catch-up's rate, from now on.
+fn space(layout: &mut Layout, catch_up: &CatchUp, interruption: Interruption, now: Timestamp) {
+    let mut index = 0;
+    layout.minute.retain(|due_at| {
+        if !interruption.missed(*due_at) {
+            return true;
+        }
+        let not_before = catch_up.start_at(index, now);
+        index += 1;
+        if not_before > now {
+            layout.spaced.push((*due_at, not_before));
+        }
+        not_before <= now
+    });
 }
 
 #[cfg(test)]
@@ -256,6 +274,23 @@ mod tests {
         let layout = first_layout(&new, Some(&paused), healthy(now), now);
         assert_eq!(minutes(&layout), [14, 15, 16]);
         assert_eq!(layout.skipped, [11, 12, 13].map(|n| (m(n), SkipReason::StartingDeadline)));
+    }
+
+    #[test]
+    fn a_resume_starts_no_faster_than_the_rate() {
+        let m = |minutes: i64| at("2026-11-22T06:00:00Z").plus_ms(minutes * MINUTE_MS);
+        let paused = Acceptance::new(m(-60)).in_namespace(false, true, m(10).plus_ms(500));
+        let now = m(15).plus_ms(200);
+        let rated = json!({"catchUp": {"policy": "all", "rate": "2/1m burst 2"}});
+        let new = every_minute(&resumed(&paused, now), &rated);
+        let layout = first_layout(&new, Some(&paused), healthy(now), now);
+        assert_eq!(minutes(&layout), [11, 12, 16], "its own occurrences don't wait for them");
+        let spaced: Vec<_> = layout
+            .spaced
+            .iter()
+            .map(|(due, not_before)| (due.ms_since(m(0)) / MINUTE_MS, not_before.ms_since(now) / 1_000))
+            .collect();
+        assert_eq!(spaced, [(13, 30), (14, 60), (15, 90)]);
     }
 
     #[test]

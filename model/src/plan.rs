@@ -61,6 +61,8 @@ pub fn place(due_at: Timestamp, now: Timestamp) -> Placed {
 pub struct Layout {
     /// Into the minute tier, ascending.
     pub minute: Vec<Timestamp>,
+    /// Due, and not before: missed ones that run, spread out by `catchUp.rate`. Ascending, and not in `minute`.
+    pub spaced: Vec<(Timestamp, Timestamp)>,
     /// The first occurrence that isn't in the minute tier.
     pub next: Option<Placed>,
     /// Missed, and left out by the job's catch-up: the newest, as many as its history keeps.

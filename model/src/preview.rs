@@ -36,7 +36,9 @@ pub fn preview(job: &Declared, shard: ShardStanding, now: Timestamp) -> Option<P
     let window = first_window(&resumed.acceptance, Some(&before), job.spec.delete_when_done, shard, now);
     let interruption = window.interruption?;
     let layout = first_layout(&resumed, Some(&before), shard, now);
-    let runs: Vec<Timestamp> = layout.minute.into_iter().filter(|due| interruption.missed(*due)).collect();
+    let now_or_later = layout.minute.into_iter().chain(layout.spaced.into_iter().map(|(due_at, _)| due_at));
+    let mut runs: Vec<Timestamp> = now_or_later.filter(|due_at| interruption.missed(*due_at)).collect();
+    runs.sort_unstable();
     let since = window.after.max(interruption.since);
     let mut missed = 0;
     let mut after = since;

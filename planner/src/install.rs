@@ -64,7 +64,12 @@ pub fn install_plan(
                 && old.timeline.names(*due)
         })
     };
-    let (add, add_unseen) = layout.minute.into_iter().partition(named_before);
+    let (mut add, add_unseen): (Vec<_>, Vec<_>) = layout.minute.into_iter().partition(named_before);
+    // What the old revision named is in the dispatcher's hands: it decides about that itself.
+    let (named, spaced): (Vec<_>, Vec<_>) =
+        layout.spaced.into_iter().partition(|(due_at, _)| named_before(due_at));
+    add.extend(named.into_iter().map(|(due_at, _)| due_at));
+    add.sort_unstable();
     let remove = old.map_or_else(Vec::new, |(_, old)| planned_entries(old, cursor, now));
     Install {
         job: new.spec.id.clone(),
@@ -86,6 +91,7 @@ pub fn install_plan(
         remove,
         add,
         add_unseen,
+        spaced,
         skipped: layout.skipped,
         change: None,
     }
@@ -251,6 +257,7 @@ fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str, now: 
         remove: vec![],
         add: vec![],
         add_unseen: vec![],
+        spaced: vec![],
         skipped: vec![],
         change: None,
     }
@@ -283,6 +290,7 @@ pub async fn apply_delete<S: PlanStore>(
             remove: old.map_or_else(|_| Vec::new(), |old| planned_entries(&old, &cursor, site.now)),
             add: vec![],
             add_unseen: vec![],
+            spaced: vec![],
             skipped: vec![],
             change: is_noted.then_some(change),
         };

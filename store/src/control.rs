@@ -48,6 +48,9 @@ pub struct BackfillRun {
     pub end: Option<RunEnd>,
 }
 
+/// How many seconds from the wanted instant on `trigger` looks for a free millisecond.
+pub const TRIGGER_SECONDS_MAX: usize = 60;
+
 /// Occurrences in one call of `start_backfilled` or `asked_for`.
 pub const CONTROL_BATCH_MAX: usize = 500;
 

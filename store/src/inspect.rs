@@ -17,6 +17,8 @@ pub enum BucketKind {
     Minute,
     HalfHour,
     Horizon,
+    /// What `catchUp.rate` spreads out: its instants are when the entries come back into the minute tier.
+    Spaced,
 }
 
 impl From<Tier> for BucketKind {
@@ -35,7 +37,7 @@ pub struct BucketView {
     pub kind: BucketKind,
     pub key: String,
     pub entries: u64,
-    /// `(member, due)`, earliest first, at most as many as asked for.
+    /// `(member, due)`, earliest first, at most as many as asked for. Of what is spaced out: `(<due (ms)> <entry>, not before)`.
     pub first: Vec<(String, Timestamp)>,
 }
 
@@ -43,7 +45,7 @@ pub struct BucketView {
 pub const BUCKETS_MAX: usize = 1_000;
 
 pub trait Inspect: Send + Sync + 'static {
-    /// The non-empty buckets of a shard, minute tier first, in order of time.
+    /// The non-empty buckets of a shard, minute tier first, in order of time; what is spaced out comes last.
     fn buckets(
         &self,
         shard: ShardId,

@@ -251,15 +251,6 @@ pub trait LedgerStore: Send + Sync + 'static {
     /// The reason noted for a message, if it was ended so.
     fn terminated(&self, sequence: u64) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
 
-    /// Takes entries out of the minute tier until an instant each, all or none; `take` puts them back by itself. The first
-    /// of these comes up as `next_due`.
-    fn space(
-        &self,
-        shard: ShardId,
-        epoch: Epoch,
-        entries: &[(Entry, Timestamp)],
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
-
     /// Opens the records of runs that are about to be published: waiting, for dispatch. From now on each counts as under
     /// way, and `take` says that it may have been published. Its entry becomes one of `revision`. `false` in its
     /// position: the entry is gone, its run is published or has ended, its job has another revision by now, or as many

@@ -19,6 +19,7 @@ pub mod ownership;
 pub mod plan;
 pub mod record;
 pub mod redis;
+pub mod space;
 pub mod stats;
 
 #[cfg(feature = "conformance")]
@@ -35,6 +36,7 @@ pub use ledger::LedgerStore;
 pub use live::LiveStore;
 pub use node::NodeStore;
 pub use plan::PlanStore;
+pub use space::SpaceStore;
 pub use stats::StatsStore;
 
 /// Everything at once, for whoever assembles a node.
@@ -43,6 +45,7 @@ pub trait Store:
     + NodeStore
     + PlanStore
     + LedgerStore
+    + SpaceStore
     + ControlStore
     + ChangeStore
     + StatsStore
@@ -57,6 +60,7 @@ impl<
         + NodeStore
         + PlanStore
         + LedgerStore
+        + SpaceStore
         + ControlStore
         + ChangeStore
         + StatsStore

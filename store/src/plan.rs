@@ -100,6 +100,9 @@ pub struct Install {
     pub add: Vec<Timestamp>,
     /// Likewise, but for instants that no older revision named: put in even if `taken_until` has passed them.
     pub add_unseen: Vec<Timestamp>,
+    /// Due, and not before: instants that no older revision named, whose entries come into the minute tier only then, as
+    /// if they had been spaced out (`SpaceStore`).
+    pub spaced: Vec<(Timestamp, Timestamp)>,
     /// Occurrences that the job's catch-up leaves out, as in `Advance`.
     pub skipped: Vec<(Timestamp, SkipReason)>,
     /// What to note in the job's change log.
@@ -137,9 +140,6 @@ pub struct Advance {
 
 /// Items in one call of `install`'s lists, `advance` or `waiting`: bounds the time that one script holds the store.
 pub const PLAN_BATCH_MAX: usize = 500;
-
-/// How many seconds after the wanted instant `insert` looks for a free millisecond.
-pub const INSERT_SECONDS_MAX: usize = 60;
 
 pub trait PlanStore: Send + Sync + 'static {
     /// A shard's cursor; `None` before the first planner, or after a wipe.
@@ -208,14 +208,4 @@ pub trait PlanStore: Send + Sync + 'static {
         epoch: Epoch,
         steps: &[Advance],
     ) -> impl Future<Output = Result<Vec<bool>, StoreError>> + Send;
-
-    /// Puts one occurrence of a job straight into the minute tier, under its present revision, at `due_at` or the
-    /// first free millisecond after it; `None` if there is no such job. Needs no lease: any node may (a trigger).
-    /// Repeating it inserts another: after `Unknown` the caller must decide.
-    fn insert(
-        &self,
-        shard: ShardId,
-        job: &JobId,
-        due_at: Timestamp,
-    ) -> impl Future<Output = Result<Option<Timestamp>, StoreError>> + Send;
 }

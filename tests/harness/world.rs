@@ -291,19 +291,12 @@ impl World {
                 }
             }
         }
-        let canceller = Canceller {
-            store: Arc::clone(&self.store),
-            bus: Arc::clone(&self.bus),
-            clock: self.clock.clone(),
-            message_id_key: KEY,
-        };
+        let canceller = Canceller { gates: self.gates.clone(), message_id_key: KEY };
         for lease in process.dispatcher.held().values() {
             canceller.run_once(lease, now).await?;
         }
         let reconciler = Reconciler {
-            store: Arc::clone(&self.store),
-            bus: Arc::clone(&self.bus),
-            clock: self.clock.clone(),
+            gates: self.gates.clone(),
             jobs: process.jobs.clone(),
             message_id_key: KEY,
             barrier: Barrier::new(self.clock.clone()),

@@ -398,39 +398,6 @@ async fn a_backfill_leaves_out_what_ran_and_ends_with_its_job() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_preview_says_what_a_resume_starts() -> Result<()> {
-    let mut world = World::begin()?;
-    world.start();
-    for (name, policy) in [("all", "all"), ("latest", "latest"), ("none", "none")] {
-        world.apply(every(name, 10, policy)).await?;
-    }
-    world.run(60).await?;
-    let nothing = world.ask("catch-up", json!({})).await?;
-    assert_eq!((&nothing["jobs"], &nothing["runs"]), (&json!([]), &json!(0)));
-    world.ask("pause", json!({"namespace": "default"})).await?;
-    world.run(100).await?;
-    let preview = world.ask("catch-up", json!({"namespace": "default"})).await?;
-    assert_eq!((&preview["missed"], &preview["runs"]), (&json!(30), &json!(11)), "{preview}");
-    assert_eq!(
-        (&preview["jobs"][0]["job"], &preview["jobs"][0]["namespacePaused"]),
-        (&json!("default/all"), &json!(true))
-    );
-    let ran = world.started.len();
-    world.ask("resume", json!({"namespace": "default"})).await?;
-    world.run(5).await?;
-    let expected = preview["runs"].as_u64().unwrap_or_default() as usize;
-    let between = world.started.len() - ran;
-    ensure!((expected..expected + 4).contains(&between), "{between} runs, {expected} were announced");
-    // The end of a downtime, the same way.
-    world.run(60).await?;
-    world.crash();
-    world.run(60).await?;
-    let down = world.ask("catch-up", json!({"job": "default/all"})).await?;
-    ensure!(down["runs"].as_u64().is_some_and(|runs| (5..8).contains(&runs)), "{down}");
-    Ok(())
-}
-
 /// A job that runs one at a time: its backfill waits its turn beside the schedule, even while the job is paused.
 #[tokio::test]
 async fn a_backfill_of_a_limited_job_waits_its_turn() -> Result<()> {

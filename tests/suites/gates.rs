@@ -214,6 +214,57 @@ async fn jobs_that_are_deleted_while_they_wait_give_way() -> Result<()> {
     Ok(())
 }
 
+/// How many wait in the gate of `default/work`.
+async fn waiting(world: &World) -> Result<u64> {
+    let view = world.gate(&"default/work".parse()?).await?;
+    Ok(view.waiting.iter().map(|line| line.runs).sum())
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_while_it_waits_leaves_the_gate_at_once() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.limit(json!({"paused": true})).await?;
+    world.apply(every("default/tick", 10, json!({}))).await?;
+    world.run(35).await?;
+    assert_eq!(waiting(&world).await?, 3);
+    let runs = world.runs(&job("default/tick")).await?;
+    let run = runs.keys().next().map(|due| format!("default/tick@{due}"));
+    world.ask("cancel", json!({"run": run})).await?;
+    assert_eq!(waiting(&world).await?, 2);
+    // One that is replaced, too.
+    world.apply(every("default/tick", 10, json!({"overlap": "replace"}))).await?;
+    world.run(60).await?;
+    assert_eq!(waiting(&world).await?, 1, "the newest");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_that_is_ended_by_force_makes_room_at_once() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.limit(json!({"concurrency": 1})).await?;
+    let long = job("default/long");
+    world.takes.insert(long.clone(), Duration::from_secs(600));
+    world.stubborn.insert(long.clone());
+    let at = |times: &[&str]| {
+        let dues: Vec<String> = times.iter().map(|time| format!("2026-11-22T{time}Z")).collect();
+        json!({"schedule": {"at": dues}})
+    };
+    world.apply(every("default/long", 1, at(&["06:45:10"]))).await?;
+    world.apply(every("default/short", 1, at(&["06:45:20", "06:45:21", "06:45:22"]))).await?;
+    world.run(30).await?;
+    let due_at = "2026-11-22T06:45:10Z".parse()?;
+    assert_eq!((world.started_dues(&long), waiting(&world).await?), (vec![due_at], 3));
+    world.ask("cancel", json!({"run": format!("{long}@{due_at}")})).await?;
+    while world.record(&long, due_at).await?.is_some_and(|run| run.state != RunState::Cancelled) {
+        ensure!(waiting(&world).await? == 3, "it isn't ended by force yet");
+        world.run(1).await?;
+    }
+    assert_eq!(waiting(&world).await?, 2, "one of them goes");
+    Ok(())
+}
+
 #[tokio::test]
 async fn overlap_and_gate_hold_together() -> Result<()> {
     let mut world = World::begin()?;

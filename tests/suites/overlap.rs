@@ -170,7 +170,6 @@ async fn the_starting_deadline_counts_while_a_run_waits() -> Result<()> {
 
 #[tokio::test]
 async fn a_triggered_run_obeys_the_policy_and_survives_an_edit() -> Result<()> {
-    use store::PlanStore;
     let mut world = World::begin()?;
     world.takes.insert(job("tick"), Duration::from_secs(25));
     world.start();
@@ -178,9 +177,8 @@ async fn a_triggered_run_obeys_the_policy_and_survives_an_edit() -> Result<()> {
     daily["spec"]["schedule"] = json!({"every": "1d"});
     world.apply(daily.clone()).await?;
     world.run(5).await?;
-    let shard = model::shard::ShardCount::new(4).expect("four shards").shard_of(&job("tick"));
     for _ in 0..3 {
-        world.store.insert(shard, &job("tick"), world.clock.now()).await?;
+        world.ask("trigger", json!({"job": "default/tick"})).await?;
         world.run(2).await?;
     }
     assert_eq!(world.started_dues(&job("tick")).len(), 1);

@@ -133,8 +133,33 @@ mod server {
             remove: Vec::new(),
             add: add.iter().map(|due| at(due)).collect(),
             add_unseen: Vec::new(),
+            spaced: Vec::new(),
             skipped: Vec::new(),
             change: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_triggers_key_is_kept_for_a_day_from_its_first_use() {
+        use model::limits::TRIGGER_KEY_KEPT;
+        use store::ControlStore;
+        use store::control::Trigger;
+        let real = real().await;
+        let w = World::begun(&real).await;
+        real.store.install(SHARD, w.planner, &new_job("a/b", None, &[])).await.unwrap();
+        let due_at = at("2026-11-22T07:00:00.5Z");
+        let key = model::id::Key::new("order-17").unwrap();
+        let trigger = Trigger { job: job("a/b"), due_at, key: Some(key), payload: None };
+        let name = store::keys::trigger(SHARD, &trigger.job, "order-17");
+        let mut left_ms = duration_ms(TRIGGER_KEY_KEPT);
+        for duplicate in [false, true] {
+            let triggered = real.store.trigger(SHARD, &trigger).await.unwrap().unwrap();
+            assert_eq!((triggered.due_at, triggered.duplicate), (due_at, duplicate));
+            let redis::Value::Int(ttl) = raw(&real.server, &["PTTL", &name]).await else {
+                panic!("no time to live")
+            };
+            assert!((left_ms - 60_000..=left_ms).contains(&ttl), "{ttl}: asking again doesn't prolong it");
+            left_ms = ttl;
         }
     }
 
@@ -539,6 +564,7 @@ mod times {
                 remove: Vec::new(),
                 add: Vec::new(),
                 add_unseen: Vec::new(),
+                spaced: Vec::new(),
                 skipped: Vec::new(),
                 change: None,
             };

@@ -1,12 +1,13 @@
 //! `ecron describe`: a job with its status, its spec and its last runs, for people.
 
 use planner::api::types::{
-    AttemptView, JobRequest, JobView, PercentilesView, RunView, RunningView, RunsReply, RunsRequest,
-    StatsView,
+    AttemptView, CancelView, JobRequest, JobView, PercentilesView, RunView, RunningView, RunsReply,
+    RunsRequest, StatsView,
 };
 
 use crate::args::{OneJobArgs, Servers};
 use crate::commands::job_name;
+use crate::commands::runs::waits;
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output::{self, brief};
@@ -116,7 +117,8 @@ pub(crate) fn print_run(run: &RunView) -> Result<(), Failure> {
     let rows = [
         ("Run", Some(run.run.clone())),
         ("State", Some(run.state.clone())),
-        ("Reason", run.reason.clone()),
+        ("Reason", run.reason.clone().or_else(|| waits(run).map(Into::into))),
+        ("Cancelled", run.cancel.as_ref().map(cancelled)),
         ("Running", run.running.as_ref().map(running)),
         ("Due", Some(run.due_at.clone())),
         ("Published", run.published_at.clone()),
@@ -143,6 +145,12 @@ pub(crate) fn print_run(run: &RunView) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// `asked for at 06:45:00Z by ann@host-1: wrong figures`.
+fn cancelled(CancelView { at, by, reason }: &CancelView) -> String {
+    let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("asked for at {at} by {by}{reason}")
 }
 
 /// `attempt 2 since 06:45:00Z on host-1; 40 % rows 4000/10000 (as of …)`.

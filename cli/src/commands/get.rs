@@ -76,14 +76,19 @@ async fn list(bus: &NatsBus, args: &GetArgs) -> Result<(), Failure> {
             (None, false) => status.next_due_at.unwrap_or_default(),
         };
         let (last_state, last_due) = status.last_run.map(|run| (run.state, run.due_at)).unwrap_or_default();
-        let revision = if status.observed_revision == status.revision {
-            status.revision.to_string()
-        } else {
-            format!("{} (installing)", status.revision)
-        };
+        let revision = revision_text(status.revision, status.observed_revision);
         table.row([view.job, brief(&status.schedule, 48), state, last_state, last_due, revision]);
     }
     table.print("no jobs; declare some with `ecron apply -f FILE`")
+}
+
+/// The newest accepted revision, and which one is in force if that is another.
+fn revision_text(revision: u64, observed: u64) -> String {
+    match observed {
+        observed if observed == revision => revision.to_string(),
+        0 => format!("{revision} (not in force yet)"),
+        older => format!("{revision} ({older} in force)"),
+    }
 }
 
 fn show_job(view: &JobView, format: Format) -> Result<(), Failure> {
@@ -114,4 +119,16 @@ async fn audit(bus: &NatsBus, args: &GetArgs) -> Result<(), Failure> {
         ]);
     }
     table.print("nothing was asked for in that time; look further back with --since")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_that_is_not_in_force_says_so() {
+        assert_eq!(revision_text(7, 7), "7");
+        assert_eq!(revision_text(7, 5), "7 (5 in force)");
+        assert_eq!(revision_text(7, 0), "7 (not in force yet)");
+    }
 }

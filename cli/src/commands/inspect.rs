@@ -46,6 +46,7 @@ async fn buckets(store: &RedisStore, args: &InspectArgs) -> Result<(), Failure> 
         BucketKind::Minute => "minute",
         BucketKind::HalfHour => "half-hour",
         BucketKind::Horizon => "horizon",
+        BucketKind::Spaced => "spaced",
     };
     let as_json = views.iter().map(|view| {
         let first =
@@ -61,7 +62,14 @@ async fn buckets(store: &RedisStore, args: &InspectArgs) -> Result<(), Failure> 
     let mut table = Table::new(&["KEY", "ENTRIES", "FIRST DUE", "FIRST MEMBERS"]);
     for view in views {
         let due = view.first.first().map(|(_, due)| due.to_string()).unwrap_or_default();
-        let members: Vec<&str> = view.first.iter().map(|(member, _)| member.as_str()).collect();
+        // What is spaced out is kept back until then, and its members begin with when they were due.
+        let is_spaced = view.kind == BucketKind::Spaced;
+        let due = if is_spaced { format!("not before {due}") } else { due };
+        let entry = |member: &'_ str| match member.split_once(' ') {
+            Some((_, entry)) if is_spaced => entry.to_owned(),
+            _ => member.to_owned(),
+        };
+        let members: Vec<String> = view.first.iter().map(|(member, _)| entry(member)).collect();
         table.row([view.key, view.entries.to_string(), due, members.join(" ")]);
     }
     table.print("the plan is empty")

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ambient::Clock;
+use ambient::{Clock, Shutdown};
 use bus::events::Event;
 use bus::logs::{LOG_PAGE_MAX, LogBatch, StoredLogBatch};
 use bus::nats::NatsBus;
@@ -24,6 +24,14 @@ const FOLLOW_POLL: Duration = Duration::from_millis(250);
 const STATE_POLL: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(servers: &Servers, args: &LogsArgs) -> Result<(), Failure> {
+    if !args.follow {
+        return show(servers, args).await;
+    }
+    // Who follows a run that goes on for ever stops by interrupting.
+    Shutdown::on_signals()?.unless_stopped(Box::pin(show(servers, args))).await.unwrap_or(Ok(()))
+}
+
+async fn show(servers: &Servers, args: &LogsArgs) -> Result<(), Failure> {
     let run_id: RunId = args.run.parse().map_err(|problem| Failure::input(format!("failed to {problem}")))?;
     let bus = nats(servers).await?;
     let clock = Clock::system();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ambient::Clock;
+use ambient::{Clock, Shutdown};
 use bus::EventReader;
 use bus::nats::NatsBus;
 use futures_util::{StreamExt, TryStreamExt};
@@ -33,7 +33,10 @@ pub(crate) async fn run(bus: &NatsBus, args: &GetArgs) -> Result<(), Failure> {
         None => None,
     };
     if args.watch {
-        return watch(bus, args, job.as_deref()).await;
+        // Being interrupted is how a watch ends.
+        let watched =
+            Shutdown::on_signals()?.unless_stopped(Box::pin(watch(bus, args, job.as_deref()))).await;
+        return watched.unwrap_or(Ok(()));
     }
     let runs = look(bus, args, job.as_deref()).await?;
     if output::structured(&RunsReply { runs: runs.clone() }, args.output)? {
@@ -132,8 +135,22 @@ fn of_job(run: &RunView) -> &str {
     run.run.split_once('@').map_or(run.run.as_str(), |(job, _)| job)
 }
 
+/// What a run waits for, in words.
+pub(crate) fn waits(run: &RunView) -> Option<&'static str> {
+    match run.waits_for.as_deref()? {
+        "overlap" => Some("waits for an earlier run of its job"),
+        "queue" => Some("waits at its queue's gate"),
+        "dispatch" => Some("about to be published"),
+        // A catch-up says more by itself.
+        _ => None,
+    }
+}
+
 fn cells(run: &RunView) -> [String; 6] {
-    let note = run.reason.as_deref().or(run.error.as_deref()).unwrap_or_default();
+    let cancelling = run.cancel.as_ref().filter(|_| run.ended_at.is_none());
+    let cancelling = cancelling.map(|mark| format!("being cancelled by {}", mark.by));
+    let note = run.reason.as_deref().or(cancelling.as_deref()).or(waits(run)).or(run.error.as_deref());
+    let note = note.unwrap_or_default();
     [
         run.due_at.clone(),
         run.state.clone(),
@@ -142,4 +159,24 @@ fn cells(run: &RunView) -> [String; 6] {
         describe::took(run),
         brief(note, 70),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waiting_run_says_what_for() {
+        let noted = |waits_for: &str, reason: Option<&str>| {
+            let run = RunView {
+                waits_for: Some(waits_for.into()),
+                reason: reason.map(Into::into),
+                ..RunView::default()
+            };
+            cells(&run)[5].clone()
+        };
+        assert_eq!(noted("queue", None), "waits at its queue's gate");
+        assert_eq!(noted("overlap", None), "waits for an earlier run of its job");
+        assert_eq!(noted("catch-up", Some("missed")), "missed");
+    }
 }

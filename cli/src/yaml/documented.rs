@@ -1,5 +1,8 @@
 //! `docs/manifest.md` against the code: every YAML block is read, every default and limit is the one that holds.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use model::limits;
 use model::manifest::{Calendars, Node, decode, decode_job, decode_with, duration_text, encode};
 use model::time::Timestamp;
@@ -55,38 +58,81 @@ fn the_defaults_are_as_documented() {
     assert_eq!(documented, encode(&job));
 }
 
+/// How a limit's value is written on the page.
+trait Shown {
+    fn shown(&self) -> String;
+}
+
+macro_rules! shown_as_numbers {
+    ($($number:ty),*) => {
+        $(impl Shown for $number {
+            fn shown(&self) -> String {
+                self.to_string()
+            }
+        })*
+    };
+}
+
+shown_as_numbers!(u16, u32, usize, i64);
+
+impl Shown for Duration {
+    fn shown(&self) -> String {
+        duration_text(*self)
+    }
+}
+
+macro_rules! values {
+    ($($name:ident)*) => {
+        [$((stringify!($name), limits::$name.shown())),*]
+    };
+}
+
+/// Name and first sentence of every limit, out of their source.
+fn sentences() -> BTreeMap<String, String> {
+    let (mut found, mut comment) = (BTreeMap::new(), String::new());
+    for line in include_str!("../../../model/src/limits.rs").lines() {
+        if let Some(text) = line.strip_prefix("/// ") {
+            comment.push_str(text);
+            comment.push(' ');
+        } else if let Some((name, _)) = line.strip_prefix("pub const ").and_then(|rest| rest.split_once(':'))
+        {
+            let sentence = comment.split(". ").next().unwrap_or_default().trim_end_matches(['.', ' ']);
+            found.insert(name.to_owned(), sentence.to_owned());
+            comment.clear();
+        }
+    }
+    found
+}
+
 #[test]
 fn the_limits_are_as_documented() {
-    let limits = [
-        ("ATTEMPTS_MAX", limits::ATTEMPTS_MAX.to_string()),
-        ("CALENDARS_BYTES_MAX", limits::CALENDARS_BYTES_MAX.to_string()),
-        ("CATCH_UP_RUNS_MAX", limits::CATCH_UP_RUNS_MAX.to_string()),
-        ("CATCH_UP_WINDOW_MAX", duration_text(limits::CATCH_UP_WINDOW_MAX)),
-        ("CODE_RANGES_MAX", limits::CODE_RANGES_MAX.to_string()),
-        ("HEADERS_MAX", limits::HEADERS_MAX.to_string()),
-        ("HEADER_BYTES_MAX", limits::HEADER_BYTES_MAX.to_string()),
-        ("HISTORY_RUNS_MAX", limits::HISTORY_RUNS_MAX.to_string()),
-        ("LABELS_MAX", limits::LABELS_MAX.to_string()),
-        ("LABEL_CHARS_MAX", limits::LABEL_CHARS_MAX.to_string()),
-        ("LOST_ATTEMPTS_MAX", limits::LOST_ATTEMPTS_MAX.to_string()),
-        ("MANIFEST_BYTES_MAX", limits::MANIFEST_BYTES_MAX.to_string()),
-        ("MANIFEST_DEPTH_MAX", limits::MANIFEST_DEPTH_MAX.to_string()),
-        ("MANIFEST_OBJECTS_MAX", limits::MANIFEST_OBJECTS_MAX.to_string()),
-        ("MIN_INTERVAL_MAX", duration_text(limits::MIN_INTERVAL_MAX)),
-        ("NAME_CHARS_MAX", limits::NAME_CHARS_MAX.to_string()),
-        ("PAYLOAD_BYTES_MAX", limits::PAYLOAD_BYTES_MAX.to_string()),
-        ("RATE_LIMITED_MAX", limits::RATE_LIMITED_MAX.to_string()),
-        ("QUEUE_CONCURRENCY_MAX", limits::QUEUE_CONCURRENCY_MAX.to_string()),
-        ("QUEUE_NAMESPACES_MAX", limits::QUEUE_NAMESPACES_MAX.to_string()),
-        ("QUEUE_SHARE_MAX", limits::QUEUE_SHARE_MAX.to_string()),
-        ("RETRY_DELAY_MAX", duration_text(limits::RETRY_DELAY_MAX)),
-        ("TIMEOUT_MAX", duration_text(limits::TIMEOUT_MAX)),
-    ];
-    for (name, value) in &limits {
-        assert!(PAGE.contains(&format!("| {name} | {value} |\n")), "{name} = {value}");
+    let values: BTreeMap<&str, String> = values! {
+        ACTIVE_MAX ATTEMPTS_KEPT_MAX ATTEMPTS_MAX BACKFILL_ACTIVE_MAX BACKFILL_KEPT
+        BACKFILL_RUNS_MAX BY_CHARS_MAX CALENDARS_BYTES_MAX CATCH_UP_RUNS_MAX CATCH_UP_WINDOW_MAX
+        CHANGES_MAX CODE_RANGES_MAX DEFER_MAX ERROR_BYTES_MAX GATE_SCAN_MAX HEADERS_MAX
+        HEADER_BYTES_MAX HISTORY_RUNS_MAX INTERRUPTIONS_MAX KEY_CHARS_MAX LABELS_MAX LABEL_CHARS_MAX
+        LOGS_BYTES_MAX LOG_BYTES_MAX LOG_LINE_BYTES_MAX LOST_ATTEMPTS_MAX MANIFEST_BYTES_MAX
+        MANIFEST_DEPTH_MAX MANIFEST_OBJECTS_MAX MIN_INTERVAL_MAX NAME_CHARS_MAX OUTPUT_BYTES_MAX
+        OVERLAP_WAITING_MAX OWNERS_MAX PAYLOAD_BYTES_MAX PROGRESS_BYTES_MAX QUEUE_CONCURRENCY_MAX
+        QUEUE_NAMESPACES_MAX QUEUE_SHARE_MAX RATE_LIMITED_MAX RATE_PERIOD_MAX RATE_STARTS_MAX
+        RETRY_DELAY_MAX SCHEDULE_KEPT_BYTES_MAX SHARDS_MAX TIMEOUT_MAX TRIGGER_KEY_KEPT
+        UNIQUE_PERIOD_MAX
     }
-    let table = PAGE.split("## Limits\n").nth(1).and_then(|rest| rest.split("\n\nMANIFEST").next()).unwrap();
-    assert_eq!(table.lines().filter(|line| line.starts_with("| ")).count(), limits.len() + 1, "{table}");
+    .into();
+    let sentences = sentences();
+    assert!(
+        sentences.keys().map(String::as_str).eq(values.keys().copied()),
+        "every limit has its value here"
+    );
+    let rows = values.iter().map(|(name, value)| format!("| {name} | {value} | {} |\n", sentences[*name]));
+    let table: String = rows.collect();
+    assert!(PAGE.contains(&format!("|---|---|---|\n{table}\n")), "the table should be\n{table}");
+    for (name, value) in [
+        ("CANCEL_GRACE", dispatcher::cancel::CANCEL_GRACE),
+        ("INTERRUPTION_MIN", model::misfire::INTERRUPTION_MIN),
+    ] {
+        assert!(PAGE.contains(&format!("({name}, {})", value.shown())), "{name} = {}", value.shown());
+    }
 }
 
 #[test]

@@ -33,6 +33,11 @@ pub(super) fn cause(facts: &Facts, then: &Then, naming: Option<&Naming>) -> Caus
     if let Some(run) = &facts.run {
         return of_run(facts, then, run);
     }
+    if let Some(not_before) = facts.not_before {
+        let text =
+            format!("it was missed, and waits for its turn: `catchUp.rate` holds it back until {not_before}");
+        return is(Fate::UnderWay, "waits-for-catch-up", text);
+    }
     if facts.entry.is_none()
         && let Some(cause) = of_job(facts, then).or_else(|| of_schedule(facts, then, naming))
     {

@@ -65,8 +65,11 @@ fn named(facts: &Facts, then: &Then, naming: Option<&Naming>) -> Step {
 fn enabled(facts: &Facts, then: &Then) -> Step {
     let what = "enabled";
     match &then.paused {
-        Some(paused) if facts.run.is_none() => {
+        Some(paused) if facts.run.is_none() && facts.entry.is_none() => {
             step(what, Status::Refused, Some(paused.at), "the job was suspended")
+        }
+        Some(paused) if facts.not_before.is_some() => {
+            step(what, Status::Done, Some(paused.at), "the job was suspended, and is caught up on since")
         }
         Some(paused) => step(
             what,
@@ -104,6 +107,9 @@ fn planned(facts: &Facts) -> Step {
     let what = "planned";
     if facts.run.is_some() {
         return step(what, Status::Done, None, "it was in the minute tier");
+    }
+    if facts.not_before.is_some() {
+        return step(what, Status::Done, None, "it comes back into the minute tier when it is its turn");
     }
     if let Some(revision) = facts.entry {
         return step(what, Status::Done, None, format!("in the minute tier, under revision {revision}"));
@@ -154,6 +160,9 @@ fn admitted(facts: &Facts, cause: &Cause) -> Step {
             run.waits_for.map(|waits| format!("waits for {}", waits.as_str())).unwrap_or_default(),
         ),
         Some(_) => step(what, Status::Done, None, "by overlap, limits, deadline and catch-up"),
+        None if facts.not_before.is_some() => {
+            step(what, Status::Missing, facts.not_before, "held back by the catch-up's rate")
+        }
         None if cause.code.starts_with("catch-up") => step(what, Status::Refused, None, "by catch-up"),
         None => step(what, Status::Open, None, ""),
     }

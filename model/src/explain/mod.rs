@@ -40,8 +40,10 @@ pub struct Facts {
     pub changes: Vec<Change>,
     pub interruptions: Vec<Interruption>,
     pub run: Option<RunFacts>,
-    /// The revision of its entry in the minute tier.
+    /// The revision of its entry, in the minute tier or held back.
     pub entry: Option<Revision>,
+    /// Until when `catchUp.rate` holds it back, if it does.
+    pub not_before: Option<Timestamp>,
     /// Where the job waits for its next occurrence that isn't in the minute tier.
     pub placed: Option<Placed>,
     /// Up to where the shard is planned and taken; `None` if nobody ever planned it.
@@ -226,6 +228,7 @@ mod tests {
             interruptions: vec![],
             run: None,
             entry: None,
+            not_before: None,
             placed: None,
             plan: Some(PlanFacts {
                 planned_until: at("2026-11-22T02:17:00Z"),
@@ -290,6 +293,10 @@ mod tests {
             ("no-dispatcher", Facts { dispatcher: None, entry: Some(Revision(1)), ..facts() }),
             ("dispatcher-behind", Facts { entry: Some(Revision(1)), ..facts() }),
             ("not-installed", Facts { observed: None, ..facts() }),
+            (
+                "waits-for-catch-up",
+                Facts { entry: Some(Revision(1)), not_before: Some(at("2026-11-22T02:20:00Z")), ..facts() },
+            ),
             ("waits-for-earlier-run", with_run(waits(WaitsFor::Overlap))),
             ("waits-at-gate", with_run(waits(WaitsFor::Queue))),
             ("waits-for-dispatch", with_run(waits(WaitsFor::Dispatch))),
@@ -321,6 +328,17 @@ mod tests {
         let gate = Some(QueueFacts { name: "a/work".into(), paused: true, ..QueueFacts::default() });
         let paused = Facts { queue: gate, ..with_run(waits(WaitsFor::Queue)) };
         assert!(explain(&paused).cause.sentence.contains("a/work, which is paused"));
+    }
+
+    #[test]
+    fn what_a_catch_up_holds_back_has_its_own_step() {
+        let held_back =
+            Facts { entry: Some(Revision(1)), not_before: Some(at("2026-11-22T02:20:00Z")), ..facts() };
+        let found = explain(&held_back);
+        assert!(found.cause.sentence.contains("until 2026-11-22T02:20:00Z"), "{found:#?}");
+        let admitted = found.steps.iter().find(|step| step.what == "admitted");
+        let admitted = admitted.map(|step| (step.status, step.at));
+        assert_eq!(admitted, Some((Status::Missing, held_back.not_before)), "{found:#?}");
     }
 
     #[test]

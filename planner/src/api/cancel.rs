@@ -2,7 +2,9 @@
 
 use model::declared::Declared;
 use model::id::Occurrence;
+use model::name::QueueId;
 use store::Store;
+use store::gate::GateRules;
 use store::ledger::{CancelMark, CancelOutcome};
 
 use super::Api;
@@ -27,11 +29,12 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             return Err(ApiError::refused(format!("take so long a text: the limit is {most} bytes")));
         }
         let shard = self.shards.shard_of(&occurrence.job);
-        let declared = self.bus.get(shard, &occurrence.job).await?.and_then(|stored| {
-            let declared = Declared::read(&stored.value, stored.written_at).ok()?;
-            (occurrence.due_at > declared.acceptance.known_since()).then_some(declared)
+        let declared = self.bus.get(shard, &occurrence.job).await?;
+        let declared = declared.and_then(|stored| Declared::read(&stored.value, stored.written_at).ok());
+        let due_at = occurrence.due_at;
+        let named = declared.as_ref().is_some_and(|declared| {
+            due_at > declared.acceptance.known_since() && declared.timeline.names(due_at)
         });
-        let named = declared.is_some_and(|declared| declared.timeline.names(occurrence.due_at));
         let mark = CancelMark { at: self.clock.now(), by, reason };
         let outcome = self.store.cancel(shard, &occurrence, named, &mark, false).await?;
         if matches!(outcome, CancelOutcome::Requested | CancelOutcome::CancelledAndReleased)
@@ -39,6 +42,11 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         {
             // Without the nudge the dispatcher finds it at its next poll.
             tracing::debug!(%problem, %run, "the nudge for a cancelled run was lost");
+        }
+        if matches!(outcome, CancelOutcome::Cancelled | CancelOutcome::CancelledAndReleased)
+            && let Some(declared) = &declared
+        {
+            self.leave_gate(&declared.spec.queue, &occurrence).await;
         }
         if !matches!(outcome, CancelOutcome::Ended(_) | CancelOutcome::Unknown) {
             let detail = mark.reason.clone();
@@ -56,6 +64,17 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 "a run {run}: it has no record, and {} doesn't name it",
                 occurrence.job
             ))),
+        }
+    }
+
+    /// Takes a run that has ended out of its queue's gate, so that it doesn't come up there in another one's place. Whose turn
+    /// it is then, a dispatcher says.
+    async fn leave_gate(&self, queue: &QueueId, run: &Occurrence) {
+        let (home, now) = (self.shards.shard_of_queue(queue), self.clock.now());
+        let left = self.store.leave(home, queue, &GateRules::closed(), now, std::slice::from_ref(run)).await;
+        if let Err(problem) = left {
+            // A dispatcher finds out once it is this run's turn.
+            tracing::debug!(%problem, %run, "a cancelled run stays in its queue's gate");
         }
     }
 }

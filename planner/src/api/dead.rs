@@ -3,18 +3,23 @@
 //! A redrive goes through the ledger: message → record open again, in its next generation → letter gone. A crash in
 //! between leaves the letter, and doing it again publishes nothing twice.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bus::dead::{Redriven, StoredDeadLetter};
+use bus::wire;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use model::id::{Occurrence, RunId};
+use model::name::QueueId;
+use model::object::ObjectKind;
 use model::run::Generation;
 use store::Store;
 use store::stats::Reopening;
 
 use super::Api;
 use super::audit::named;
+use super::queues::queue_of;
 use super::types::{ApiError, LetterOutcome, LettersReply, LettersRequest};
 use crate::service::PlannerBus;
 
@@ -33,9 +38,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         request: Result<LettersRequest, ApiError>,
     ) -> Result<LettersReply, ApiError> {
         let request = admitted(request?)?;
+        let paused = self.paused_queues().await?;
         let mut work: Vec<BoxFuture<'_, LetterOutcome>> = Vec::with_capacity(request.letters.len());
         for number in &request.letters {
-            work.push(Box::pin(async { outcome(*number, self.redrive_one(*number).await) }));
+            work.push(Box::pin(async { outcome(*number, self.redrive_one(*number, &paused).await) }));
         }
         let letters: Vec<_> =
             futures_util::stream::iter(work).buffered(LETTERS_IN_FLIGHT_MAX).collect().await;
@@ -58,8 +64,20 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         Ok(LettersReply { letters })
     }
 
-    async fn redrive_one(&self, number: u64) -> Result<Option<String>, ApiError> {
+    /// The queues that let nothing through. A redriven message doesn't wait at a gate, so it isn't sent at all.
+    async fn paused_queues(&self) -> Result<BTreeSet<QueueId>, ApiError> {
+        let stored = self.bus.objects(ObjectKind::Queue, None).await?;
+        let queues = stored.iter().filter_map(|(_, stored)| queue_of(stored));
+        Ok(queues.filter(|spec| spec.rules.paused).map(|spec| spec.id).collect())
+    }
+
+    async fn redrive_one(&self, number: u64, paused: &BTreeSet<QueueId>) -> Result<Option<String>, ApiError> {
         let Some(stored) = self.bus.letter(number).await? else { return Err(gone(number)) };
+        if let Some(queue) = wire::dead::queue_of(&stored.letter).filter(|queue| paused.contains(queue)) {
+            return Err(ApiError::refused(format!(
+                "redrive letter {number}: its queue {queue} is paused, and a redriven run doesn't wait at its gate; resume the queue first"
+            )));
+        }
         if let Some(run) = self.redriven_already(&stored).await? {
             self.bus.purge(number).await?;
             return Ok(Some(run));

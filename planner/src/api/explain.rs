@@ -14,6 +14,7 @@ use model::time::{SECOND_MS, Timestamp};
 use store::lease::Role;
 use store::ledger::{CancelMark, RunRecord};
 use store::plan::{Cursor, JobRecord};
+use store::space::{SPACED_SEARCHED_MAX, Spaced};
 use store::{Store, StoreError};
 
 use super::Api;
@@ -173,7 +174,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let observed = known.record.as_ref().map(|record| record.revision);
         let mut revisions: Vec<Revision> = observed.into_iter().collect();
         revisions.extend(known.changes.iter().map(|change| change.revision));
-        let entry = self.store.planned_as(known.shard, &occurrence, &revisions).await?;
+        let planned = self.store.planned_as(known.shard, &occurrence, &revisions).await?;
+        let is_missed = run.is_none() && planned.is_none() && at <= known.now;
+        let spaced = if is_missed { self.spaced(known, &occurrence).await? } else { None };
         Ok(Facts {
             job: known.job.clone(),
             at,
@@ -185,7 +188,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             changes: known.changes.clone(),
             interruptions: known.interruptions.clone(),
             run,
-            entry,
+            entry: planned.or(spaced.as_ref().map(|(entry, _)| entry.revision)),
+            not_before: spaced.map(|(_, not_before)| not_before),
             placed: known.record.as_ref().and_then(|record| record.placed),
             plan: known.cursor.as_ref().map(|cursor| PlanFacts {
                 planned_until: cursor.planned_until,
@@ -195,6 +199,12 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             dispatcher: known.dispatcher.clone(),
             queue: known.queue.clone(),
         })
+    }
+
+    /// The occurrence's entry, if a catch-up holds it back.
+    async fn spaced(&self, known: &Known, occurrence: &Occurrence) -> Result<Option<Spaced>, ApiError> {
+        let spaced = self.store.spaced(known.shard, &known.job, SPACED_SEARCHED_MAX).await?;
+        Ok(spaced.into_iter().find(|(entry, _)| entry.occurrence == *occurrence))
     }
 
     async fn run_facts(&self, shard: ShardId, record: RunRecord) -> Result<RunFacts, ApiError> {

@@ -1,5 +1,7 @@
 //! `get`, `list`, `runs` and `run`.
 
+use std::collections::BTreeMap;
+
 use bus::specs::{SPEC_PAGE_MAX, StoredSpec};
 use futures_util::StreamExt;
 use model::declared::Declared;
@@ -7,10 +9,12 @@ use model::id::RunId;
 use model::manifest::{self, encode};
 use model::name::{JobId, Name};
 use model::progress::Progress;
+use model::run::RunState;
 use model::time::Timestamp;
 use store::adhoc::AdHocRun;
 use store::ledger::RunRecord;
 use store::plan::JobRecord;
+use store::space::{SPACED_SEARCHED_MAX, Spaced};
 use store::{Store, StoreError};
 
 use super::Api;
@@ -28,6 +32,8 @@ const LIST_PAGE: usize = 500;
 /// Runs in an answer of `runs`, unless asked otherwise, and at most.
 const RUNS_DEFAULT: usize = 20;
 const RUNS_MAX: usize = 1_000;
+/// What a missed occurrence waits for, beside `model::run::WaitsFor`.
+const WAITS_FOR_CATCH_UP: &str = "catch-up";
 
 impl<S: Store, B: PlannerBus> Api<S, B> {
     pub(super) async fn get(&self, request: Result<JobRequest, ApiError>) -> Result<JobView, ApiError> {
@@ -39,12 +45,17 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let (record, last, broken) = self.standing(&job).await?;
         let mut view = self.view(&job, &stored, record.as_ref(), last.as_ref());
         if broken.is_none() {
-            let in_force = self.store.in_force(shard, &job).await?;
-            view.status.observed_revision = in_force.map_or(0, |revision| revision.0);
+            view.status.observed_revision = self.observed(&job).await?;
         }
         view.status.condition = view.status.condition.or(broken);
         view.status.stats = Some(stats_view(&self.store.stats(shard, &job).await?));
         Ok(view)
+    }
+
+    /// The revision that is in force; 0 before any is.
+    async fn observed(&self, job: &JobId) -> Result<u64, ApiError> {
+        let in_force = self.store.in_force(self.shards.shard_of(job), job).await?;
+        Ok(in_force.map_or(0, |revision| revision.0))
     }
 
     pub(super) async fn list(&self, request: Result<ListRequest, ApiError>) -> Result<ListReply, ApiError> {
@@ -57,7 +68,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let limit = request.limit.unwrap_or(LIST_PAGE).clamp(1, SPEC_PAGE_MAX);
         let mut specs = self.bus.list(namespace.as_ref()).await?;
         // The smallest `limit + 1` names after `after`: one more shows that there is another page.
-        let mut page = std::collections::BTreeMap::new();
+        let mut page = BTreeMap::new();
         while let Some((job, stored)) = specs.next().await {
             let name = job.to_string();
             if request.after.as_ref().is_some_and(|after| name <= *after)
@@ -74,6 +85,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let views = page.into_values().take(limit).map(|(job, stored)| async move {
             let (record, last, broken) = self.standing(&job).await?;
             let mut view = self.view(&job, &stored, record.as_ref(), last.as_ref());
+            if broken.is_none() {
+                view.status.observed_revision = self.observed(&job).await?;
+            }
             view.status.condition = view.status.condition.or(broken);
             Ok::<_, ApiError>(view)
         });
@@ -114,10 +128,14 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let limit = request.limit.unwrap_or(RUNS_DEFAULT).clamp(1, RUNS_MAX);
         let shard = self.shards.shard_of(&job);
         let runs = self.store.runs(shard, &job, limit).await?;
-        if runs.is_empty() && self.bus.get(shard, &job).await?.is_none() {
+        let spaced = self.store.spaced(shard, &job, RUNS_MAX).await?;
+        if runs.is_empty() && spaced.is_empty() && self.bus.get(shard, &job).await?.is_none() {
             return Err(ApiError::not_found(&format!("the job {job}")));
         }
-        Ok(RunsReply { runs: runs.iter().map(run_view).collect() })
+        let mut views: BTreeMap<Timestamp, RunView> =
+            spaced.iter().map(|spaced| (spaced.0.occurrence.due_at, spaced_view(spaced))).collect();
+        views.extend(runs.iter().map(|run| (run.occurrence.due_at, run_view(run))));
+        Ok(RunsReply { runs: views.into_values().rev().take(limit).collect() })
     }
 
     pub(super) async fn run(&self, request: Result<RunRequest, ApiError>) -> Result<RunView, ApiError> {
@@ -142,7 +160,11 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 let attempt_log = attempts.iter().map(attempt_view).collect();
                 Ok(RunView { running, attempt_log, ..run_view(&record) })
             }
-            None => Err(ApiError::not_found(&format!("a record of run {text}"))),
+            None => {
+                let spaced = self.store.spaced(shard, &occurrence.job, SPACED_SEARCHED_MAX).await?;
+                let found = spaced.iter().find(|(entry, _)| entry.occurrence == occurrence);
+                found.map(spaced_view).ok_or_else(|| ApiError::not_found(&format!("a record of run {text}")))
+            }
         }
     }
 
@@ -183,7 +205,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     }
 }
 
-fn has_labels(stored: &StoredSpec, wanted: &std::collections::BTreeMap<String, String>) -> bool {
+fn has_labels(stored: &StoredSpec, wanted: &BTreeMap<String, String>) -> bool {
     wanted.is_empty()
         || manifest::from_bytes(&stored.value, stored.written_at)
             .is_ok_and(|(spec, _)| wanted.iter().all(|(key, value)| spec.labels.get(key) == Some(value)))
@@ -218,6 +240,19 @@ pub fn run_view(record: &RunRecord) -> RunView {
         output: record.output.clone(),
         running: None,
         attempt_log: vec![],
+    }
+}
+
+/// A missed occurrence that waits for its turn in a catch-up: it has no record yet.
+fn spaced_view((entry, not_before): &Spaced) -> RunView {
+    RunView {
+        run: entry.occurrence.to_string(),
+        state: RunState::Waiting.as_str().into(),
+        due_at: entry.occurrence.due_at.to_string(),
+        revision: entry.revision.0,
+        waits_for: Some(WAITS_FOR_CATCH_UP.into()),
+        reason: Some(format!("missed; catchUp.rate holds it back until {not_before}")),
+        ..RunView::default()
     }
 }
 

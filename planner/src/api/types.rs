@@ -311,7 +311,7 @@ pub struct RunView {
     pub revision: u64,
     /// 0, and one more for each redrive.
     pub generation: u32,
-    /// What a waiting run waits for: `overlap` (an earlier run of its job), `queue` or `dispatch`.
+    /// What a waiting run waits for: `overlap` (an earlier run of its job), `queue`, `dispatch` or its turn in a `catch-up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -328,7 +328,7 @@ pub struct RunView {
     pub last_outcome: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Why it was skipped.
+    /// Why it was skipped, or until when a catch-up holds it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Who cancelled it; it may go on until its executor has stopped.

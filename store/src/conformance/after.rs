@@ -73,16 +73,16 @@ pub async fn nothing_follows_while_another_is_under_way<F: Fixture>(f: &F) {
     let w = World::begun(f).await;
     w.follow(None, following(1, 10)).await;
     w.confirm(&[sent(entry("a/b", at("07:00:00"), 1), 7)]).await;
-    f.store().insert(w.shard, &job("a/b"), at("07:00:01")).await.unwrap();
-    w.confirm(&[sent(entry("a/b", at("07:00:01"), 1), 8)]).await;
+    let asked_for = w.trigger("a/b", at("07:00:01.5"), None).await.due_at;
+    w.confirm(&[sent(entry("a/b", asked_for, 1), 8)]).await;
     w.end_at(at("07:00:00")).await;
     assert_eq!(w.minute_tier().await, Vec::<String>::new());
-    w.end_at(at("07:00:01")).await;
+    w.end_at(asked_for).await;
     assert_eq!(w.minute_tier().await, ["a/b@2026-11-22T07:10:02Z#1"]);
     // One that was asked for moves nothing.
-    f.store().insert(w.shard, &job("a/b"), at("07:00:05")).await.unwrap();
-    w.confirm(&[sent(entry("a/b", at("07:00:05"), 1), 9)]).await;
-    w.end_at(at("07:00:05")).await;
+    let asked_for = w.trigger("a/b", at("07:00:05.5"), None).await.due_at;
+    w.confirm(&[sent(entry("a/b", asked_for, 1), 9)]).await;
+    w.end_at(asked_for).await;
     assert_eq!(w.minute_tier().await, ["a/b@2026-11-22T07:10:02Z#1"]);
 }
 

@@ -8,7 +8,7 @@ use model::time::Timestamp;
 
 use super::world::{at, entry, job, occurrence, sent, settlement, skip};
 use super::{Fixture, World};
-use crate::control::{AskedFor, BackfillRun, Trigger};
+use crate::control::{AskedFor, BackfillRun, Trigger, Triggered};
 use crate::error::StoreError;
 use crate::lease::Epoch;
 use crate::{ControlStore, LedgerStore};
@@ -34,6 +34,41 @@ pub async fn a_trigger_takes_the_next_free_millisecond<F: Fixture>(f: &F) {
         assert_eq!((triggered.due_at, triggered.duplicate), (at(expected), false), "{due}");
     }
     assert_eq!(w.minute_tier().await.len(), 5);
+}
+
+pub async fn a_trigger_takes_no_place_of_another_run<F: Fixture>(f: &F) {
+    let w = World::begun(f).await;
+    let due = at("07:00:59.998");
+    w.planned("a/b", 6, &[due]).await;
+    w.planned("a/c", 1, &[]).await;
+    assert_eq!(w.trigger("a/b", due, None).await.due_at, at("07:00:59.999"));
+    w.confirm(&[sent(entry("a/b", at("07:00:59.999"), 6), 1)]).await;
+    for next in ["07:01:00.001", "07:01:00.002"] {
+        assert_eq!(
+            w.trigger("a/b", due, None).await.due_at,
+            at(next),
+            "a run with a record is no free place"
+        );
+    }
+    assert_eq!(w.trigger("a/c", due, None).await.due_at, due, "each job has its own");
+    let expected = [
+        "a/b@2026-11-22T07:00:59.998Z#6",
+        "a/c@2026-11-22T07:00:59.998Z#1",
+        "a/b@2026-11-22T07:01:00.001Z#6",
+        "a/b@2026-11-22T07:01:00.002Z#6",
+    ];
+    assert_eq!(w.minute_tier().await, expected, "under the present revision");
+}
+
+pub async fn a_key_is_lost_with_the_store<F: Fixture>(f: &F) {
+    let key = Some("order-17");
+    for (due, again) in [("07:00:00.5", "07:00:01.5"), ("07:00:02.5", "07:00:03.5")] {
+        let w = World::begun(f).await;
+        w.planned("a/b", 1, &[]).await;
+        assert_eq!(w.trigger("a/b", at(due), key).await, Triggered { due_at: at(due), duplicate: false });
+        assert_eq!(w.trigger("a/b", at(again), key).await, Triggered { due_at: at(due), duplicate: true });
+        f.wipe().await;
+    }
 }
 
 pub async fn a_key_names_one_run_of_a_job<F: Fixture>(f: &F) {

@@ -311,27 +311,3 @@ pub async fn large_batches_are_carried_out<F: Fixture>(f: &F) {
     assert_eq!(settled, vec![Settled::Recorded; 1_200]);
     assert_eq!(w.sent_ids().await, Vec::<String>::new());
 }
-
-pub async fn spaced_entries_come_back_when_their_time_has_come<F: Fixture>(f: &F) {
-    let w = World::begun(f).await;
-    let dues = [at("07:00:00"), at("07:00:01"), at("07:02:30")];
-    w.planned("a/b", 1, &dues).await;
-    let later = ["07:30:00", "07:20:00", "07:30:00"].map(at);
-    let spaced: Vec<_> = dues.iter().zip(later).map(|(due, later)| (entry("a/b", *due, 1), later)).collect();
-    let stale = f.store().space(w.shard, crate::lease::Epoch(1), &spaced).await;
-    assert_eq!(stale, Err(crate::StoreError::Fenced));
-    f.store().space(w.shard, w.dispatcher, &spaced).await.unwrap();
-    f.store().space(w.shard, w.dispatcher, &spaced).await.unwrap();
-    let taken = take(&w, at("07:10:00"), 10).await;
-    assert_eq!((taken.entries.len(), taken.next_due), (0, Some(at("07:20:00"))));
-    let taken = take(&w, at("07:20:00"), 10).await;
-    assert_eq!(
-        (ids(&taken), taken.next_due),
-        (vec!["a/b@2026-11-22T07:00:01Z#1".to_string()], Some(at("07:30:00")))
-    );
-    let mark = crate::ledger::CancelMark { at: at("07:21:00"), by: "ada".into(), reason: None };
-    let cancelled = f.store().cancel(w.shard, &occurrence("a/b", dues[0]), true, &mark, false).await;
-    assert_eq!(cancelled, Ok(crate::ledger::CancelOutcome::Cancelled));
-    let taken = take(&w, at("07:30:00"), 10).await;
-    assert_eq!(ids(&taken), ["a/b@2026-11-22T07:00:01Z#1", "a/b@2026-11-22T07:02:30Z#1"]);
-}

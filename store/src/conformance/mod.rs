@@ -20,6 +20,7 @@ pub mod live;
 pub mod overlap;
 pub mod plan;
 pub mod random;
+pub mod space;
 pub mod stats;
 mod world;
 
@@ -79,8 +80,6 @@ macro_rules! conformance_tests {
                 advance_takes_one_step_of_a_job,
                 advance_records_what_it_skips,
                 advance_carries_many_occurrences,
-                insert_takes_the_next_free_millisecond,
-                insert_needs_a_job,
                 buckets_show_the_plan,
             ];
             dispatch: [
@@ -103,8 +102,12 @@ macro_rules! conformance_tests {
                 skipped_entries_are_recorded_with_a_reason,
                 skip_leaves_others_alone,
                 dropped_entries_leave_no_record,
-                spaced_entries_come_back_when_their_time_has_come,
                 large_batches_are_carried_out,
+            ];
+            space: [
+                spaced_entries_come_back_when_their_time_has_come,
+                what_an_install_spaces_out_comes_later,
+                what_is_spaced_out_goes_on_after_an_interruption,
             ];
             overlap: [
                 a_claimed_run_counts_and_is_known_again,
@@ -133,6 +136,8 @@ macro_rules! conformance_tests {
                 a_limited_run_that_was_not_claimed_is_cancelled_at_once,
                 a_published_run_is_marked_and_comes_up,
                 a_published_run_can_be_ended_by_force,
+                what_is_cancelled_at_once_is_counted,
+                what_is_cancelled_at_once_leaves_nothing_behind,
                 runs_under_way_are_listed,
             ];
             after: [
@@ -164,7 +169,9 @@ macro_rules! conformance_tests {
             ];
             control: [
                 a_trigger_takes_the_next_free_millisecond,
+                a_trigger_takes_no_place_of_another_run,
                 a_key_names_one_run_of_a_job,
+                a_key_is_lost_with_the_store,
                 a_payload_is_kept_until_its_run_ends,
                 a_backfill_starts_what_has_no_run_yet,
                 the_end_of_a_backfills_run_is_kept_until_it_is_counted,
@@ -268,6 +275,26 @@ mod tests {
             random::agree(&one, &two, seed, 200).await;
             crate::conformance::gate::agree(&one, &two, seed, 200).await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_triggers_key_is_forgotten_after_a_day() {
+        use model::limits::TRIGGER_KEY_KEPT;
+        let memory = memory().await;
+        let w = World::begun(&memory).await;
+        w.planned("a/b", 1, &[]).await;
+        let first = w.trigger("a/b", world::at("07:00:00.5"), Some("k")).await;
+        let tick = Duration::from_millis(1);
+        memory.pass(TRIGGER_KEY_KEPT - tick).await;
+        let again = w.trigger("a/b", world::at("07:00:09.5"), Some("k")).await;
+        assert_eq!((again.due_at, again.duplicate), (first.due_at, true));
+        memory.pass(tick).await;
+        let other = w.trigger("a/b", world::at("07:00:09.5"), Some("k")).await;
+        assert_eq!(
+            (other.due_at, other.duplicate),
+            (world::at("07:00:09.5"), false),
+            "asking didn't prolong it"
+        );
     }
 
     #[tokio::test]

@@ -325,36 +325,6 @@ pub async fn advance_carries_many_occurrences<F: Fixture>(f: &F) {
     assert_eq!(f.store().advance(w.shard, w.planner, &[]).await.unwrap(), Vec::<bool>::new());
 }
 
-pub async fn insert_takes_the_next_free_millisecond<F: Fixture>(f: &F) {
-    let w = World::begun(f).await;
-    let due = at("07:00:59.998");
-    w.planned("a/b", 1, &[due]).await;
-    w.planned("a/c", 1, &[]).await;
-    let insert = async |name, due| f.store().insert(w.shard, &job(name), due).await.unwrap();
-    assert_eq!(insert("a/b", due).await, Some(at("07:00:59.999")));
-    w.confirm(&[sent(entry("a/b", at("07:00:59.999"), 1), 1)]).await;
-    assert_eq!(insert("a/b", due).await, Some(at("07:01:00")), "a run with a record is no free place");
-    assert_eq!(insert("a/b", due).await, Some(at("07:01:00.001")));
-    assert_eq!(insert("a/c", due).await, Some(due), "each job has its own");
-    assert_eq!(
-        w.minute_tier().await,
-        [
-            "a/b@2026-11-22T07:00:59.998Z#1",
-            "a/c@2026-11-22T07:00:59.998Z#1",
-            "a/b@2026-11-22T07:01:00Z#1",
-            "a/b@2026-11-22T07:01:00.001Z#1",
-        ]
-    );
-}
-
-pub async fn insert_needs_a_job<F: Fixture>(f: &F) {
-    let w = World::begun(f).await;
-    assert_eq!(f.store().insert(w.shard, &job("a/b"), at("07:00:00")).await, Ok(None));
-    w.install(&install("a/b", None, Some(record(6, None)))).await;
-    f.store().insert(w.shard, &job("a/b"), at("07:00:00")).await.unwrap();
-    assert_eq!(w.minute_tier().await, ["a/b@2026-11-22T07:00:00Z#6"], "under the present revision");
-}
-
 pub async fn buckets_show_the_plan<F: Fixture>(f: &F) {
     let w = World::begun(f).await;
     let mut new = install("a/b", None, Some(record(1, half_hour(at("07:40:00")))));

@@ -22,7 +22,7 @@ use crate::lease::{Epoch, LeaseReply, Role};
 use crate::ledger::{Claim, Park, RunRecord, Sent, Skip, TakenEntry, Wait};
 use crate::plan::{Advance, Cursor, Waiting};
 use crate::stats::Reopening;
-use crate::{ChangeStore, ControlStore, Inspect, LeaseStore, LedgerStore, PlanStore, StatsStore};
+use crate::{ChangeStore, ControlStore, Inspect, LeaseStore, LedgerStore, PlanStore, SpaceStore, StatsStore};
 
 const JOBS: [&str; 3] = ["a/a", "a/a-b", "b/c"];
 const SHARD: ShardId = ShardId(3);
@@ -111,10 +111,6 @@ enum Op {
         minutes: Vec<Vec<Timestamp>>,
         skipped: Vec<Timestamp>,
     },
-    Insert {
-        job: &'static str,
-        due_at: Timestamp,
-    },
     Trigger {
         job: &'static str,
         due_at: Timestamp,
@@ -149,6 +145,9 @@ enum Op {
     Cancelling {
         now: Timestamp,
         later: bool,
+    },
+    DelaySpaced {
+        until: Timestamp,
     },
     Unpark {
         passed: usize,
@@ -226,6 +225,8 @@ impl Op {
                 change.remove = random.instants(20);
                 change.add = random.instants(12);
                 change.add_unseen = random.instants(4);
+                let later = random.instant();
+                change.spaced = random.instants(3).into_iter().map(|due| (due, later)).collect();
                 change.skipped =
                     random.instants(2).into_iter().map(|due| (due, SkipReason::Suspended)).collect();
                 change.change = random.chance(70).then(|| Change {
@@ -245,8 +246,7 @@ impl Op {
                 minutes: (0..4).map(|_| random.instants(5)).collect(),
                 skipped: random.instants(2),
             },
-            34..35 => Self::Insert { job: name, due_at: random.instant() },
-            35..37 => Self::Trigger {
+            34..37 => Self::Trigger {
                 job: name,
                 due_at: random.instant(),
                 key: random.below(3),
@@ -270,6 +270,7 @@ impl Op {
             68..71 if random.chance(30) => {
                 Self::Cancelling { now: random.instant().plus_ms(300_000), later: random.chance(50) }
             }
+            65..68 if random.chance(20) => Self::DelaySpaced { until: random.instant() },
             65..68 => Self::Missed {
                 after: random.instant(),
                 until: random.instant(),
@@ -379,9 +380,6 @@ impl<F: Fixture> Side<'_, F> {
                 let _ = write!(answer, "{:?}", store.advance(SHARD, self.planner(), &steps).await);
                 answer
             }
-            Op::Insert { job: name, due_at } => {
-                format!("{:?}", store.insert(SHARD, &job(name), *due_at).await)
-            }
             Op::Trigger { job: name, due_at, key, payload } => {
                 let key = (*key > 0).then(|| Key::new(&format!("key-{key}")).unwrap());
                 let payload = payload.then(|| format!("\"{due_at}\""));
@@ -435,6 +433,9 @@ impl<F: Fixture> Side<'_, F> {
                     let _ = store.cancel_later(SHARD, self.dispatcher(), &run.occurrence, later).await;
                 }
                 answer
+            }
+            Op::DelaySpaced { until } => {
+                format!("{:?}", store.delay_spaced(SHARD, self.dispatcher(), *until).await)
             }
             Op::Unpark { passed, limit } => {
                 let held = store.held(SHARD, *passed, *limit).await.unwrap();
@@ -547,6 +548,7 @@ impl<F: Fixture> Side<'_, F> {
         for job in &jobs {
             let _ = write!(all, "{:?}", store.changes(SHARD, job).await);
             let _ = write!(all, "{:?}", store.stats(SHARD, job).await);
+            let _ = write!(all, "{:?}", store.spaced(SHARD, job, 500).await);
         }
         let _ = write!(all, "{:#?}{:#?}", store.cursor(SHARD).await, store.jobs(SHARD, &jobs).await);
         for job in &jobs {

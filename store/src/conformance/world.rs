@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::bucket::{Placed, Tier};
-use model::id::{Entry, Occurrence, Revision};
+use model::id::{Entry, Key, Occurrence, Revision};
 use model::name::JobId;
 use model::run::{AttemptEnd, Generation, Outcome, RunState, SkipReason};
 use model::shard::ShardId;
@@ -11,10 +11,11 @@ use model::spec::HistoryLimits;
 use model::time::Timestamp;
 
 use super::Fixture;
+use crate::control::{Trigger, Triggered};
 use crate::lease::{Epoch, LeaseReply, Role};
 use crate::ledger::{Sent, Settlement, Skip};
 use crate::plan::{Cursor, Install, Installed, JobRecord};
-use crate::{Inspect, LeaseStore, LedgerStore, PlanStore};
+use crate::{ControlStore, Inspect, LeaseStore, LedgerStore, PlanStore};
 
 /// Long enough to outlive a case.
 pub(crate) const TTL: Duration = Duration::from_secs(60);
@@ -82,6 +83,7 @@ pub(crate) fn install(name: &str, expected: Option<u64>, record: Option<JobRecor
         remove: Vec::new(),
         add: Vec::new(),
         add_unseen: Vec::new(),
+        spaced: Vec::new(),
         skipped: Vec::new(),
         change: None,
     }
@@ -172,6 +174,12 @@ impl<'a, F: Fixture> World<'a, F> {
         self.planned(name, 1, &[due_at]).await;
         self.confirm(&[sent(entry(name, due_at, 1), 11)]).await;
         occurrence(name, due_at)
+    }
+
+    pub(crate) async fn trigger(&self, name: &str, due_at: Timestamp, key: Option<&str>) -> Triggered {
+        let key = key.map(|key| Key::new(key).unwrap());
+        let trigger = Trigger { job: job(name), due_at, key, payload: None };
+        self.store().trigger(self.shard, &trigger).await.unwrap().unwrap()
     }
 
     pub(crate) async fn confirm(&self, sent: &[Sent]) {

@@ -2,6 +2,7 @@
 
 use model::id::{Entry, Occurrence, Revision};
 use model::run::{RunState, WaitsFor};
+use model::stats::Counted;
 use model::time::Timestamp;
 
 use super::{Shard, sorted};
@@ -40,9 +41,7 @@ impl Shard {
         let taken = occurrence.due_at <= taken_until;
         let entry = Entry { occurrence: occurrence.clone(), revision };
         let planned = self.minutes.contains(&sorted(occurrence.due_at, &entry));
-        let spaced = self.spaced.iter().find(|(_, _, known)| *known == entry).cloned();
-        if let Some(spaced) = spaced {
-            self.spaced.remove(&spaced);
+        if self.forget_spaced(occurrence) {
             self.open(occurrence, revision);
             return self.end_cancelled(occurrence, mark);
         }
@@ -88,6 +87,10 @@ impl Shard {
             run.record.waits_for = None;
             run.record.ended_at = Some(mark.at);
         }
+        let (state, ended_at) = (RunState::Cancelled, mark.at);
+        // How late it was and how long it took, nobody knows.
+        self.count(&occurrence.job, &Counted { state, lateness: None, duration: None, ended_at });
+        self.note_end(occurrence, History::Failed);
         let withdrawn = self.withdrawn.contains(occurrence);
         if !withdrawn {
             self.trim(&occurrence.job, History::Failed);

@@ -8,11 +8,10 @@ use model::shard::ShardId;
 use model::time::{SECOND_MS, Timestamp};
 
 use super::{MemoryStore, Shard, sorted};
-use crate::control::{AskedFor, BackfillRun, ControlStore, Trigger, Triggered};
+use crate::control::{AskedFor, BackfillRun, ControlStore, TRIGGER_SECONDS_MAX, Trigger, Triggered};
 use crate::error::StoreError;
 use crate::keys::History;
 use crate::lease::{Epoch, Role};
-use crate::plan::INSERT_SECONDS_MAX;
 
 /// What is known of the runs that somebody asked for.
 #[derive(Debug, Default)]
@@ -108,7 +107,7 @@ impl Shard {
         let Some(revision) = self.jobs.get(&trigger.job).map(|record| record.revision) else {
             return Ok(None);
         };
-        let seconds = i64::try_from(INSERT_SECONDS_MAX).unwrap_or(i64::MAX);
+        let seconds = i64::try_from(TRIGGER_SECONDS_MAX).unwrap_or(i64::MAX);
         let end = trigger.due_at.floor(SECOND_MS).plus_ms(seconds * SECOND_MS);
         let mut due_at = trigger.due_at;
         while due_at < end {

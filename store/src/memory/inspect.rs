@@ -24,6 +24,8 @@ impl Inspect for MemoryStore {
             let mut views = slices(id, BucketKind::Minute, &shard.minutes, first, minute);
             views.extend(slices(id, BucketKind::HalfHour, &shard.half_hours, first, half_hour));
             views.extend(slices(id, BucketKind::Horizon, &shard.horizon, first, horizon));
+            let spaced = |_| (keys::spaced(id), Timestamp::default());
+            views.extend(slices(id, BucketKind::Spaced, &shard.spaced, first, spaced));
             Ok(views)
         })
     }

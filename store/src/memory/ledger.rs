@@ -66,25 +66,6 @@ impl LedgerStore for MemoryStore {
         })
     }
 
-    async fn space(
-        &self,
-        shard: ShardId,
-        epoch: Epoch,
-        entries: &[(Entry, Timestamp)],
-    ) -> Result<(), StoreError> {
-        if entries.is_empty() {
-            return Ok(());
-        }
-        self.fenced(shard, Role::Dispatcher, epoch, |shard, _| {
-            for (entry, not_before) in entries {
-                if !shard.runs.contains_key(&entry.occurrence) && shard.remove_entry(entry) {
-                    shard.spaced.insert(sorted(*not_before, entry));
-                }
-            }
-            Ok(())
-        })
-    }
-
     async fn claim(&self, shard: ShardId, epoch: Epoch, claims: &[Claim]) -> Result<Vec<bool>, StoreError> {
         if claims.is_empty() {
             return Ok(Vec::new());
@@ -316,15 +297,7 @@ impl Shard {
     fn take(&mut self, until: Timestamp, limit: usize, now: Timestamp) -> Taken {
         let Some(cursor) = self.cursor.clone() else { return Taken { now, ..Taken::default() } };
         self.takes += 1;
-        let back: Vec<_> =
-            self.spaced.iter().take_while(|(at, ..)| *at <= until).take(limit).cloned().collect();
-        for spaced in back {
-            self.spaced.remove(&spaced);
-            // Unless another entry of its occurrence was dealt with meanwhile.
-            if !self.runs.contains_key(&spaced.2.occurrence) {
-                self.minutes.insert(sorted(spaced.2.occurrence.due_at, &spaced.2));
-            }
-        }
+        self.take_spaced(until, limit);
         let cap = until.min(cursor.planned_until.plus_ms(-1));
         let due = || self.minutes.iter().take_while(|(due, ..)| *due <= cap);
         let entries: Vec<_> = due().take(limit).map(|(_, _, entry)| self.due_entry(entry)).collect();

@@ -15,6 +15,7 @@ mod ledger;
 mod live;
 mod overlap;
 mod plan;
+mod space;
 mod stats;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

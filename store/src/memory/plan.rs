@@ -8,16 +8,14 @@ use model::name::JobId;
 use model::run::{RunState, SkipReason};
 use model::shard::ShardId;
 use model::stats::Counted;
-use model::time::{SECOND_MS, Timestamp};
+use model::time::Timestamp;
 
 use super::{MemoryStore, Shard, sorted};
 use crate::error::StoreError;
 use crate::keys::History;
 use crate::lease::{Epoch, Role};
 use crate::ledger::RunRecord;
-use crate::plan::{
-    Advance, Cursor, INSERT_SECONDS_MAX, Install, Installed, JobRecord, PLAN_BATCH_MAX, PlanStore, Waiting,
-};
+use crate::plan::{Advance, Cursor, Install, Installed, JobRecord, PLAN_BATCH_MAX, PlanStore, Waiting};
 use crate::record::{StoredRun, history_of};
 
 impl PlanStore for MemoryStore {
@@ -97,31 +95,6 @@ impl PlanStore for MemoryStore {
             Ok(steps.iter().map(|step| seen.insert(&step.job) && shard.advance(step)).collect())
         })
     }
-
-    async fn insert(
-        &self,
-        shard: ShardId,
-        job: &JobId,
-        due_at: Timestamp,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        self.on(shard, |shard, _| {
-            let Some(revision) = shard.jobs.get(job).map(|record| record.revision) else {
-                return Ok(None);
-            };
-            let seconds = i64::try_from(INSERT_SECONDS_MAX).unwrap_or(i64::MAX);
-            let end = due_at.floor(SECOND_MS).plus_ms(seconds * SECOND_MS);
-            let mut due_at = due_at;
-            while due_at < end {
-                let occurrence = Occurrence { job: job.clone(), due_at };
-                let place = sorted(due_at, &Entry { occurrence, revision });
-                if !shard.runs.contains_key(&place.2.occurrence) && shard.minutes.insert(place) {
-                    return Ok(Some(due_at));
-                }
-                due_at = due_at.plus_ms(1);
-            }
-            Err(StoreError::Refused("every millisecond at and after that instant is taken".into()))
-        })
-    }
 }
 
 impl Shard {
@@ -177,6 +150,12 @@ impl Shard {
         let add = install.add.iter().filter(|due| **due > taken_until);
         for due_at in add.chain(&install.add_unseen) {
             self.plan_entry(&install.job, *due_at, record.revision);
+        }
+        for (due_at, not_before) in &install.spaced {
+            let entry = entry(&install.job, *due_at, record.revision);
+            if !self.runs.contains_key(&entry.occurrence) {
+                self.space(&entry, *not_before);
+            }
         }
         self.let_go(&install.job);
         for (due_at, reason) in &install.skipped {

@@ -13,16 +13,17 @@ use super::error::unexpected;
 use super::link::Call;
 use super::script::{FORGET_BACKFILL_RUNS, START_BACKFILLED, TRIGGER};
 use super::{RedisStore, value};
-use crate::control::{AskedFor, BackfillRun, CONTROL_BATCH_MAX, ControlStore, Trigger, Triggered};
+use crate::control::{
+    AskedFor, BackfillRun, CONTROL_BATCH_MAX, ControlStore, TRIGGER_SECONDS_MAX, Trigger, Triggered,
+};
 use crate::error::StoreError;
 use crate::keys;
 use crate::lease::{Epoch, Role};
-use crate::plan::INSERT_SECONDS_MAX;
 
 impl ControlStore for RedisStore {
     async fn trigger(&self, shard: ShardId, trigger: &Trigger) -> Result<Option<Triggered>, StoreError> {
         let mut first = trigger.due_at;
-        for _ in 0..INSERT_SECONDS_MAX {
+        for _ in 0..TRIGGER_SECONDS_MAX {
             let second = first.floor(SECOND_MS);
             let minute = Minute::of(first);
             let key = trigger.key.as_ref().map_or("", |key| key.as_str());

@@ -31,6 +31,7 @@ impl Inspect for RedisStore {
             buckets.extend(slices.map(|slice| (kind, format!("{prefix}{tier}:{slice}"))));
         }
         buckets.push((BucketKind::Horizon, keys::horizon(shard)));
+        buckets.push((BucketKind::Spaced, keys::spaced(shard)));
 
         let mut pipeline = redis::pipe();
         for (_, key) in &buckets {

@@ -16,8 +16,8 @@ use super::link::Call;
 use super::plan::wrong_type;
 use super::quarantine::Unreadable;
 use super::script::{
-    CANCEL, CLAIM, CONFIRM, DROP_ENTRIES, MISSED, NOTE_ATTEMPT, OVERDUE, PARK, RUNS, SETTLE, SKIP, SPACE,
-    TAKE, UNPARK, WORRY_LATER,
+    CANCEL, CLAIM, CONFIRM, DROP_ENTRIES, MISSED, NOTE_ATTEMPT, OVERDUE, PARK, RUNS, SETTLE, SKIP, TAKE,
+    UNPARK, WORRY_LATER,
 };
 use super::taken::taken_entries;
 use super::{RedisStore, value};
@@ -101,24 +101,6 @@ impl LedgerStore for RedisStore {
         command.arg(keys::terminated(sequence));
         let noted = value::text(self.link.query(&command).await?);
         Ok(noted.map(|text| text.split_once(' ').map_or(String::new(), |(_, reason)| reason.into())))
-    }
-
-    async fn space(
-        &self,
-        shard: ShardId,
-        epoch: Epoch,
-        entries: &[(Entry, Timestamp)],
-    ) -> Result<(), StoreError> {
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let keys = [keys::lease(shard, Role::Dispatcher), keys::spaced(shard)];
-        let mut call = Call::new(&SPACE, &keys).arg(keys::prefix(shard)).arg(epoch.0);
-        for (entry, not_before) in entries {
-            push_entry(&mut call, entry);
-            call.push(not_before.as_ms());
-        }
-        self.link.run(&call).await.map(drop)
     }
 
     async fn claim(&self, shard: ShardId, epoch: Epoch, claims: &[Claim]) -> Result<Vec<bool>, StoreError> {
@@ -531,7 +513,7 @@ fn by_minute<T>(
 }
 
 /// Three arguments: entry, due in ms, minute.
-fn push_entry(call: &mut Call, entry: &Entry) {
+pub(super) fn push_entry(call: &mut Call, entry: &Entry) {
     let due_at = entry.occurrence.due_at;
     call.push(entry.to_string());
     call.push(due_at.as_ms());

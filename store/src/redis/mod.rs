@@ -19,6 +19,7 @@ mod node;
 mod plan;
 mod quarantine;
 mod script;
+mod space;
 mod stats;
 mod taken;
 mod value;

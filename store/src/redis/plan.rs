@@ -5,21 +5,19 @@ use model::id::{Entry, Revision};
 use model::name::JobId;
 use model::run::SkipReason;
 use model::shard::ShardId;
-use model::time::{SECOND_MS, Timestamp};
+use model::time::Timestamp;
 use redis::Value;
 
 use super::error::unexpected;
 use super::link::Call;
 use super::quarantine::Unreadable;
-use super::script::{ADVANCE, BEGIN, IN_FORCE, INSERT, INSTALL, PROGRESS, WAITING};
+use super::script::{ADVANCE, BEGIN, IN_FORCE, INSTALL, PROGRESS, WAITING};
 use super::{RedisStore, value};
 use crate::changes::change_text;
 use crate::error::StoreError;
 use crate::keys;
 use crate::lease::{Epoch, Role};
-use crate::plan::{
-    Advance, Cursor, INSERT_SECONDS_MAX, Install, Installed, JobRecord, PLAN_BATCH_MAX, PlanStore, Waiting,
-};
+use crate::plan::{Advance, Cursor, Install, Installed, JobRecord, PLAN_BATCH_MAX, PlanStore, Waiting};
 use crate::record::{self, CURSOR_FIELDS, JOB_FIELDS};
 
 /// Scans of one `waiting` that found stale or unreadable entries only. Each removes what it found.
@@ -111,6 +109,10 @@ impl PlanStore for RedisStore {
         }
         push_occurrences(&mut call, &install.add);
         push_occurrences(&mut call, &install.add_unseen);
+        call.push(install.spaced.len());
+        for (due, not_before) in &install.spaced {
+            call = call.arg(due.to_string()).arg(due.as_ms()).arg(not_before.as_ms());
+        }
         push_skipped(&mut call, &install.skipped);
         let first_due =
             install.after_first.filter(|_| install.record.as_ref().is_some_and(|r| r.after.is_some()));
@@ -180,34 +182,6 @@ impl PlanStore for RedisStore {
             done.extend(answers.into_iter().map(|answer| matches!(answer, Value::Int(1))));
         }
         Ok(done)
-    }
-
-    async fn insert(
-        &self,
-        shard: ShardId,
-        job: &JobId,
-        due_at: Timestamp,
-    ) -> Result<Option<Timestamp>, StoreError> {
-        let mut first = due_at;
-        for _ in 0..INSERT_SECONDS_MAX {
-            let second = first.floor(SECOND_MS);
-            let minute = Minute::of(first);
-            let call = Call::new(&INSERT, &[keys::job(shard, job)])
-                .arg(keys::prefix(shard))
-                .arg(job.to_string())
-                .arg(second.to_string().trim_end_matches('Z'))
-                .arg(second.as_ms())
-                .arg(first.ms_since(second))
-                .arg(minute.to_string())
-                .arg(minute.start().as_ms());
-            match self.link.run(&call).await? {
-                Value::Nil => return Ok(None),
-                Value::Int(-1) => first = second.plus_ms(SECOND_MS),
-                Value::Int(due_ms) => return Ok(Some(Timestamp::from_ms(due_ms))),
-                _ => return Err(unexpected("insert")),
-            }
-        }
-        Err(StoreError::Refused("every millisecond at and after that instant is taken".into()))
     }
 }
 

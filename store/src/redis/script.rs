@@ -61,7 +61,6 @@ scripts! {
     WAITING = "waiting.lua" + [PRELUDE];
     ADVANCE = "advance.lua" + [PRELUDE, HISTORY];
     IN_FORCE = "in_force.lua" + [];
-    INSERT = "insert.lua" + [PRELUDE];
     TAKE = "take.lua" + [PRELUDE, REVISIONS, OVERLAP];
     MISSED = "missed.lua" + [PRELUDE, REVISIONS];
     CLAIM = "claim.lua" + [PRELUDE, OVERLAP];
@@ -79,6 +78,7 @@ scripts! {
     NOTE_AD_HOC = "note_ad_hoc.lua" + [];
     NOTE_PROGRESS = "note_progress.lua" + [];
     SPACE = "space.lua" + [PRELUDE];
+    DELAY_SPACED = "delay_spaced.lua" + [PRELUDE];
     OVERDUE = "overdue.lua" + [PRELUDE];
     WORRY_LATER = "worry_later.lua" + [PRELUDE];
     RUNS = "runs.lua" + [PRELUDE];

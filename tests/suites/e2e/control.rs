@@ -71,7 +71,7 @@ async fn an_operator_pauses_looks_ahead_and_resumes() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_trigger_takes_a_payload_and_a_key() -> anyhow::Result<()> {
-    let up = Up::start().await?;
+    let mut up = Up::start().await?;
     let cli = up.cli();
     cli.apply(&payload(
         "ops/report",
@@ -103,6 +103,14 @@ async fn a_trigger_takes_a_payload_and_a_key() -> anyhow::Result<()> {
         let refused = cli.run(&[&["trigger", "ops/report"], bad.as_slice()].concat()).await?;
         assert_eq!(refused.code, Some(2), "{refused:?}");
     }
+    // The key is as durable as Redis, and belongs to its job alone.
+    up.interrupt().await?;
+    up.start_again().await?;
+    let later = ask(&["--key", "order-17"]).await?;
+    assert_eq!((&later["run"], &later["duplicate"]), (&first["run"], &json!(true)), "after a restart");
+    cli.apply(&payload("ops/other", NEVER_SOON, &["queue: unserved", "payload: {}"])).await?;
+    let others = cli.json(&["trigger", "ops/other", "--key", "order-17"]).await?;
+    assert!(!others["duplicate"].as_bool().unwrap_or_default(), "{others}");
     Ok(())
 }
 

@@ -76,6 +76,13 @@ async fn letters_are_chosen_previewed_redriven_and_purged_in_bulk() -> anyhow::R
         "{rehearsal}"
     );
     letters(&cli, &[], 8).await?;
+    // Nothing is sent into a queue that lets nothing through.
+    cli.ok(&["pause", "queue", "dead/exec"]).await?;
+    let refused = cli.run(&["dead", "redrive", "--all", "--yes"]).await?;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("dead/exec is paused"), "{refused:?}");
+    cli.ok(&["resume", "queue", "dead/exec"]).await?;
+    letters(&cli, &[], 8).await?;
 
     // Redriven at their rate, all but one that somebody purged meanwhile: the others go on.
     std::fs::write(&healed, "")?;

@@ -192,6 +192,38 @@ async fn a_run_says_what_became_of_it_or_what_it_waits_for() -> anyhow::Result<(
 }
 
 #[tokio::test]
+async fn a_run_that_waits_at_its_queues_gate_says_so() -> anyhow::Result<()> {
+    let up = Up::start().await?;
+    let cli = up.cli();
+    let queue = |spec: &str| {
+        format!(
+            "apiVersion: ecron/v1\nkind: Queue\nmetadata: {{name: narrow, namespace: why}}\nspec: {spec}\n"
+        )
+    };
+    cli.apply(&queue("{concurrency: 1}")).await?;
+    cli.apply(&triggered("why/narrow", "sleep 1000", &["queue: narrow"])).await?;
+    let first = trigger(&cli, "why/narrow").await?;
+    expect(&cli, "why/narrow", &first, "running", &["has it in hand"]).await?;
+    let second = trigger(&cli, "why/narrow").await?;
+    let words = ["waits at the gate of the queue why/narrow", "whose limits are reached (concurrency 1)"];
+    expect(&cli, "why/narrow", &second, "waits-at-gate", &words).await?;
+    let (text, told) = ask(&cli, "why/narrow", &second).await?;
+    let admitted = told["steps"].as_array().into_iter().flatten().find(|step| step["step"] == "admitted");
+    assert_eq!(admitted.map(|step| &step["status"]), Some(&"missing".into()), "{text}");
+    let gates = cli.ok(&["inspect", "gates"]).await?;
+    assert!(gates.contains("why/narrow"), "{gates}");
+    // Once the queue is paused, that is why; once there is room, it goes.
+    cli.ok(&["pause", "queue", "why/narrow"]).await?;
+    let words = ["waits at the gate of the queue why/narrow, which is paused"];
+    expect(&cli, "why/narrow", &second, "waits-at-gate", &words).await?;
+    cli.ok(&["resume", "queue", "why/narrow"]).await?;
+    cli.ok(&["cancel", &format!("why/narrow@{first}"), "--wait"]).await?;
+    expect(&cli, "why/narrow", &second, "running", &["has it in hand"]).await?;
+    cli.ok(&["cancel", &format!("why/narrow@{second}"), "--wait"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn without_planner_or_dispatcher_explain_says_that_none_is_running() -> anyhow::Result<()> {
     let ground = Ground::start().await?;
     let cli = ground.cli();

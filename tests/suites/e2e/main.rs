@@ -5,6 +5,7 @@
 mod bad_input;
 mod bare_clients;
 mod calendars;
+mod cancel;
 mod catch_up;
 mod control;
 mod dead;

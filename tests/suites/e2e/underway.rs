@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
+use harness::cli::Cli;
+use harness::process::Process;
 use harness::up::{Slot, Up};
 use harness::wait::{seen, wait_until};
+use rustix::process::Signal;
 
 use crate::jobs::triggered;
 
@@ -50,6 +54,73 @@ async fn a_long_run_shows_since_when_it_runs_and_what_it_prints() -> anyhow::Res
         seen(view["state"] == "succeeded" && view["running"].is_null(), format!("{view:#}"))
     })
     .await?;
+    Ok(())
+}
+
+/// Triggers a job of a paused queue until a run of it waits: a pause takes effect within a second.
+async fn held_back(cli: &Cli, job: &str) -> anyhow::Result<String> {
+    loop {
+        let run = cli.json(&["trigger", job]).await?["run"].as_str().unwrap_or_default().to_owned();
+        let view = wait_until(DEADLINE, "the run has a state", || async {
+            let view = cli.json(&["get", "run", &run]).await?;
+            seen(view["waitsFor"] != "dispatch", view)
+        })
+        .await?;
+        if view["waitsFor"] == "queue" {
+            return Ok(run);
+        }
+        cli.ok(&["cancel", &run, "--wait"]).await?;
+    }
+}
+
+#[tokio::test]
+async fn a_watch_shows_a_run_going_through_its_states() -> anyhow::Result<()> {
+    let up = up().await?;
+    let cli = up.cli();
+    let job = "underway/watched";
+    let go_on = up.folder().join("watched-goes-on");
+    let shell = format!("while ! test -e '{}'; do sleep 0.1; done", go_on.display());
+    cli.apply("apiVersion: ecron/v1\nkind: Queue\nmetadata: {name: watched, namespace: underway}\nspec: {concurrency: 4}\n")
+        .await?;
+    cli.apply(&triggered(job, &shell, &["queue: watched"])).await?;
+    cli.ok(&["pause", "queue", "underway/watched"]).await?;
+    let mut watch = Process::spawn(cli.command(&["get", "runs", job, "-w"])?, "watch", up.folder())?;
+    let mut follow = None;
+    watch.says("DUE ", 1, DEADLINE).await?;
+    let run = held_back(&cli, job).await?;
+    let (_, due) = run.split_once('@').context("an instant")?;
+    for state in ["waiting", "dispatched", "succeeded"] {
+        let line = format!("{due:<24}  {job:<36}  {state}");
+        watch.says(&line, 1, DEADLINE).await?;
+        match state {
+            "waiting" => {
+                cli.ok(&["resume", "queue", "underway/watched"]).await?;
+            }
+            "dispatched" => {
+                follow = Some(Process::spawn(cli.command(&["logs", &run, "-f"])?, "follow", up.folder())?);
+                std::fs::write(&go_on, "")?;
+            }
+            _ => {}
+        }
+    }
+    watch.signal(Signal::INT)?;
+    assert_eq!(watch.ended(DEADLINE).await?.code(), Some(0), "{}", watch.log());
+    let mut follow = follow.context("a follower")?;
+    assert_eq!(follow.ended(DEADLINE).await?.code(), Some(0), "{}", follow.log());
+    // Once more for one that is interrupted while it follows.
+    std::fs::remove_file(&go_on)?;
+    let run = cli.json(&["trigger", job]).await?["run"].as_str().unwrap_or_default().to_owned();
+    let mut follow = Process::spawn(cli.command(&["logs", &run, "-f"])?, "follow-on", up.folder())?;
+    wait_until(DEADLINE, "it listens for signals", || async {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", follow.pid()))?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+        seen(caught & 2 != 0, status)
+    })
+    .await?;
+    follow.signal(Signal::INT)?;
+    assert_eq!(follow.ended(DEADLINE).await?.code(), Some(0), "{}", follow.log());
+    std::fs::write(&go_on, "")?;
     Ok(())
 }
 

@@ -75,6 +75,7 @@ pub(crate) enum Reason {
     Undecodable,
     MalformedHeaders,
     Terminated,
+    DeadlineExceeded,
 }
 
 #[derive(Clone, Debug, Args)]

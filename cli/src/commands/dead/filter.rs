@@ -107,6 +107,7 @@ impl Reason {
             Self::Undecodable => DeadReason::Undecodable,
             Self::MalformedHeaders => DeadReason::MalformedHeaders,
             Self::Terminated => DeadReason::Terminated,
+            Self::DeadlineExceeded => DeadReason::DeadlineExceeded,
         }
     }
 }

@@ -24,6 +24,8 @@ local function finish()
   redis.call('HSETNX', run, 'cancel', ARGV[6])
   for _, key in ipairs({'sent', 'open', 'cancelling'}) do redis.call('ZREM', prefix .. key, id) end
   redis.call('SREM', prefix .. 'admitted', id)
+  -- How late it was and how long it took, nobody knows.
+  if present[2] then redis.call('HINCRBY', prefix .. 'stats:' .. job, 'cancelled', 1) end
 end
 
 local function finish_and_remember()
@@ -34,11 +36,22 @@ local function finish_and_remember()
   return released and 'released' or 'cancelled'
 end
 
+-- Takes the run's entry out of those that are spaced out, whatever its revision.
+local function unspace()
+  local cursor, pattern = '0', digits(due_ms) .. ' ' .. id .. '#*'
+  repeat
+    local found = redis.call('ZSCAN', prefix .. 'spaced', cursor, 'MATCH', pattern, 'COUNT', 1000)
+    cursor = found[1]
+    for i = 1, #found[2], 2 do redis.call('ZREM', prefix .. 'spaced', found[2][i]) end
+    if #found[2] > 0 then return true end
+  until cursor == '0'
+  return false
+end
+
 if not state then
   local planned = present[1] and redis.call('ZSCORE', bucket, id .. '#' .. present[1])
   local taken = tonumber(redis.call('HGET', KEYS[3], 'taken_until_ms') or '') or -1
-  local spaced = digits(due_ms) .. ' ' .. id .. '#' .. (present[1] or '')
-  if redis.call('ZREM', prefix .. 'spaced', spaced) == 1 then return finish_and_remember() end
+  if present[1] and unspace() then return finish_and_remember() end
   if due_ms <= taken then
     if not planned then return 'unknown' end
     if present[3] then
@@ -53,6 +66,7 @@ if not state then
   if not planned and (ARGV[5] == '0' or not present[1]) then return 'unknown' end
   remove(present[1])
   finish()
+  note_end(prefix, 'failed', id)
   local first, last = '[' .. job .. '@', '[' .. job .. '@\255'
   for _, other in ipairs(redis.call('ZRANGE', prefix .. 'withdrawn', first, last, 'BYLEX', 'LIMIT', 0, 100)) do
     if redis.call('EXISTS', prefix .. 'run:' .. other) == 0 then redis.call('ZREM', prefix .. 'withdrawn', other) end

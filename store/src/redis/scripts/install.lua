@@ -7,6 +7,7 @@
 --       then how many to remove, then minute, due (text), due (ms), …
 --       then how many to add, then minute, its start (ms), due (text), due (ms), …
 --       then the same for those that no older revision named
+--       then how many of them are spaced out, then due (text), due (ms), not before (ms), …
 --       then how many skipped, then due (text), due (ms), reason, …
 --       then when to plan the first occurrence of a job that follows its own ends (ms; empty: it isn't one), at (ms)
 --       then at (text), keep the history 0|1 (of a deletion), the reason of those that waited (of a deletion)
@@ -123,7 +124,21 @@ else
     end
     position = position + 1
   end
+  for _ = 1, tonumber(ARGV[position]) do
+    local id, due_ms, not_before = job .. '@' .. ARGV[position + 1], ARGV[position + 2], ARGV[position + 3]
+    position = position + 3
+    if redis.call('EXISTS', prefix .. 'run:' .. id) == 0 then
+      redis.call('ZADD', prefix .. 'spaced', not_before, due_ms .. ' ' .. id .. '#' .. revision)
+    end
+  end
+  position = position + 1
   let_go(prefix, job, limit_of(redis.call('HGET', KEYS[2], 'overlap')))
+  if ARGV[position] ~= '0' then
+    local limits = limits_of(prefix, job)
+    for s = position + 1, position + 3 * tonumber(ARGV[position]), 3 do
+      record_skipped(prefix, job .. '@' .. ARGV[s], revision, ARGV[s + 2], ARGV[s], ARGV[s + 1], limits)
+    end
+  end
   if after_first ~= '' then
     local after = redis.call('HGET', KEYS[2], 'after')
     local delay, before = tonumber(string.match(after, '^%d+')), tonumber(string.match(record and record[3] or '', '^%d+'))
@@ -139,12 +154,6 @@ else
   for minute, members in pairs(additions) do
     spread('ZADD', prefix .. 'minute:' .. minute, members)
     redis.call('ZADD', prefix .. 'minutes', starts[minute], minute)
-  end
-  if ARGV[position] ~= '0' then
-    local limits = limits_of(prefix, job)
-    for s = position + 1, position + 3 * tonumber(ARGV[position]), 3 do
-      record_skipped(prefix, job .. '@' .. ARGV[s], revision, ARGV[s + 2], ARGV[s], ARGV[s + 1], limits)
-    end
   end
 end
 for minute in pairs(touched) do tidy(prefix, 'minute', minute) end
