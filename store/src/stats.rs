@@ -35,7 +35,7 @@ pub struct Reopening {
 }
 
 pub trait StatsStore: Send + Sync + 'static {
-    /// A job's statistics: counted by `settle`, `skip` and `advance`, kept through edits, forgotten with the job.
+    /// A job's statistics: counted by `settle`, `skip`, `advance` and `cancel`, kept through edits, forgotten with the job.
     fn stats(&self, shard: ShardId, job: &JobId)
     -> impl Future<Output = Result<JobStats, StoreError>> + Send;
 

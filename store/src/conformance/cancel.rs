@@ -6,15 +6,26 @@ use model::time::Timestamp;
 
 use super::world::{at, entry, install, job, occurrence, record, sent, settlement};
 use super::{Fixture, World};
+use crate::control::{AskedFor, Trigger};
 use crate::ledger::{CancelMark, CancelOutcome, Claim, Park, Wait};
 use crate::plan::{Advance, JobRecord};
-use crate::{LedgerStore, PlanStore};
+use crate::{ControlStore, LedgerStore, PlanStore, StatsStore};
 
 fn mark() -> CancelMark {
     CancelMark { at: at("07:10:00"), by: "ada@host-1".into(), reason: Some("wrong figures".into()) }
 }
 
-impl<F: Fixture> World<'_, F> {
+impl<'a, F: Fixture> World<'a, F> {
+    /// With a job of which one run may be under way, and its occurrences.
+    async fn begin_limited(fixture: &'a F, dues: &[Timestamp]) -> Self {
+        let w = World::begun(fixture).await;
+        let limited = JobRecord { overlap: "queue-all 1".parse().ok(), ..record(1, None) };
+        let mut new = install("a/b", None, Some(limited));
+        new.add_unseen = dues.to_vec();
+        w.install(&new).await;
+        w
+    }
+
     async fn cancel(&self, due_at: Timestamp, named: bool) -> CancelOutcome {
         let run = occurrence("a/b", due_at);
         self.store().cancel(self.shard, &run, named, &mark(), false).await.unwrap()
@@ -178,6 +189,50 @@ pub async fn a_published_run_can_be_ended_by_force<F: Fixture>(f: &F) {
     assert_eq!(f.store().cancelling(w.shard, at("09:00:00"), 10).await, Ok(vec![]));
     let report = settlement(run, 1, RunState::Succeeded);
     assert_eq!(f.store().settle(w.shard, &report).await, Ok(crate::ledger::Settled::AlreadyEnded));
+}
+
+pub async fn what_is_cancelled_at_once_is_counted<F: Fixture>(f: &F) {
+    let w = World::begin_limited(f, &[at("07:00:00"), at("07:00:10"), at("07:30:00")]).await;
+    let cancelled = async || f.store().stats(w.shard, &job("a/b")).await.unwrap().cancelled;
+    assert_eq!(w.cancel(at("07:30:00"), true).await, CancelOutcome::Cancelled, "long before it is due");
+    assert_eq!(cancelled().await, 1);
+    w.taken("07:10:00").await;
+    let claim = Claim { entry: entry("a/b", at("07:00:00"), 1), revision: Revision(1), triggered: false };
+    assert_eq!(f.store().claim(w.shard, w.dispatcher, &[claim]).await, Ok(vec![true]));
+    assert_eq!(w.cancel(at("07:00:10"), true).await, CancelOutcome::Cancelled, "before it was claimed");
+    assert_eq!(cancelled().await, 2);
+    assert_eq!(w.cancel(at("07:00:00"), true).await, CancelOutcome::Requested);
+    assert_eq!(cancelled().await, 2, "it hasn't ended");
+    w.confirm(&[sent(entry("a/b", at("07:00:00"), 1), 1)]).await;
+    let run = occurrence("a/b", at("07:00:00"));
+    for ended in [CancelOutcome::Cancelled, CancelOutcome::Ended(RunState::Cancelled)] {
+        assert_eq!(f.store().cancel(w.shard, &run, true, &mark(), true).await, Ok(ended));
+    }
+    let report = settlement(run, 1, RunState::Cancelled);
+    f.store().settle(w.shard, &report).await.unwrap();
+    let stats = f.store().stats(w.shard, &job("a/b")).await.unwrap();
+    assert_eq!(
+        (stats.cancelled, stats.lateness.total(), stats.duration.total()),
+        (3, 0, 0),
+        "by force, once"
+    );
+}
+
+pub async fn what_is_cancelled_at_once_leaves_nothing_behind<F: Fixture>(f: &F) {
+    use model::backfill::RunEnd;
+    let w = World::begin_limited(f, &[]).await;
+    let triggered = at("07:00:00.250");
+    let ask = Trigger { job: job("a/b"), due_at: triggered, key: None, payload: Some("7".into()) };
+    f.store().trigger(w.shard, &ask).await.unwrap();
+    assert_eq!(w.cancel(triggered, false).await, CancelOutcome::Cancelled);
+    let asked = f.store().asked_for(w.shard, &[occurrence("a/b", triggered)]).await.unwrap();
+    assert_eq!(asked, [AskedFor { payload: None, backfilled: false }]);
+    let backfilled = at("05:00:00");
+    let backfill = "a/june".parse().unwrap();
+    f.store().start_backfilled(w.shard, w.planner, &backfill, &job("a/b"), &[backfilled]).await.unwrap();
+    assert_eq!(w.cancel(backfilled, true).await, CancelOutcome::Cancelled);
+    let runs = f.store().backfill_runs(w.shard).await.unwrap();
+    assert_eq!((runs.len(), runs[0].end), (1, Some(RunEnd::Failed)), "its backfill counts it");
 }
 
 pub async fn runs_under_way_are_listed<F: Fixture>(f: &F) {

@@ -133,6 +133,8 @@ macro_rules! conformance_tests {
                 a_limited_run_that_was_not_claimed_is_cancelled_at_once,
                 a_published_run_is_marked_and_comes_up,
                 a_published_run_can_be_ended_by_force,
+                what_is_cancelled_at_once_is_counted,
+                what_is_cancelled_at_once_leaves_nothing_behind,
                 runs_under_way_are_listed,
             ];
             after: [

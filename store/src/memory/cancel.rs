@@ -2,6 +2,7 @@
 
 use model::id::{Entry, Occurrence, Revision};
 use model::run::{RunState, WaitsFor};
+use model::stats::Counted;
 use model::time::Timestamp;
 
 use super::{Shard, sorted};
@@ -88,6 +89,10 @@ impl Shard {
             run.record.waits_for = None;
             run.record.ended_at = Some(mark.at);
         }
+        let (state, ended_at) = (RunState::Cancelled, mark.at);
+        // How late it was and how long it took, nobody knows.
+        self.count(&occurrence.job, &Counted { state, lateness: None, duration: None, ended_at });
+        self.note_end(occurrence, History::Failed);
         let withdrawn = self.withdrawn.contains(occurrence);
         if !withdrawn {
             self.trim(&occurrence.job, History::Failed);

@@ -24,6 +24,8 @@ local function finish()
   redis.call('HSETNX', run, 'cancel', ARGV[6])
   for _, key in ipairs({'sent', 'open', 'cancelling'}) do redis.call('ZREM', prefix .. key, id) end
   redis.call('SREM', prefix .. 'admitted', id)
+  -- How late it was and how long it took, nobody knows.
+  if present[2] then redis.call('HINCRBY', prefix .. 'stats:' .. job, 'cancelled', 1) end
 end
 
 local function finish_and_remember()
@@ -53,6 +55,7 @@ if not state then
   if not planned and (ARGV[5] == '0' or not present[1]) then return 'unknown' end
   remove(present[1])
   finish()
+  note_end(prefix, 'failed', id)
   local first, last = '[' .. job .. '@', '[' .. job .. '@\255'
   for _, other in ipairs(redis.call('ZRANGE', prefix .. 'withdrawn', first, last, 'BYLEX', 'LIMIT', 0, 100)) do
     if redis.call('EXISTS', prefix .. 'run:' .. other) == 0 then redis.call('ZREM', prefix .. 'withdrawn', other) end
