@@ -57,7 +57,8 @@ pub(crate) fn decide_all(
             continue;
         }
         let backfilled = asked.is_backfilled(&taken.entry.occurrence);
-        match (verdict(&taken, job.as_deref(), backfilled, taken_before, now), job) {
+        let triggered = asked.is_triggered(&taken.entry.occurrence);
+        match (verdict(&taken, job.as_deref(), (backfilled, triggered), taken_before, now), job) {
             (Verdict::Publish { .. }, Some(job)) => {
                 decided.admit(taken, job, backfilled, &mut standings, &mut seen, now);
             }
@@ -92,6 +93,11 @@ impl Decided {
         let claim = |entry: Entry, triggered| Claim { entry, revision: job.revision, triggered };
         let (rule, standing) = match (admission, job.spec.overlap_rule().zip(overlap)) {
             (Admission::Claimed { triggered }, _) if entry.revision != job.revision => {
+                return self.claims.push((claim(entry, triggered), job));
+            }
+            // Planned by an older revision: it goes on under the present one.
+            (Admission::Fresh, None) if entry.revision != job.revision => {
+                let triggered = !is_named(&job, entry.occurrence.due_at);
                 return self.claims.push((claim(entry, triggered), job));
             }
             (Admission::Claimed { .. }, _) | (Admission::Fresh, None) => {
@@ -136,7 +142,7 @@ fn is_named(job: &KnownJob, due_at: Timestamp) -> bool {
 fn verdict(
     taken: &TakenEntry,
     job: Option<&KnownJob>,
-    backfilled: bool,
+    (backfilled, triggered): (bool, bool),
     taken_before: Timestamp,
     now: Timestamp,
 ) -> Verdict {
@@ -150,6 +156,7 @@ fn verdict(
         names: &names,
     });
     let entry = &taken.entry;
-    let due = Due { at: entry.occurrence.due_at, revision: entry.revision, admission: taken.admission };
+    let admission = taken.admission;
+    let due = Due { at: entry.occurrence.due_at, revision: entry.revision, admission, triggered };
     decide(due, job_now, taken_before, now)
 }

@@ -59,6 +59,11 @@ impl Asked {
         self.0.get(run).is_some_and(|asked| asked.backfilled)
     }
 
+    /// Whether a run was triggered, as far as that isn't plain: its job has another revision by now.
+    pub(crate) fn is_triggered(&self, run: &Occurrence) -> bool {
+        self.0.get(run).is_some_and(|asked| asked.triggered)
+    }
+
     /// A run's publication with what it brings along.
     pub(crate) fn apply(&self, run: &Occurrence, mut publication: Publication) -> Publication {
         let Some(asked) = self.0.get(run) else { return publication };

@@ -32,6 +32,8 @@ pub struct Due {
     pub at: Timestamp,
     pub revision: Revision,
     pub admission: Admission,
+    /// Somebody asked for it, besides the schedule. (Of a run with a record that is in its admission.)
+    pub triggered: bool,
 }
 
 /// How far a due entry's run has come.
@@ -85,10 +87,11 @@ pub fn decide(due: Due, job: Option<JobNow<'_>>, taken_before: Timestamp, now: T
         Admission::Released { .. } => false,
         Admission::Claimed { .. } => true,
     };
-    if stale && !named && !due.admission.is_triggered() {
+    let triggered = due.triggered || due.admission.is_triggered();
+    if stale && !named && !triggered {
         return Verdict::Skip(SkipReason::Superseded);
     }
-    if stale && !maybe_published && due.admission == Admission::Fresh {
+    if stale && !maybe_published && !triggered && due.admission == Admission::Fresh {
         // The install that made it stale has put the same instant in under the new revision.
         return Verdict::Drop;
     }
@@ -235,8 +238,15 @@ mod tests {
             ),
         ];
         for (what, revision, admission, job, taken_before, now, verdict) in table {
-            let due = Due { at: at(100), revision, admission };
+            let due = Due { at: at(100), revision, admission, triggered: false };
             assert_eq!(decide(due, job, at(taken_before), at(now)), verdict, "{what}");
+        }
+        // An edit came between the trigger and its dispatch: what was asked for runs, under the new revision.
+        for suspended in [false, true] {
+            let job = Some(JobNow { suspended, ..unnamed });
+            let due = Due { at: at(100), revision: OLD, admission: Fresh, triggered: true };
+            assert_eq!(decide(due, job, at(99), at(106)), publish);
+            assert_eq!(decide(due, None, at(99), at(106)), skip(SkipReason::Deleted));
         }
     }
 

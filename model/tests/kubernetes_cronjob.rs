@@ -91,7 +91,7 @@ fn played(row: &Row<'_>, policy: &str) -> (String, Option<Timestamp>) {
         let suspended = before.paused_since().is_some_and(|since| *due_at > since);
         let limited = job.spec.overlap_rule().is_some();
         let present = JobNow { revision: REVISION, suspended, starting_deadline, limited, names: &names };
-        let due = Due { at: *due_at, revision: REVISION, admission: Admission::Fresh };
+        let due = Due { at: *due_at, revision: REVISION, admission: Admission::Fresh, triggered: false };
         let verdict = decide(due, Some(present), reached, row.now);
         verdict == Verdict::Publish { revision: REVISION }
     });

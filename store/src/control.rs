@@ -34,7 +34,9 @@ pub struct Triggered {
 /// What a run that somebody asked for brings along.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct AskedFor {
-    /// Its message body.
+    /// It was triggered.
+    pub triggered: bool,
+    /// Its message body, if it isn't its job's.
     pub payload: Option<String>,
     /// It belongs to a backfill: how long ago it was due means nothing.
     pub backfilled: bool,

@@ -228,7 +228,7 @@ pub fn trigger(shard: ShardId, job: &JobId, key: &str) -> String {
     format!("ecron:{{{shard}}}:trigger:{job}~{key}")
 }
 
-/// hash: run id → message body, of triggered runs that have one of their own and haven't ended.
+/// hash: run id → message body (empty: its job's), of triggered runs that haven't ended.
 #[must_use]
 pub fn overrides(shard: ShardId) -> String {
     format!("ecron:{{{shard}}}:overrides")

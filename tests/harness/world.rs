@@ -1,18 +1,16 @@
 //! A whole ecron over the memory twins, on a clock that a test moves: planner, dispatcher, settler and a bare-bones
 //! executor. It takes steps of one second; what it does in one is what the real loops do, in the same order every time.
 
+mod bare_executor;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ambient::Clock;
 use anyhow::{Context, Result, ensure};
-use bus::cancel::{CancelListener, CancelNotice};
-use bus::events::AttemptReport;
 use bus::memory::MemoryBus;
-use bus::order::Order;
-use bus::queue::Delivery;
-use bus::{EventWriter, ObjectStore, QueueReader, SpecStore};
+use bus::{ObjectStore, SpecStore};
 use dispatcher::barrier::Barrier;
 use dispatcher::cancel::Canceller;
 use dispatcher::gate::Gates;
@@ -22,12 +20,10 @@ use dispatcher::queue_rules::QueueRules;
 use dispatcher::reconcile::Reconciler;
 use dispatcher::settle::{SettleError, Settler};
 use dispatcher::shard::{PassError, ShardDispatch};
-use futures_util::StreamExt;
 use model::declared::Declared;
 use model::id::{Occurrence, RunId};
 use model::manifest::{self, Node};
 use model::name::{JobId, QueueId};
-use model::run::{AttemptEnd, Outcome, RunState};
 use model::shard::{ShardCount, ShardId};
 use model::spec::JobSpec;
 use model::time::Timestamp;
@@ -43,11 +39,16 @@ use store::node::Node as Member;
 use store::ownership::{Lease, Ownership};
 use store::{GateStore, LedgerStore, StoreError};
 
+use bare_executor::{InHand, Signals, listen};
+
 /// Few shards, so that each one has several jobs.
 const SHARDS: u16 = 4;
 const KEY: [u8; 16] = *b"a key for tests.";
-/// Events or deliveries in one fetch.
-const BATCH: usize = 10_000;
+/// How long a reconciler may wait for outcomes that are stored but not settled.
+const BARRIER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// By then, executors that aren't the world's own have begun what was published.
+const HAND_OVER: Duration = Duration::from_millis(1);
 
 /// What a test lets the store say when it goes wrong: the real loops would try again.
 pub const INJECTED: &str = "injected";
@@ -55,15 +56,21 @@ pub const INJECTED: &str = "injected";
 /// Begins half a second past a full one, so that no step falls on an occurrence.
 const BEGIN: &str = "2026-11-22T06:45:00.500Z";
 
-/// One process with every role, until it crashes.
+/// A planner, until it crashes.
 #[derive(Debug)]
-struct Process {
-    planner: Ownership,
-    dispatcher: Ownership,
-    leases: BTreeMap<ShardId, Lease>,
+struct PlannerProcess {
+    member: Member,
+    ownership: Ownership,
+    cache: DeclaredCache,
+}
+
+/// A dispatcher, until it crashes.
+#[derive(Debug)]
+struct DispatcherProcess {
+    member: Member,
+    ownership: Ownership,
     shards: BTreeMap<ShardId, ShardDispatch<MemoryStore, MemoryBus>>,
     keepers: BTreeMap<ShardId, GateKeeper<MemoryStore, MemoryBus>>,
-    cache: DeclaredCache,
     jobs: Jobs,
 }
 
@@ -72,7 +79,8 @@ pub struct World {
     pub clock: Clock,
     pub store: Arc<MemoryStore>,
     pub bus: Arc<MemoryBus>,
-    process: Option<Process>,
+    planner: Option<PlannerProcess>,
+    dispatcher: Option<DispatcherProcess>,
     processes_begun: u32,
     gates: Gates<MemoryStore, MemoryBus>,
     settler: Settler<MemoryStore, MemoryBus>,
@@ -94,43 +102,8 @@ pub struct World {
     /// Runs that take no notice of a cancellation.
     pub stubborn: BTreeSet<JobId>,
     signals: Arc<Mutex<Signals>>,
-}
-
-/// What the executor and whoever listens for cancellations share.
-#[derive(Debug, Default)]
-struct Signals {
-    in_hand: BTreeSet<RunId>,
-    told: BTreeSet<RunId>,
-}
-
-/// Answers for the runs in hand, and remembers the others: they aren't started any more.
-async fn listen(bus: Arc<MemoryBus>, signals: Arc<Mutex<Signals>>) -> Result<()> {
-    let mut heard = bus.cancels(&"default/work".parse()?).await?;
-    while let Some(signal) = heard.next().await {
-        let in_hand = {
-            let mut signals = signals.lock().unwrap_or_else(PoisonError::into_inner);
-            signals.told.insert(signal.request().run_id.clone());
-            signals.in_hand.contains(&signal.request().run_id)
-        };
-        if in_hand {
-            signal.in_hand().await?;
-        }
-    }
-    Ok(())
-}
-
-/// A run that an executor is carrying out.
-struct InHand {
-    delivery: <MemoryBus as QueueReader>::Delivery,
-    order: Order,
-    started_at: Timestamp,
-    ends_at: Timestamp,
-}
-
-impl std::fmt::Debug for InHand {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("InHand").field("order", &self.order).finish_non_exhaustive()
-    }
+    /// Whether the world has an executor of its own.
+    executes: bool,
 }
 
 fn shards() -> ShardCount {
@@ -139,6 +112,13 @@ fn shards() -> ShardCount {
 
 impl World {
     pub fn begin() -> Result<Self> {
+        let world = Self::without_executor()?;
+        tokio::spawn(listen(Arc::clone(&world.bus), Arc::clone(&world.signals)));
+        Ok(Self { executes: true, ..world })
+    }
+
+    /// A world whose runs are carried out by whoever the test lets do so.
+    pub fn without_executor() -> Result<Self> {
         let clock = Clock::manual(BEGIN.parse()?);
         let reading = || {
             let clock = clock.clone();
@@ -149,14 +129,14 @@ impl World {
         let rules = QueueRules::default();
         let gates = Gates::new(Arc::clone(&store), Arc::clone(&bus), clock.clone(), shards(), rules);
         let settler = Settler::new(gates.clone());
-        let signals = Arc::new(Mutex::new(Signals::default()));
-        tokio::spawn(listen(Arc::clone(&bus), Arc::clone(&signals)));
         Ok(Self {
             clock,
             store,
             bus,
-            process: None,
+            planner: None,
+            dispatcher: None,
             processes_begun: 0,
+            executes: false,
             gates,
             settler,
             started: BTreeMap::new(),
@@ -168,7 +148,7 @@ impl World {
             unsettled: false,
             stalled: false,
             stubborn: BTreeSet::new(),
-            signals,
+            signals: Arc::default(),
         })
     }
 
@@ -221,23 +201,70 @@ impl World {
         Ok(())
     }
 
-    /// The process dies as it stands; its leases run out by themselves.
+    /// Planner and dispatcher die as they stand; their leases run out by themselves.
     pub fn crash(&mut self) {
-        self.process = None;
+        self.crash_planner();
+        self.crash_dispatcher();
+    }
+
+    pub fn crash_planner(&mut self) {
+        self.planner = None;
+    }
+
+    pub fn crash_dispatcher(&mut self) {
+        self.dispatcher = None;
     }
 
     pub fn start(&mut self) {
-        self.processes_begun += 1;
-        let node = format!("node-{}", self.processes_begun);
-        self.process = Some(Process {
-            planner: Ownership::new(Role::Planner, &node, shards()),
-            dispatcher: Ownership::new(Role::Dispatcher, &node, shards()),
-            leases: BTreeMap::new(),
+        self.start_planner();
+        self.start_dispatcher();
+    }
+
+    pub fn start_planner(&mut self) {
+        let member = self.next_member(Role::Planner);
+        let ownership = Ownership::new(Role::Planner, &member.id, shards());
+        self.planner = Some(PlannerProcess { member, ownership, cache: DeclaredCache::default() });
+    }
+
+    pub fn start_dispatcher(&mut self) {
+        let member = self.next_member(Role::Dispatcher);
+        self.dispatcher = Some(DispatcherProcess {
+            ownership: Ownership::new(Role::Dispatcher, &member.id, shards()),
+            member,
             shards: BTreeMap::new(),
             keepers: BTreeMap::new(),
-            cache: DeclaredCache::default(),
             jobs: Jobs::default(),
         });
+    }
+
+    fn next_member(&mut self, role: Role) -> Member {
+        self.processes_begun += 1;
+        let id = format!("node-{}", self.processes_begun);
+        Member { id, roles: vec![role], weight: 100, version: "test".into() }
+    }
+
+    /// The shards in the hands of whoever is there in a role.
+    #[must_use]
+    pub fn held(&self, role: Role) -> BTreeSet<ShardId> {
+        let ownership = match role {
+            Role::Planner => self.planner.as_ref().map(|planner| &planner.ownership),
+            Role::Dispatcher => self.dispatcher.as_ref().map(|dispatcher| &dispatcher.ownership),
+        };
+        ownership.into_iter().flat_map(|ownership| ownership.held().keys().copied()).collect()
+    }
+
+    #[must_use]
+    pub fn is_up(&self, role: Role) -> bool {
+        match role {
+            Role::Planner => self.planner.is_some(),
+            Role::Dispatcher => self.dispatcher.is_some(),
+        }
+    }
+
+    /// The shard that a job is in.
+    #[must_use]
+    pub fn shard_of(job: &JobId) -> ShardId {
+        shards().shard_of(job)
     }
 
     /// Lets seconds pass, one step each.
@@ -252,30 +279,37 @@ impl World {
         Ok(())
     }
 
-    async fn step(&mut self) -> Result<()> {
-        if let Some(mut process) = self.process.take() {
-            let outcome = self.work(&mut process).await;
-            self.process = Some(process);
-            match outcome {
-                // The next step's beat finds the new owner, or a wiped store.
-                Ok(()) => {}
-                Err(problem) if is_passing(&problem) => {}
-                Err(problem) => return Err(problem),
-            }
+    /// What every loop does in one second, in the order of the flow.
+    pub async fn step(&mut self) -> Result<()> {
+        if let Some(mut planner) = self.planner.take() {
+            let outcome = self.plan(&mut planner).await;
+            self.planner = Some(planner);
+            unless_passing(outcome)?;
         }
-        self.execute().await
+        if let Some(mut dispatcher) = self.dispatcher.take() {
+            let outcome = self.dispatch(&mut dispatcher).await;
+            self.dispatcher = Some(dispatcher);
+            unless_passing(outcome)?;
+        }
+        if self.executes { self.execute().await } else { Ok(()) }
     }
 
-    async fn work(&mut self, process: &mut Process) -> Result<()> {
-        self.beat(process).await?;
-        let now = self.clock.now();
-        let mut feed = Feed::open(&*self.store, &*self.bus, &process.leases, &self.clock).await?;
-        while !process.leases.is_empty() && !feed.next_chunk().await? {}
-        for lease in process.leases.values() {
+    async fn plan(&self, process: &mut PlannerProcess) -> Result<()> {
+        process.ownership.beat(&*self.store, &process.member, || self.clock.now()).await?;
+        let (leases, now) = (process.ownership.held().clone(), self.clock.now());
+        let mut feed = Feed::open(&*self.store, &*self.bus, &leases, &self.clock).await?;
+        while !leases.is_empty() && !feed.next_chunk().await? {}
+        for lease in leases.values() {
             plan_shard(&*self.store, lease.shard, lease.epoch, &process.cache, now).await?;
         }
-        let leases: Vec<Lease> = process.leases.values().cloned().collect();
+        let leases: Vec<Lease> = leases.into_values().collect();
         planner::backfill::pass(&*self.store, &*self.bus, &leases, shards(), now).await?;
+        Ok(())
+    }
+
+    async fn dispatch(&self, process: &mut DispatcherProcess) -> Result<()> {
+        self.beat(process).await?;
+        let now = self.clock.now();
         self.gates.rules().refresh(&*self.bus).await?;
         if !self.unsettled {
             self.settler.run_once(Duration::ZERO).await?;
@@ -291,8 +325,12 @@ impl World {
                 }
             }
         }
+        if !self.executes {
+            // Whoever carries out runs gets at them before somebody wants them back.
+            tokio::time::sleep(HAND_OVER).await;
+        }
         let canceller = Canceller { gates: self.gates.clone(), message_id_key: KEY };
-        for lease in process.dispatcher.held().values() {
+        for lease in process.ownership.held().values() {
             canceller.run_once(lease, now).await?;
         }
         let reconciler = Reconciler {
@@ -301,22 +339,17 @@ impl World {
             message_id_key: KEY,
             barrier: Barrier::new(self.clock.clone()),
         };
-        for lease in process.dispatcher.held().values() {
-            reconciler.run_once(lease, now).await?;
+        for lease in process.ownership.held().values() {
+            // An executor may have reported since: its barrier waits by a clock that stands still here.
+            let pass = tokio::time::timeout(BARRIER_PATIENCE, reconciler.run_once(lease, now));
+            pass.await.unwrap_or(Err(PassError::OutcomesBehind))?;
         }
         Ok(())
     }
 
-    async fn beat(&self, process: &mut Process) -> Result<()> {
-        let member = Member {
-            id: format!("node-{}", self.processes_begun),
-            roles: vec![Role::Planner, Role::Dispatcher],
-            weight: 100,
-            version: "test".into(),
-        };
-        process.planner.beat(&*self.store, &member, || self.clock.now()).await?;
-        process.leases = process.planner.held().clone();
-        let (change, _) = process.dispatcher.beat(&*self.store, &member, || self.clock.now()).await?;
+    async fn beat(&self, process: &mut DispatcherProcess) -> Result<()> {
+        let beat = process.ownership.beat(&*self.store, &process.member, || self.clock.now());
+        let (change, _) = beat.await?;
         for lost in change.lost {
             process.shards.remove(&lost);
             process.keepers.remove(&lost);
@@ -336,90 +369,9 @@ impl World {
         Ok(())
     }
 
-    /// Begins everything that waits in the queue `work`, and ends with success what has taken its time.
-    async fn execute(&mut self) -> Result<()> {
-        let queue: QueueId = "default/work".parse()?;
-        let now = self.clock.now();
-        self.end_what_is_done(now).await?;
-        for delivery in self.bus.fetch(&queue, BATCH, Duration::ZERO).await? {
-            let order = delivery.order().clone()?;
-            let told = self.signals().told.contains(&order.run_id);
-            if told {
-                let run = InHand { delivery, order, started_at: now, ends_at: now };
-                self.end(run, Outcome::Cancelled, now).await?;
-                continue;
-            }
-            self.signals().in_hand.insert(order.run_id.clone());
-            ensure!(order.due_at <= now, "{} was started at {now}, before it was due", order.run_id);
-            ensure!(order.start_by.is_none_or(|start_by| now <= start_by), "{} came too late", order.run_id);
-            self.started.entry(order.run_id.clone()).or_default().push(now);
-            self.payloads.insert(order.run_id.clone(), delivery.payload().to_vec());
-            let takes = job_of(&order.run_id).and_then(|job| self.takes.get(job)).copied();
-            let ends_at = now.plus(takes.unwrap_or_default());
-            self.in_hand.push(InHand { delivery, order, started_at: now, ends_at });
-        }
-        let mut at_once: BTreeMap<JobId, usize> = BTreeMap::new();
-        for job in self.in_hand.iter().filter_map(|run| job_of(&run.order.run_id)) {
-            *at_once.entry(job.clone()).or_default() += 1;
-        }
-        self.most_in_hand = self.most_in_hand.max(self.in_hand.len());
-        for (job, count) in at_once {
-            let most = self.most_at_once.entry(job).or_default();
-            *most = count.max(*most);
-        }
-        self.end_what_is_done(now).await
-    }
-
-    async fn end_what_is_done(&mut self, now: Timestamp) -> Result<()> {
-        for run in std::mem::take(&mut self.in_hand) {
-            let job = job_of(&run.order.run_id);
-            let told = self.signals().told.contains(&run.order.run_id);
-            if told && job.is_none_or(|job| !self.stubborn.contains(job)) {
-                self.end(run, Outcome::Cancelled, now).await?;
-                continue;
-            }
-            if run.ends_at > now {
-                run.delivery.in_progress().await?;
-                self.in_hand.push(run);
-                continue;
-            }
-            self.end(run, Outcome::Succeeded, now).await?;
-        }
-        Ok(())
-    }
-
     /// How a queue's gate stands.
     pub async fn gate(&self, queue: &QueueId) -> Result<GateView> {
         Ok(self.store.gate(self.gates.home(queue), queue).await?)
-    }
-
-    async fn end(&self, run: InHand, outcome: Outcome, now: Timestamp) -> Result<()> {
-        let InHand { delivery, order, started_at, .. } = run;
-        self.signals().in_hand.remove(&order.run_id);
-        let (state, error) = match outcome {
-            Outcome::Cancelled => (RunState::Cancelled, Some("cancelled".into())),
-            _ => (RunState::Succeeded, None),
-        };
-        let end = AttemptEnd { attempt: 1, outcome, error, started_at, ended_at: now };
-        let report = AttemptReport {
-            run_id: order.run_id,
-            queue: order.queue,
-            revision: order.revision,
-            generation: order.generation,
-            end,
-            ends_run: Some(state),
-            reason: None,
-            due_at: order.due_at,
-            executor: "world".into(),
-            output: None,
-        };
-        self.bus.report(&report).await?;
-        delivery.ack().await?;
-        Ok(())
-    }
-
-    fn signals(&self) -> MutexGuard<'_, Signals> {
-        self.signals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Cancels a run as the API does.
@@ -459,10 +411,11 @@ impl World {
     }
 }
 
-fn job_of(run: &RunId) -> Option<&JobId> {
-    match run {
-        RunId::Occurrence(occurrence) => Some(&occurrence.job),
-        RunId::AdHoc { .. } => None,
+/// The next step's beat finds the new owner, or a wiped store.
+fn unless_passing(outcome: Result<()>) -> Result<()> {
+    match outcome {
+        Err(problem) if !is_passing(&problem) => Err(problem),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

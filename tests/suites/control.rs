@@ -222,6 +222,27 @@ async fn a_trigger_brings_its_payload_and_its_key_and_leaves_the_schedule_alone(
 }
 
 #[tokio::test]
+async fn an_edit_between_a_trigger_and_its_dispatch_does_not_concern_it() -> Result<()> {
+    for overlap in ["allow", "queue-all"] {
+        let mut world = World::begin()?;
+        world.start();
+        let mut manifest = every("tick", 3_600, "none");
+        manifest["spec"]["overlap"] = json!(overlap);
+        world.apply(manifest.clone()).await?;
+        world.run(5).await?;
+        world.ask("trigger", json!({"job": "default/tick"})).await?;
+        world.ask("trigger", json!({"job": "default/tick", "payload": 7})).await?;
+        manifest["spec"]["schedule"] = json!({"every": "2h"});
+        manifest["spec"]["payload"] = json!("new");
+        world.apply(manifest).await?;
+        world.run(5).await?;
+        let given: Vec<&[u8]> = world.payloads.values().map(Vec::as_slice).collect();
+        assert_eq!(given, [b"\"new\"".as_slice(), b"7"], "{overlap}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_lost_triggered_run_is_published_again_with_its_payload() -> Result<()> {
     let mut world = World::begin()?;
     world.start();

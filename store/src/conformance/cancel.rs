@@ -226,7 +226,7 @@ pub async fn what_is_cancelled_at_once_leaves_nothing_behind<F: Fixture>(f: &F) 
     f.store().trigger(w.shard, &ask).await.unwrap();
     assert_eq!(w.cancel(triggered, false).await, CancelOutcome::Cancelled);
     let asked = f.store().asked_for(w.shard, &[occurrence("a/b", triggered)]).await.unwrap();
-    assert_eq!(asked, [AskedFor { payload: None, backfilled: false }]);
+    assert_eq!(asked, [AskedFor::default()]);
     let backfilled = at("05:00:00");
     let backfill = "a/june".parse().unwrap();
     f.store().start_backfilled(w.shard, w.planner, &backfill, &job("a/b"), &[backfilled]).await.unwrap();

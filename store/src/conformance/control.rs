@@ -100,6 +100,9 @@ pub async fn a_payload_is_kept_until_its_run_ends<F: Fixture>(f: &F) {
         asked.into_iter().map(|asked| asked.payload).collect::<Vec<_>>()
     };
     assert_eq!(asked().await, payloads.map(|payload| payload.map(str::to_owned)));
+    let scheduled = [runs[0].clone(), occurrence("a/b", at("07:00:00.400"))];
+    let triggered = f.store().asked_for(w.shard, &scheduled).await.unwrap();
+    assert_eq!(triggered.iter().map(|asked| asked.triggered).collect::<Vec<_>>(), [true, false]);
     w.confirm(&[sent(entry("a/b", dues[0], 1), 1)]).await;
     assert_eq!(asked().await[0].as_deref(), payloads[0], "it may have to be published again");
     f.store().settle(w.shard, &settlement(runs[0].clone(), 1, RunState::DeadLettered)).await.unwrap();
@@ -168,5 +171,5 @@ pub async fn the_end_of_a_backfills_run_is_kept_until_it_is_counted<F: Fixture>(
     f.store().forget_backfill_runs(w.shard, w.planner, &[]).await.unwrap();
     assert_eq!(known().await, expected[3..]);
     let asked = f.store().asked_for(w.shard, &[occurrence("a/b", dues[3])]).await.unwrap();
-    assert_eq!(asked, [AskedFor { payload: None, backfilled: true }]);
+    assert_eq!(asked, [AskedFor { backfilled: true, ..AskedFor::default() }]);
 }

@@ -18,7 +18,7 @@ use crate::lease::{Epoch, Role};
 pub(super) struct Asked {
     /// The due instant of a key's first run, and when the key is forgotten.
     keys: std::collections::BTreeMap<(JobId, Key), (Timestamp, Timestamp)>,
-    overrides: std::collections::BTreeMap<Occurrence, String>,
+    overrides: std::collections::BTreeMap<Occurrence, Option<String>>,
     backfilled: std::collections::BTreeMap<Occurrence, (BackfillId, Option<RunEnd>)>,
 }
 
@@ -30,7 +30,8 @@ impl ControlStore for MemoryStore {
     async fn asked_for(&self, shard: ShardId, runs: &[Occurrence]) -> Result<Vec<AskedFor>, StoreError> {
         self.on(shard, |shard, _| {
             let asked = |run: &Occurrence| AskedFor {
-                payload: shard.asked.overrides.get(run).cloned(),
+                triggered: shard.asked.overrides.contains_key(run),
+                payload: shard.asked.overrides.get(run).cloned().flatten(),
                 backfilled: shard.asked.backfilled.contains_key(run),
             };
             Ok(runs.iter().map(asked).collect())
@@ -118,9 +119,7 @@ impl Shard {
                 if let Some(key) = key {
                     self.asked.keys.insert(key, (due_at, now.plus(TRIGGER_KEY_KEPT)));
                 }
-                if let Some(payload) = &trigger.payload {
-                    self.asked.overrides.insert(occurrence, payload.clone());
-                }
+                self.asked.overrides.insert(occurrence, trigger.payload.clone());
                 return Ok(Some(Triggered { due_at, duplicate: false }));
             }
             due_at = due_at.plus_ms(1);

@@ -72,7 +72,9 @@ impl ControlStore for RedisStore {
             let [payloads, backfills] =
                 <[Vec<Option<String>>; 2]>::try_from(answers).map_err(|_| unexpected("HMGET"))?;
             for (payload, backfill) in payloads.into_iter().zip(backfills) {
-                found.push(AskedFor { payload, backfilled: backfill.is_some() });
+                let (triggered, backfilled) = (payload.is_some(), backfill.is_some());
+                let payload = payload.filter(|payload| !payload.is_empty());
+                found.push(AskedFor { triggered, payload, backfilled });
             }
         }
         Ok(found)

@@ -1,0 +1,192 @@
+//! A bus that an executor can die with: from the moment of its death nothing that the executor does arrives anywhere, and
+//! nothing arrives at it, as when its process is killed. Its tasks wait for ever.
+
+use std::collections::BTreeMap;
+use std::future::{Future, pending};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::BusError;
+use bus::cancel::{CancelListener, CancelNotice, CancelRequest};
+use bus::dead::{DeadLetter, DeadLetters, Redriven, StoredDeadLetter};
+use bus::events::{AttemptReport, EventWriter, ProgressNote};
+use bus::logs::{LogBatch, LogWriter};
+use bus::order::{Order, OrderProblem};
+use bus::queue::{Delivery, QueueReader};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use model::name::QueueId;
+use model::retry::Tally;
+use tokio_util::sync::CancellationToken;
+
+/// Whether somebody still lives. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Life(CancellationToken);
+
+impl Life {
+    pub fn end(&self) {
+        self.0.cancel();
+    }
+
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Does something, unless death comes first.
+    async fn lives<T>(&self, deed: impl Future<Output = T>) -> T {
+        match self.0.run_until_cancelled(deed).await {
+            Some(done) if !self.is_over() => done,
+            Some(_) | None => pending().await,
+        }
+    }
+}
+
+/// Somebody's way to the bus.
+#[derive(Clone, Debug)]
+pub struct MortalBus<B> {
+    pub bus: Arc<B>,
+    pub life: Life,
+}
+
+/// A delivery in the hands of a mortal.
+#[derive(Debug)]
+pub struct MortalDelivery<D> {
+    delivery: D,
+    life: Life,
+}
+
+/// A signal that only the living answer.
+#[derive(Debug)]
+pub struct MortalNotice<N> {
+    notice: N,
+    life: Life,
+}
+
+impl<D: Delivery> Delivery for MortalDelivery<D> {
+    fn order(&self) -> &Result<Order, OrderProblem> {
+        self.delivery.order()
+    }
+
+    fn payload(&self) -> &Bytes {
+        self.delivery.payload()
+    }
+
+    fn raw_headers(&self) -> &BTreeMap<String, String> {
+        self.delivery.raw_headers()
+    }
+
+    fn subject(&self) -> &str {
+        self.delivery.subject()
+    }
+
+    fn sequence(&self) -> u64 {
+        self.delivery.sequence()
+    }
+
+    fn delivered(&self) -> u32 {
+        self.delivery.delivered()
+    }
+
+    async fn ack(&self) -> Result<(), BusError> {
+        self.life.lives(self.delivery.ack()).await
+    }
+
+    async fn nak(&self, delay: Duration) -> Result<(), BusError> {
+        self.life.lives(self.delivery.nak(delay)).await
+    }
+
+    async fn term(&self, reason: &str) -> Result<(), BusError> {
+        self.life.lives(self.delivery.term(reason)).await
+    }
+
+    async fn tally(&self) -> Result<Tally, BusError> {
+        self.life.lives(self.delivery.tally()).await
+    }
+
+    async fn note_tally(&self, tally: Tally) -> Result<(), BusError> {
+        self.life.lives(self.delivery.note_tally(tally)).await
+    }
+
+    async fn in_progress(&self) -> Result<(), BusError> {
+        self.life.lives(self.delivery.in_progress()).await
+    }
+}
+
+impl<B: QueueReader> QueueReader for MortalBus<B> {
+    type Delivery = MortalDelivery<B::Delivery>;
+
+    async fn fetch(
+        &self,
+        queue: &QueueId,
+        limit: usize,
+        wait: Duration,
+    ) -> Result<Vec<Self::Delivery>, BusError> {
+        let deliveries = self.life.lives(self.bus.fetch(queue, limit, wait)).await?;
+        let mortal = |delivery| MortalDelivery { delivery, life: self.life.clone() };
+        Ok(deliveries.into_iter().map(mortal).collect())
+    }
+
+    fn ack_wait(&self) -> Duration {
+        self.bus.ack_wait()
+    }
+}
+
+impl<B: EventWriter> EventWriter for MortalBus<B> {
+    async fn report(&self, report: &AttemptReport) -> Result<(), BusError> {
+        self.life.lives(self.bus.report(report)).await
+    }
+
+    async fn note_progress(&self, note: &ProgressNote) -> Result<(), BusError> {
+        self.life.lives(self.bus.note_progress(note)).await
+    }
+}
+
+impl<B: LogWriter> LogWriter for MortalBus<B> {
+    async fn log(&self, batch: &LogBatch) -> Result<(), BusError> {
+        self.life.lives(self.bus.log(batch)).await
+    }
+}
+
+impl<B: DeadLetters> DeadLetters for MortalBus<B> {
+    async fn park(&self, letter: &DeadLetter) -> Result<u64, BusError> {
+        self.life.lives(self.bus.park(letter)).await
+    }
+
+    async fn letters(&self, from: u64, limit: usize) -> Result<Vec<StoredDeadLetter>, BusError> {
+        self.life.lives(self.bus.letters(from, limit)).await
+    }
+
+    async fn letter(&self, number: u64) -> Result<Option<StoredDeadLetter>, BusError> {
+        self.life.lives(self.bus.letter(number)).await
+    }
+
+    async fn resend(&self, stored: &StoredDeadLetter) -> Result<Redriven, BusError> {
+        self.life.lives(self.bus.resend(stored)).await
+    }
+
+    async fn purge(&self, number: u64) -> Result<bool, BusError> {
+        self.life.lives(self.bus.purge(number)).await
+    }
+}
+
+impl<N: CancelNotice> CancelNotice for MortalNotice<N> {
+    fn request(&self) -> &CancelRequest {
+        self.notice.request()
+    }
+
+    async fn in_hand(&self) -> Result<(), BusError> {
+        self.life.lives(self.notice.in_hand()).await
+    }
+}
+
+impl<B: CancelListener> CancelListener for MortalBus<B> {
+    type Notice = MortalNotice<B::Notice>;
+
+    async fn cancels(&self, queue: &QueueId) -> Result<BoxStream<'static, Self::Notice>, BusError> {
+        let life = self.life.clone();
+        let notices = self.life.lives(self.bus.cancels(queue)).await?;
+        Ok(notices.map(move |notice| MortalNotice { notice, life: life.clone() }).boxed())
+    }
+}

@@ -1,0 +1,214 @@
+//! The executors of the plain model: messages that come, attempts that end, and messages that come again.
+
+use model::name::JobId;
+use model::time::Timestamp;
+
+use crate::history::{End, RETRY_MAX_S, Spec, Work};
+use crate::job::Outcome;
+use crate::play::Begun;
+
+/// A message whose executor has fallen silent for so long is given to another one.
+const ACK_WAIT_MS: i64 = 30_000;
+/// A living executor says three times in that time that it is still there.
+const BEAT_MS: i64 = ACK_WAIT_MS / 3;
+/// Attempts of one run that may be lost with their executors (LOST_ATTEMPTS_MAX).
+const LOST_MAX: u32 = 5;
+
+/// A run on its way to the executors.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub job: JobId,
+    pub due_at: Timestamp,
+    version: u64,
+    start_by: Option<Timestamp>,
+    attempts: u32,
+    retry_s: u32,
+    factor: u32,
+    timeout_s: u32,
+    delivered: u32,
+    failed: u32,
+    busy: u32,
+    /// Not before.
+    comes_at: Option<Timestamp>,
+    hand: Option<Hand>,
+}
+
+/// An attempt under way.
+#[derive(Clone, Copy, Debug)]
+struct Hand {
+    since: Timestamp,
+    ends_at: Timestamp,
+    times_out: bool,
+    end: End,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    pub job: JobId,
+    pub due_at: Timestamp,
+    pub outcome: Outcome,
+    pub reason: Option<&'static str>,
+}
+
+impl Order {
+    pub(crate) fn new(job: &JobId, due_at: Timestamp, spec: &Spec) -> Self {
+        let start_by = spec.starting_deadline_s.map(|seconds| due_at.plus_ms(i64::from(seconds) * 1_000));
+        Self {
+            job: job.clone(),
+            due_at,
+            version: spec.version,
+            start_by,
+            attempts: spec.attempts,
+            retry_s: spec.retry_s,
+            factor: spec.factor,
+            timeout_s: spec.timeout_s,
+            delivered: 0,
+            failed: 0,
+            busy: 0,
+            comes_at: None,
+            hand: None,
+        }
+    }
+
+    /// The wait after the newest failure.
+    fn delay_s(&self) -> u32 {
+        let mut delay_s = self.retry_s;
+        for _ in 1..self.failed {
+            delay_s = (delay_s * self.factor).min(RETRY_MAX_S);
+        }
+        delay_s.min(RETRY_MAX_S)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Hands {
+    seed: u64,
+    alive: bool,
+    orders: Vec<Order>,
+    reports: Vec<Report>,
+    pub begun: Vec<Begun>,
+}
+
+impl Hands {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, alive: true, orders: Vec::new(), reports: Vec::new(), begun: Vec::new() }
+    }
+
+    pub(crate) fn publish(&mut self, order: Order) {
+        self.orders.push(order);
+    }
+
+    pub(crate) fn reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// A new second: attempts end, and what was put back comes again.
+    pub(crate) fn wake(&mut self, now: Timestamp) {
+        if !self.alive {
+            return;
+        }
+        for mut order in std::mem::take(&mut self.orders) {
+            let over = match order.hand {
+                Some(hand) if hand.ends_at <= now => self.finish(&mut order, hand, now),
+                Some(_) | None => false,
+            };
+            if !over {
+                self.orders.push(order);
+            }
+        }
+        self.take_new(now);
+    }
+
+    /// Messages that are there begin; an attempt that takes no time ends at once.
+    pub(crate) fn take_new(&mut self, now: Timestamp) {
+        if !self.alive {
+            return;
+        }
+        for mut order in std::mem::take(&mut self.orders) {
+            let comes = order.hand.is_none() && order.comes_at.is_none_or(|comes_at| comes_at <= now);
+            if !(comes && self.begin(&mut order, now)) {
+                self.orders.push(order);
+            }
+        }
+    }
+
+    /// One delivery; `true` if the run is over with it.
+    fn begin(&mut self, order: &mut Order, now: Timestamp) -> bool {
+        order.delivered += 1;
+        let attempt = order.delivered;
+        if attempt - 1 - order.failed - order.busy > LOST_MAX {
+            return self.report(order, Outcome::Failed, None);
+        }
+        if attempt == 1 && order.start_by.is_some_and(|start_by| now > start_by) {
+            return self.report(order, Outcome::Skipped, Some("deadline"));
+        }
+        let (job, due_at, version) = (order.job.clone(), order.due_at, order.version);
+        let work = Work::of(self.seed, &job, due_at);
+        self.begun.push(Begun { at: now, job, due_at, attempt, version });
+        let takes_s = work.takes_s.min(order.timeout_s);
+        let hand = Hand {
+            since: now,
+            ends_at: now.plus_ms(i64::from(takes_s) * 1_000),
+            times_out: work.takes_s > order.timeout_s,
+            end: work.end(attempt),
+        };
+        order.hand = Some(hand);
+        takes_s == 0 && self.finish(order, hand, now)
+    }
+
+    /// One attempt's end; `true` if the run is over with it.
+    fn finish(&mut self, order: &mut Order, hand: Hand, now: Timestamp) -> bool {
+        order.hand = None;
+        let end = if hand.times_out { End::Failure } else { hand.end };
+        match end {
+            End::Success => self.report(order, Outcome::Succeeded, None),
+            End::Permanent => self.report(order, Outcome::Failed, None),
+            End::Failure => {
+                order.failed += 1;
+                if order.failed >= order.attempts {
+                    return self.report(order, Outcome::Failed, None);
+                }
+                order.comes_at = Some(now.plus_ms(i64::from(order.delay_s()) * 1_000));
+                false
+            }
+            // Doesn't count.
+            End::Busy(seconds) => {
+                order.busy += 1;
+                order.comes_at = Some(now.plus_ms(i64::from(seconds) * 1_000));
+                false
+            }
+        }
+    }
+
+    fn report(&mut self, order: &Order, outcome: Outcome, reason: Option<&'static str>) -> bool {
+        let (job, due_at) = (order.job.clone(), order.due_at);
+        self.reports.push(Report { job, due_at, outcome, reason });
+        true
+    }
+
+    /// A run is to be stopped. `true`: nobody has it in hand, and nobody will; else whoever has it reports its end.
+    pub(crate) fn stop(&mut self, job: &JobId, due_at: Timestamp) -> bool {
+        let found = self.orders.iter().position(|order| order.job == *job && order.due_at == due_at);
+        // It has been reported already.
+        let Some(found) = found else { return false };
+        let order = self.orders.remove(found);
+        let in_hand = self.alive && order.hand.is_some();
+        !(in_hand && self.report(&order, Outcome::Cancelled, None))
+    }
+
+    /// The executor is killed: what it has in hand comes again once it has been silent for long enough.
+    pub(crate) fn die(&mut self, now: Timestamp) {
+        self.alive = false;
+        for order in &mut self.orders {
+            if let Some(hand) = order.hand.take() {
+                let beats = now.ms_since(hand.since) / BEAT_MS;
+                order.comes_at = Some(hand.since.plus_ms(beats * BEAT_MS + ACK_WAIT_MS));
+            }
+        }
+    }
+
+    pub(crate) fn revive(&mut self, now: Timestamp) {
+        self.alive = true;
+        self.take_new(now);
+    }
+}
