@@ -74,6 +74,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let views = page.into_values().take(limit).map(|(job, stored)| async move {
             let (record, last, broken) = self.standing(&job).await?;
             let mut view = self.view(&job, &stored, record.as_ref(), last.as_ref());
+            if broken.is_none() {
+                let in_force = self.store.in_force(self.shards.shard_of(&job), &job).await?;
+                view.status.observed_revision = in_force.map_or(0, |revision| revision.0);
+            }
             view.status.condition = view.status.condition.or(broken);
             Ok::<_, ApiError>(view)
         });
