@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::id::{Revision, RunId};
+use model::id::{Occurrence, Revision, RunId};
 use model::name::QueueId;
 use model::retry::RetryPolicy;
 use model::run::Generation;
+use model::spec::{JobSpec, Work};
 use model::time::Timestamp;
 
 /// What the payload is, so that only the built-in executor runs commands.
@@ -42,6 +43,50 @@ pub struct Order {
     pub deadline: Option<Timestamp>,
     /// The user's own headers.
     pub headers: BTreeMap<String, String>,
+}
+
+impl Order {
+    /// The order of a job's occurrence that is published at an instant, from when its deadline counts.
+    #[must_use]
+    pub fn of_job(
+        spec: &JobSpec,
+        revision: Revision,
+        occurrence: Occurrence,
+        generation: Generation,
+        published_at: Timestamp,
+    ) -> Self {
+        let due_at = occurrence.due_at;
+        Self {
+            run_id: RunId::Occurrence(occurrence),
+            queue: spec.queue.clone(),
+            kind: match spec.work {
+                Work::Payload(_) | Work::Bytes(_) => WorkKind::Payload,
+                Work::Exec(_) => WorkKind::Exec,
+                Work::Http(_) => WorkKind::Http,
+            },
+            revision,
+            generation,
+            due_at,
+            attempt_base: 0,
+            timeout: spec.timeout,
+            retry: spec.retry,
+            start_by: spec.starting_deadline.map(|deadline| due_at.plus(deadline)),
+            deadline: spec.deadline.map(|deadline| published_at.max(due_at).plus(deadline)),
+            headers: spec.headers.clone(),
+        }
+    }
+}
+
+/// The message body of a job's runs.
+#[must_use]
+pub fn body(work: &Work) -> Bytes {
+    match work {
+        Work::Payload(value) => Bytes::from(value.to_string()),
+        Work::Bytes(bytes) => Bytes::from(bytes.clone()),
+        // Neither form holds anything that JSON can't say, so writing it can't fail.
+        Work::Exec(spec) => Bytes::from(serde_json::to_vec(spec).unwrap_or_default()),
+        Work::Http(spec) => Bytes::from(serde_json::to_vec(spec).unwrap_or_default()),
+    }
 }
 
 /// An order ready to be published.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::name::QueueId;
 use model::retry::Tally;
+use model::time::Timestamp;
 
 use crate::error::BusError;
 use crate::order::{Order, OrderProblem};
@@ -25,6 +26,8 @@ pub trait Delivery: Send + Sync + 'static {
     fn subject(&self) -> &str;
     /// The message's sequence in the run stream.
     fn sequence(&self) -> u64;
+    /// When the server stored it.
+    fn stored_at(&self) -> Timestamp;
     /// How often this message has been delivered, this time included.
     fn delivered(&self) -> u32;
 

@@ -18,6 +18,8 @@ pub const STREAM_EVENTS: &str = "ECRON_EVENTS";
 pub const STREAM_TALLIES: &str = "ECRON_TALLIES";
 /// What attempts say while they are at work.
 pub const STREAM_LOGS: &str = "ECRON_LOGS";
+/// Which jobs were edited, for the executors of their queues.
+pub const STREAM_EDITS: &str = "ECRON_EDITS";
 /// Dead letters, kept until redriven or purged.
 pub const STREAM_DEAD: &str = "ECRON_DEAD";
 
@@ -25,6 +27,7 @@ pub const RUNS_ALL: &str = "ecron.run.*.*";
 pub const SUBMITS_ALL: &str = "ecron.submit.*.*";
 pub const DEFERS_ALL: &str = "ecron.defer.>";
 pub const EVENTS_ALL: &str = "ecron.event.>";
+pub const EDITS_ALL: &str = "ecron.edit.*.*";
 pub const DEAD_ALL: &str = "ecron.dead.>";
 pub const LOGS_ALL: &str = "ecron.log.>";
 pub const TALLIES_ALL: &str = "ecron.tally.>";
@@ -51,8 +54,9 @@ pub const CONSUMER_INTAKE: &str = "ecron_intake";
 
 /// Servers of the API share the requests.
 pub const API_GROUP: &str = "ecron-api";
-pub const API_ALL: &str = "ecron.api.v1.*";
+pub const API_ALL: &str = "ecron.api.v1.>";
 const API_PREFIX: &str = "ecron.api.v1.";
+const ORDER_VERB_PREFIX: &str = "order.";
 
 pub const NUDGES_ALL: &str = "ecron.nudge.*";
 const NUDGE_PREFIX: &str = "ecron.nudge.";
@@ -139,6 +143,26 @@ fn run_token(run_id: &RunId) -> String {
 #[must_use]
 pub fn cancel(queue: &QueueId) -> String {
     format!("ecron.cancel.{}.{}", queue.namespace, queue.name)
+}
+
+/// Where executors of a queue learn which jobs were edited.
+#[must_use]
+pub fn edit(queue: &QueueId) -> String {
+    format!("ecron.edit.{}.{}", queue.namespace, queue.name)
+}
+
+/// The verb by which an executor of a queue asks for a run's order. It names the queue, so that each executor can be
+/// allowed to ask for its own.
+#[must_use]
+pub fn order_verb(queue: &QueueId) -> String {
+    format!("{ORDER_VERB_PREFIX}{}.{}", queue.namespace, queue.name)
+}
+
+/// The queue of such a verb.
+#[must_use]
+pub fn parse_order_verb(verb: &str) -> Option<QueueId> {
+    let (namespace, name) = verb.strip_prefix(ORDER_VERB_PREFIX)?.split_once('.')?;
+    Some(QueueId { namespace: Name::new(namespace).ok()?, name: Name::new(name).ok()? })
 }
 
 /// The tally of a message of a queue, by its sequence in `STREAM_RUNS`.
@@ -275,6 +299,8 @@ mod tests {
         assert_eq!(log_anywhere(&run), "ecron.log.*.*.895d3d87e4879a2c");
         assert_eq!(cancel(&queue), "ecron.cancel.billing.reports");
         assert_eq!(tally(&queue, 17), "ecron.tally.billing.reports.17");
+        assert_eq!(edit(&queue), "ecron.edit.billing.reports");
+        assert_eq!(api(&order_verb(&queue)), "ecron.api.v1.order.billing.reports");
         assert_eq!(api("apply"), "ecron.api.v1.apply");
         assert_eq!(nudge(ShardId(7)), "ecron.nudge.07");
         let job: JobId = "billing/nightly-report".parse().unwrap();
@@ -306,6 +332,10 @@ mod tests {
         }
         assert_eq!(parse_nudge("ecron.nudge.07"), Some(ShardId(7)));
         assert_eq!(parse_api("ecron.api.v1.apply"), Some("apply"));
+        assert_eq!(parse_order_verb("order.billing.reports"), Some("billing/reports".parse().unwrap()));
+        for bad in ["order", "order.", "order.a", "order.a.b.c", "order.A.b", "apply"] {
+            assert_eq!(parse_order_verb(bad), None, "{bad}");
+        }
         assert_eq!(bucket_key(BUCKET_SPECS, "$KV.ecron_specs.07.a.b"), Some("07.a.b"));
     }
 }

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bus::order::body;
 use bytes::Bytes;
 use lru::LruCache;
 use model::declared::Declared;
@@ -14,8 +15,6 @@ use model::time::Timestamp;
 use model::timeline::Timeline;
 use store::plan::PlanStore;
 use store::{StoreError, plan::JobRecord};
-
-use crate::order::body;
 
 /// Jobs kept at hand. At about 3 KB each, 60 MB.
 pub const JOBS_CACHE_MAX: usize = 20_000;

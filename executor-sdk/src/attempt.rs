@@ -2,6 +2,9 @@
 //!
 //! ```text
 //! received ─┬─ quarantining ──────────────── park, term
+//!           ├─ elsewhere ─────────────────── ack
+//!           ├─ put off ───────────────────── note, nak with delay
+//!           ├─ deleted ───────────────────── report, ack
 //!           ├─ poisoned ──────────────────── park, report, term
 //!           ├─ too late, cancelled ───────── report, ack
 //!           ├─ overdue ───────────────────── park, report, term
@@ -13,6 +16,8 @@
 //! ```
 //! Each answer is stored before the next is sent, and the message is ended last: a crash anywhere brings it back. An
 //! acknowledgement without an outcome can therefore only come from a client that isn't ours.
+
+mod passing;
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -26,10 +31,12 @@ use bus::events::AttemptReport;
 use bus::order::{Order, OrderProblem};
 use bus::queue::{Delivery, REPORTED_TERM_PREFIX};
 use bus::subjects::{QueueSubject, STREAM_RUNS, parse_queue_subject};
+use bus::wire::standing::Revised;
 use model::limits::{ERROR_BYTES_MAX, HEADER_BYTES_MAX, OUTPUT_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use model::retry::Tally;
 use model::run::{AttemptEnd, Outcome, RunState, SkipReason};
 use model::time::Timestamp;
+use passing::Passed;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Unanswered, insist};
@@ -37,10 +44,11 @@ use crate::context::Context;
 use crate::decide::{Sequel, Step, Verdict, examine, follow, time_allowed};
 use crate::excerpt::clip;
 use crate::executor::Bus;
+use crate::fence::Fence;
 use crate::handler::Handler;
 use crate::hands::{Grip, Hands, Held};
 use crate::heartbeat::while_beating;
-use crate::running;
+use crate::running::{self, Bounds};
 use crate::scribe::Scribe;
 
 /// What all attempts of an executor share.
@@ -67,6 +75,8 @@ pub(crate) enum Ending {
     Skipped,
     Cancelled,
     HandedBack,
+    /// Another message carries its run.
+    Elsewhere,
     /// The bus didn't take our answer: it will be delivered again.
     Unanswered,
 }
@@ -75,6 +85,7 @@ pub(crate) enum Ending {
 pub(crate) struct Attempt<B: Bus> {
     pub(crate) host: Arc<Host<B>>,
     pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) fence: Arc<Fence>,
     pub(crate) delivery: B::Delivery,
 }
 
@@ -86,6 +97,8 @@ struct Numbered<'a> {
     started_at: Timestamp,
     /// What became of the deliveries before this one.
     tally: Tally,
+    /// What takes the place of the message's own order.
+    revised: Option<&'a Revised>,
 }
 
 impl<B: Bus> Attempt<B> {
@@ -103,9 +116,30 @@ impl<B: Bus> Attempt<B> {
             self.delivery.order().as_ref().ok().map(|order| hands.take(&order.run_id, order.generation));
         let grip = held.as_ref().map(Held::grip).cloned().unwrap_or_default();
         let tally = self.tally().await?;
+        loop {
+            if let Some(ending) = self.beginning(tally, &grip).await? {
+                return Ok(ending);
+            }
+        }
+    }
+
+    /// Passes the fence and goes on from there; `None` if that took so long that it must be passed again.
+    async fn beginning(&self, tally: Tally, grip: &Grip) -> Result<Option<Ending>, Unanswered> {
+        let (revised, lapses_at) = match self.passing().await? {
+            Passed::Start { revised, lapses_at } => (revised, lapses_at),
+            Passed::Elsewhere => {
+                self.ack().await?;
+                return Ok(Some(Ending::Elsewhere));
+            }
+            Passed::Deleted => return self.deleted(tally).await.map(Some),
+            Passed::Unanswered => return self.putting_off(tally).await.map(Some),
+        };
+        // Nothing is awaited from here to the handler.
+        let revised = revised.as_deref();
+        let order = revised.map_or(self.delivery.order().as_ref(), |revised| Ok(&revised.order));
         let started_at = self.host.clock.now();
-        let numbered = |order, attempt| Numbered { order, attempt, started_at, tally };
-        match examine(self.delivery.order(), self.delivery.delivered(), tally, started_at) {
+        let numbered = |order, attempt| Numbered { order, attempt, started_at, tally, revised };
+        let ending = match examine(order, self.delivery.delivered(), tally, started_at) {
             Verdict::Quarantine { problem } => self.quarantining(problem).await,
             Verdict::Poison { order, attempt } => self.poisoned(numbered(order, attempt)).await,
             Verdict::TooLate { order, attempt } => self.too_late(numbered(order, attempt)).await,
@@ -113,10 +147,20 @@ impl<B: Bus> Attempt<B> {
                 self.overdue(numbered(order, attempt), deadline).await
             }
             Verdict::Start { order, attempt } if grip.cancelled().is_cancelled() => {
-                self.cancelled(numbered(order, attempt), &grip).await
+                self.cancelled(numbered(order, attempt), grip).await
             }
-            Verdict::Start { order, attempt } => self.running(numbered(order, attempt), &grip).await,
-        }
+            Verdict::Start { order, attempt } => {
+                return self.running(numbered(order, attempt), lapses_at, grip).await;
+            }
+        };
+        ending.map(Some)
+    }
+
+    async fn skipping(&self, numbered: Numbered<'_>, reason: &str) -> Result<Ending, Unanswered> {
+        let report = self.report_of(numbered, Outcome::Cancelled, Some(RunState::Skipped));
+        self.report(AttemptReport { reason: Some(reason.into()), ..report }).await?;
+        self.ack().await?;
+        Ok(Ending::Skipped)
     }
 
     async fn quarantining(&self, problem: &OrderProblem) -> Result<Ending, Unanswered> {
@@ -124,7 +168,7 @@ impl<B: Bus> Attempt<B> {
         let id = self.label();
         let error = format!("failed to {problem}");
         tracing::warn!(id, subject = self.delivery.subject(), error, "quarantined a message");
-        self.park(self.letter(id, reason, error, self.delivery.delivered())).await?;
+        self.park(self.letter(id, reason, error, self.delivery.delivered(), None)).await?;
         self.term("quarantined").await?;
         Ok(Ending::DeadLettered { reason })
     }
@@ -133,7 +177,14 @@ impl<B: Bus> Attempt<B> {
         let (reason, made) = (DeadReason::Poison, numbered.attempt.saturating_sub(1));
         let lost = numbered.tally.lost(self.delivery.delivered());
         let error = format!("{made} attempts were made, and {lost} of them ended with their executor");
-        self.park(self.letter(numbered.order.run_id.to_string(), reason, error.clone(), made)).await?;
+        self.park(self.letter(
+            numbered.order.run_id.to_string(),
+            reason,
+            error.clone(),
+            made,
+            numbered.revised,
+        ))
+        .await?;
         let report = self.report_of(numbered, Outcome::Lost, Some(RunState::DeadLettered));
         self.report(AttemptReport { end: AttemptEnd { error: Some(error), ..report.end }, ..report }).await?;
         self.term("poison").await?;
@@ -143,7 +194,14 @@ impl<B: Bus> Attempt<B> {
     async fn overdue(&self, numbered: Numbered<'_>, deadline: Timestamp) -> Result<Ending, Unanswered> {
         let (reason, made) = (DeadReason::DeadlineExceeded, numbered.attempt.saturating_sub(1));
         let error = format!("the run's deadline, {deadline}, had passed before attempt {}", numbered.attempt);
-        self.park(self.letter(numbered.order.run_id.to_string(), reason, error.clone(), made)).await?;
+        self.park(self.letter(
+            numbered.order.run_id.to_string(),
+            reason,
+            error.clone(),
+            made,
+            numbered.revised,
+        ))
+        .await?;
         let report = self.report_of(numbered, Outcome::TimedOut, Some(RunState::DeadLettered));
         self.report(AttemptReport { end: AttemptEnd { error: Some(error), ..report.end }, ..report }).await?;
         self.term("deadline exceeded").await?;
@@ -151,11 +209,7 @@ impl<B: Bus> Attempt<B> {
     }
 
     async fn too_late(&self, numbered: Numbered<'_>) -> Result<Ending, Unanswered> {
-        let report = self.report_of(numbered, Outcome::Cancelled, Some(RunState::Skipped));
-        let reason = Some(SkipReason::StartingDeadline.describe().into());
-        self.report(AttemptReport { reason, ..report }).await?;
-        self.ack().await?;
-        Ok(Ending::Skipped)
+        self.skipping(numbered, SkipReason::StartingDeadline.describe()).await
     }
 
     /// Cancelled before it was started.
@@ -171,22 +225,29 @@ impl<B: Bus> Attempt<B> {
         Ok(Ending::Cancelled)
     }
 
-    async fn running(&self, numbered: Numbered<'_>, grip: &Grip) -> Result<Ending, Unanswered> {
-        let Numbered { order, attempt, started_at, tally } = numbered;
+    /// `None` if its handler couldn't be started in time.
+    async fn running(
+        &self,
+        numbered: Numbered<'_>,
+        lapses_at: Duration,
+        grip: &Grip,
+    ) -> Result<Option<Ending>, Unanswered> {
+        let Numbered { order, attempt, started_at, tally, revised } = numbered;
         let Host { clock, drained, .. } = &*self.host;
         let ctx = Context::new(order.clone(), attempt, started_at, clock.clone());
         tracing::debug!(run = %order.run_id, attempt, lateness = ?ctx.lateness(), "starting an attempt");
         let handler = Arc::clone(&self.handler);
-        let payload = self.delivery.payload().clone();
-        let allowed = time_allowed(order, started_at);
+        let payload = revised.map_or(self.delivery.payload(), |revised| &revised.payload).clone();
+        let bounds = Bounds { lapses_at, timeout: time_allowed(order, started_at) };
         let end = {
             let mut scribe = Scribe::new(&*self.host.bus, clock, &self.host.name, &ctx);
-            let work = running::run(handler, &ctx, payload, allowed, clock, grip.cancelled(), drained);
+            let work = running::run(handler, &ctx, payload, bounds, clock, grip.cancelled(), drained);
             // Pinned here: given away by value, both would be kept twice.
             let end = while_said(pin!(work), pin!(scribe.run())).await;
             scribe.finish().await;
             end
         };
+        let Some(end) = end else { return Ok(None) };
         let Sequel { outcome, error, output, step } = follow(order, tally, end, clock.now());
         tracing::debug!(run = %order.run_id, attempt, outcome = outcome.as_str(), error, "ended an attempt");
 
@@ -201,16 +262,18 @@ impl<B: Bus> Attempt<B> {
             output: output.map(|output| clip(&output, OUTPUT_BYTES_MAX)),
             ..report
         };
-        match step {
+        let ending = match step {
             Step::Succeed => self.succeeding(report).await,
             Step::Retry { delay, tally } => self.retrying(report, delay, tally).await,
             Step::GiveUp { reason } => {
                 let error = error.unwrap_or_default();
-                self.giving_up(report, self.letter(order.run_id.to_string(), reason, error, attempt)).await
+                self.giving_up(report, self.letter(order.run_id.to_string(), reason, error, attempt, revised))
+                    .await
             }
             Step::Cancel => self.cancelling(report).await,
             Step::HandBack { tally } => self.handing_back(report, tally).await,
-        }
+        };
+        ending.map(Some)
     }
 
     async fn succeeding(&self, report: AttemptReport) -> Result<Ending, Unanswered> {
@@ -277,7 +340,18 @@ impl<B: Bus> Attempt<B> {
         }
     }
 
-    fn letter(&self, id: String, reason: DeadReason, error: String, attempts: u32) -> DeadLetter {
+    fn letter(
+        &self,
+        id: String,
+        reason: DeadReason,
+        error: String,
+        attempts: u32,
+        revised: Option<&Revised>,
+    ) -> DeadLetter {
+        let (headers, payload) = match revised {
+            Some(revised) => (&revised.headers, &revised.payload),
+            None => (self.delivery.raw_headers(), self.delivery.payload()),
+        };
         DeadLetter {
             id,
             subject: self.delivery.subject().into(),
@@ -285,8 +359,8 @@ impl<B: Bus> Attempt<B> {
             error: clip(&error, ERROR_BYTES_MAX),
             attempts,
             died_at: self.host.clock.now(),
-            original_headers: self.delivery.raw_headers().clone(),
-            payload: self.delivery.payload().clone(),
+            original_headers: headers.clone(),
+            payload: payload.clone(),
         }
     }
 

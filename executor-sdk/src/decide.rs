@@ -41,12 +41,12 @@ pub(crate) enum Verdict<'a> {
     },
 }
 
-pub(crate) fn examine(
-    order: &Result<Order, OrderProblem>,
+pub(crate) fn examine<'a>(
+    order: Result<&'a Order, &'a OrderProblem>,
     delivered: u32,
     tally: Tally,
     now: Timestamp,
-) -> Verdict<'_> {
+) -> Verdict<'a> {
     let order = match order {
         Ok(order) => order,
         Err(problem) => return Verdict::Quarantine { problem },

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -9,11 +10,13 @@ use ambient::Clock;
 use bus::BusError;
 use bus::cancel::{CancelListener, CancelNotice, CancelRequest};
 use bus::dead::{DeadLetter, Redriven, StoredDeadLetter};
+use bus::edits::{Edit, EditMark, Edits};
 use bus::events::{AttemptReport, ProgressNote};
 use bus::logs::{LogBatch, LogWriter};
 use bus::order::{Order, OrderProblem, WorkKind};
 use bus::queue::Delivery;
-use bus::{DeadLetters, EventWriter, QueueReader};
+use bus::wire::standing::OrderReply;
+use bus::{ApiClient, DeadLetters, EditReader, EventWriter, QueueReader};
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use model::name::QueueId;
@@ -36,6 +39,7 @@ pub(crate) enum Call {
     Fetch(usize),
     Progress(Box<ProgressNote>),
     Log(Box<LogBatch>),
+    Order,
 }
 
 /// A kind of call, to make it fail.
@@ -52,6 +56,8 @@ pub(crate) enum Kind {
     Fetch,
     Progress,
     Log,
+    Edits,
+    Order,
 }
 
 /// The bus. Clones share it.
@@ -62,6 +68,13 @@ struct Shared {
     clock: Clock,
     waiting: Mutex<VecDeque<Message>>,
     faults: Mutex<Vec<(Kind, BusError)>>,
+    edits: Mutex<Vec<Edit>>,
+    /// How long the answer about edits takes.
+    edits_delay: Mutex<Duration>,
+    /// How often edits were asked for.
+    looks: AtomicUsize,
+    /// What planners will say of orders.
+    answers: Mutex<VecDeque<Bytes>>,
     calls: watch::Sender<Vec<Call>>,
     /// Bumped when something is put in.
     arrivals: watch::Sender<u64>,
@@ -74,6 +87,7 @@ pub(crate) struct Message {
     pub(crate) payload: Bytes,
     pub(crate) subject: String,
     pub(crate) sequence: u64,
+    pub(crate) stored_at: Timestamp,
     pub(crate) delivered: u32,
     pub(crate) tally: Tally,
 }
@@ -108,6 +122,7 @@ pub(crate) fn message(order: Order) -> Message {
         payload,
         subject: "ecron.run.billing.reports".into(),
         sequence: 1,
+        stored_at: Timestamp::from_ms(1_001),
         delivered: 1,
         tally: Tally::default(),
     }
@@ -119,6 +134,10 @@ impl Double {
             clock: clock.clone(),
             waiting: Mutex::default(),
             faults: Mutex::default(),
+            edits: Mutex::default(),
+            edits_delay: Mutex::default(),
+            looks: AtomicUsize::default(),
+            answers: Mutex::default(),
             calls: watch::Sender::default(),
             arrivals: watch::Sender::default(),
         }))
@@ -133,6 +152,28 @@ impl Double {
     pub(crate) fn deliver(&self, message: Message) -> Delivered {
         let headers = BTreeMap::from([("Raw".into(), "as it came".into())]);
         Delivered { message, headers, bus: self.clone() }
+    }
+
+    /// A planner announces that the job of `order()` was edited.
+    pub(crate) fn announce(&self, revision: u64) {
+        let edit = Edit { job: "billing/nightly".parse().unwrap(), revision: model::id::Revision(revision) };
+        lock(&self.0.edits).push(edit);
+    }
+
+    /// From now on answers about edits take so long.
+    pub(crate) fn slow_edits(&self, delay: Duration) {
+        *lock(&self.0.edits_delay) = delay;
+    }
+
+    /// How often edits were asked for.
+    pub(crate) fn looks(&self) -> usize {
+        self.0.looks.load(Ordering::Relaxed)
+    }
+
+    /// A planner's next answer about an order.
+    pub(crate) fn answer(&self, ok: &OrderReply) {
+        let answer = serde_json::json!({"v": 1, "ok": ok}).to_string();
+        lock(&self.0.answers).push_back(answer.into());
     }
 
     /// The next `times` calls of this kind fail.
@@ -212,6 +253,9 @@ impl Delivery for Delivered {
     fn sequence(&self) -> u64 {
         self.message.sequence
     }
+    fn stored_at(&self) -> Timestamp {
+        self.message.stored_at
+    }
     fn delivered(&self) -> u32 {
         self.message.delivered
     }
@@ -282,6 +326,30 @@ impl EventWriter for Double {
 
     async fn report(&self, report: &AttemptReport) -> Result<(), BusError> {
         self.said(Kind::Report, Call::Report(Box::new(report.clone())))
+    }
+}
+
+impl EditReader for Double {
+    async fn edits_after(&self, _: &QueueId, mark: Option<EditMark>) -> Result<Edits, BusError> {
+        self.0.looks.fetch_add(1, Ordering::Relaxed);
+        let delay = *lock(&self.0.edits_delay);
+        if delay > Duration::ZERO {
+            self.0.clock.sleep(delay).await;
+        }
+        self.fault(Kind::Edits)?;
+        let announced = lock(&self.0.edits);
+        let known = mark.map_or(0, |mark| mark.sequence as usize);
+        let last = EditMark { sequence: announced.len() as u64, stored_at: Timestamp::from_ms(0) };
+        let mark = (last.sequence > 0).then_some(last);
+        Ok(Edits { edits: announced[known..].to_vec(), mark, complete_since: None })
+    }
+}
+
+impl ApiClient for Double {
+    async fn request(&self, verb: &str, _: Bytes, _: Duration) -> Result<Bytes, BusError> {
+        assert_eq!(verb, "order.billing.reports");
+        self.said(Kind::Order, Call::Order)?;
+        lock(&self.0.answers).pop_front().ok_or_else(|| BusError::Failed("nobody listens there".into()))
     }
 }
 

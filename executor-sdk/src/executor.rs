@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
 use bus::nats::{NatsBus, NatsOptions};
-use bus::{BusError, CancelListener, DeadLetters, EventWriter, LogWriter, QueueReader};
+use bus::{
+    ApiClient, BusError, CancelListener, DeadLetters, EditReader, EventWriter, LogWriter, QueueReader,
+};
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
 use model::name::{FullNameError, QueueId};
@@ -30,8 +32,14 @@ pub const CONCURRENCY_DEFAULT: usize = 8;
 pub const CONCURRENCY_MAX: usize = 10_000;
 
 /// All that an executor needs of the bus.
-pub trait Bus: QueueReader + EventWriter + DeadLetters + CancelListener + LogWriter {}
-impl<T: QueueReader + EventWriter + DeadLetters + CancelListener + LogWriter> Bus for T {}
+pub trait Bus:
+    QueueReader + EventWriter + DeadLetters + CancelListener + LogWriter + EditReader + ApiClient
+{
+}
+impl<T> Bus for T where
+    T: QueueReader + EventWriter + DeadLetters + CancelListener + LogWriter + EditReader + ApiClient
+{
+}
 
 /// Why an executor didn't run.
 #[derive(Debug, thiserror::Error)]

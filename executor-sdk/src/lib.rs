@@ -19,6 +19,7 @@
 //!
 //! What it does around the handler, in the order of a run's life:
 //! `pull` asks the queue for as many runs as there are free slots → `attempt` is one of them, a method a state →
+//! `fence` knows which jobs were edited, so that none starts by an order that was superseded →
 //! `decide` says what follows, as functions over data → `running` is the handler itself: timeout, cancellation,
 //! panic; `scribe` sends what it says meanwhile → `answer` stores the outcome, then ends the message.
 //!
@@ -31,6 +32,7 @@ mod context;
 mod decide;
 mod excerpt;
 mod executor;
+mod fence;
 mod handler;
 mod hands;
 mod heartbeat;

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::attempt::{Attempt, Host};
 use crate::executor::Bus;
+use crate::fence::Fence;
 use crate::handler::Handler;
 
 /// How long one pull waits for a run. It is also how long stopping may have to wait for a pull: one that is dropped
@@ -36,6 +37,7 @@ pub(crate) struct Puller<B: Bus> {
     host: Arc<Host<B>>,
     queue: QueueId,
     handler: Arc<dyn Handler>,
+    fence: Arc<Fence>,
     slots: Arc<Semaphore>,
     attempts: TaskTracker,
     /// Pulls that failed in a row.
@@ -58,7 +60,9 @@ impl<B: Bus> Puller<B> {
         concurrency: usize,
         attempts: TaskTracker,
     ) -> Self {
-        Self { host, queue, handler, slots: Arc::new(Semaphore::new(concurrency)), attempts, failures: 0 }
+        let fence = Arc::new(Fence::new(&queue, &host.clock));
+        let slots = Arc::new(Semaphore::new(concurrency));
+        Self { host, queue, handler, fence, slots, attempts, failures: 0 }
     }
 
     /// Pulls until stopping is asked for.
@@ -104,7 +108,12 @@ impl<B: Bus> Puller<B> {
     }
 
     fn start(&self, delivery: B::Delivery, slot: OwnedSemaphorePermit) {
-        let attempt = Attempt { host: Arc::clone(&self.host), handler: Arc::clone(&self.handler), delivery };
+        let attempt = Attempt {
+            host: Arc::clone(&self.host),
+            handler: Arc::clone(&self.handler),
+            fence: Arc::clone(&self.fence),
+            delivery,
+        };
         self.attempts.spawn(async move {
             let ending = attempt.carry_out().await;
             drop(slot);

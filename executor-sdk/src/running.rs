@@ -36,7 +36,17 @@ pub(crate) enum HandlerEnd {
     },
 }
 
-type Returned = Result<Result<Output, HandlerError>, JoinError>;
+/// What a handler returned; `None` if it wasn't started.
+type Done = Option<Result<Output, HandlerError>>;
+type Returned = Result<Done, JoinError>;
+
+/// When a handler must have been started, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// On the monotonic clock: whoever comes later doesn't start it.
+    pub(crate) lapses_at: Duration,
+    pub(crate) timeout: Duration,
+}
 
 /// Why a handler is told to stop.
 enum Cause {
@@ -46,21 +56,27 @@ enum Cause {
 }
 
 /// Runs a handler until it ends, its timeout is over, or `cancelled` or `drained` fires; then cancels, and in the end
-/// aborts it.
+/// aborts it. `None`: it wasn't started in time.
 pub(crate) async fn run(
     handler: Arc<dyn Handler>,
     ctx: &Context,
     payload: Bytes,
-    timeout: Duration,
+    bounds: Bounds,
     clock: &Clock,
     cancelled: &CancellationToken,
     drained: &CancellationToken,
-) -> HandlerEnd {
-    let deadline = clock.sleep(timeout);
+) -> Option<HandlerEnd> {
+    let deadline = clock.sleep(bounds.timeout);
     let mut task = {
-        let ctx = ctx.clone();
+        let (ctx, clock) = (ctx.clone(), clock.clone());
         // The call itself is inside the task, so that a panic in it is caught as well.
-        tokio::spawn(async move { handler.handle(ctx, payload).await })
+        tokio::spawn(async move {
+            // A busy executor may take a while to get here.
+            if clock.monotonic() >= bounds.lapses_at {
+                return None;
+            }
+            Some(handler.handle(ctx, payload).await)
+        })
     };
     let cause = match ended(&mut task, deadline, cancelled.cancelled(), drained.cancelled()).await {
         Ended::Handler(returned) => return by_itself(returned),
@@ -69,17 +85,15 @@ pub(crate) async fn run(
     ctx.cancellation().cancel();
     match stopping(&mut task, ctx, clock).await {
         // `Ok` is the handler's word that the run is carried out. After the deadline it comes too late.
-        Some(Ok(Ok(output))) if !matches!(cause, Cause::Deadline) => HandlerEnd::Returned(Ok(output)),
-        returned => cut_off(cause, returned),
+        Some(Ok(Some(Ok(output)))) if !matches!(cause, Cause::Deadline) => {
+            Some(HandlerEnd::Returned(Ok(output)))
+        }
+        returned => Some(cut_off(cause, returned)),
     }
 }
 
 /// Waits for a cancelled handler, then aborts it. `None` if it had to be aborted.
-async fn stopping(
-    task: &mut JoinHandle<Result<Output, HandlerError>>,
-    ctx: &Context,
-    clock: &Clock,
-) -> Option<Returned> {
+async fn stopping(task: &mut JoinHandle<Done>, ctx: &Context, clock: &Clock) -> Option<Returned> {
     if let Ended::Handler(returned) = ended(task, clock.sleep(CANCEL_GRACE), pending(), pending()).await {
         return Some(returned);
     }
@@ -96,7 +110,7 @@ enum Ended {
 }
 
 async fn ended(
-    task: &mut JoinHandle<Result<Output, HandlerError>>,
+    task: &mut JoinHandle<Done>,
     deadline: impl Future<Output = ()>,
     cancelled: impl Future<Output = ()>,
     drained: impl Future<Output = ()>,
@@ -110,19 +124,19 @@ async fn ended(
     }
 }
 
-fn by_itself(returned: Returned) -> HandlerEnd {
+fn by_itself(returned: Returned) -> Option<HandlerEnd> {
     match returned {
-        Ok(result) => HandlerEnd::Returned(result),
-        Err(error) if error.is_panic() => HandlerEnd::Panicked(panic_text(error)),
+        Ok(result) => result.map(HandlerEnd::Returned),
+        Err(error) if error.is_panic() => Some(HandlerEnd::Panicked(panic_text(error))),
         // Nobody but us aborts the task, so the runtime is going down.
-        Err(_) => HandlerEnd::Interrupted { output: None },
+        Err(_) => Some(HandlerEnd::Interrupted { output: None }),
     }
 }
 
 fn cut_off(cause: Cause, returned: Option<Returned>) -> HandlerEnd {
     let output = match returned {
-        Some(Ok(Ok(Output(output)))) | Some(Ok(Err(HandlerError { output, .. }))) => output,
-        Some(Err(_)) | None => None,
+        Some(Ok(Some(Ok(Output(output)) | Err(HandlerError { output, .. })))) => output,
+        Some(Ok(None) | Err(_)) | None => None,
     };
     match cause {
         Cause::Deadline => HandlerEnd::TimedOut { output },

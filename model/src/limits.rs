@@ -33,6 +33,11 @@ pub const LOST_ATTEMPTS_MAX: u32 = 5;
 pub const RATE_LIMITED_MAX: u32 = 1_000;
 /// Ranges in a list of exit codes or HTTP statuses.
 pub const CODE_RANGES_MAX: usize = 32;
+/// What an executor knows of the edits of its queue counts for so long, from when it asked. After that it asks again before
+/// it starts a run.
+pub const EDITS_KNOWN_FOR: Duration = Duration::from_secs(1);
+/// An edit is in force so long after it was installed, at the earliest: by then no executor goes by what it asked before.
+pub const EDIT_IN_FORCE_AFTER: Duration = Duration::from_millis(1_500);
 /// The longest time that one attempt may take.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The longest wait between two attempts.

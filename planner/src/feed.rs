@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ambient::{Clock, Shutdown};
 use bus::specs::{SpecChange, SpecStore};
-use bus::{BusError, Nudge};
+use bus::{BusError, EditWriter, Nudge};
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, ReadyChunks};
 use model::id::Revision;
@@ -20,7 +20,7 @@ use store::ownership::Lease;
 use store::plan::{Cursor, PlanStore, UNOWNED_MAX};
 use tokio::sync::watch;
 
-use crate::install::{Applied, Site, apply_change, apply_delete};
+use crate::install::{Applied, InstallError, Site, apply_change, apply_delete};
 
 /// Changes that are installed at once.
 pub const INSTALLS_IN_FLIGHT_MAX: usize = 256;
@@ -79,6 +79,8 @@ pub enum FeedEnd {
     Bus(#[from] BusError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Install(#[from] InstallError),
     #[error("read further changes: the stream of changes ended")]
     Ended,
     #[error("go on with the same shards: they changed hands")]
@@ -89,7 +91,7 @@ pub enum FeedEnd {
 pub async fn run<S, B>(store: &S, bus: &B, owned: &Owned, clock: &Clock, shutdown: &Shutdown)
 where
     S: PlanStore,
-    B: SpecStore + bus::Checkpoints + Nudge,
+    B: SpecStore + bus::Checkpoints + Nudge + EditWriter,
 {
     let mut leases = owned.leases.subscribe();
     let mut said = String::new();
@@ -123,7 +125,7 @@ async fn stretch<S, B>(
 ) -> Result<std::convert::Infallible, FeedEnd>
 where
     S: PlanStore,
-    B: SpecStore + bus::Checkpoints + Nudge,
+    B: SpecStore + bus::Checkpoints + Nudge + EditWriter,
 {
     if leases.is_empty() {
         return std::future::pending().await;
@@ -154,7 +156,7 @@ impl<S, B> std::fmt::Debug for Feed<'_, S, B> {
 impl<'a, S, B> Feed<'a, S, B>
 where
     S: PlanStore,
-    B: SpecStore + bus::Checkpoints + Nudge,
+    B: SpecStore + bus::Checkpoints + Nudge + EditWriter,
 {
     /// Makes sure that each shard has a cursor, and starts after the oldest of them.
     pub async fn open(
@@ -240,9 +242,9 @@ async fn begin<S: PlanStore>(
 }
 
 /// A job whose stored state is broken fails alone: the feed goes on without it.
-fn alone(job: &JobId, outcome: Result<Applied, StoreError>) -> Result<Applied, StoreError> {
+fn alone(job: &JobId, outcome: Result<Applied, InstallError>) -> Result<Applied, InstallError> {
     match outcome {
-        Err(StoreError::Corrupt { key, problem }) => {
+        Err(InstallError::Store(StoreError::Corrupt { key, problem })) => {
             tracing::error!(%job, key, problem, "the job can't be installed");
             Ok(Applied::Invalid)
         }
@@ -259,10 +261,10 @@ async fn install<S, B>(
 ) -> Result<(), FeedEnd>
 where
     S: PlanStore,
-    B: Nudge,
+    B: Nudge + EditWriter,
 {
     let site = |shard: ShardId| {
-        leases.get(&shard).map(|lease| Site { store, shard, epoch: lease.epoch, now: clock.now() })
+        leases.get(&shard).map(|lease| Site { store, bus, shard, epoch: lease.epoch, now: clock.now() })
     };
     let (shard, job, revision, applied) = match change {
         SpecChange::Put { job, shard, spec } => {

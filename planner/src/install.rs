@@ -2,7 +2,9 @@
 //!
 //! `install_plan` decides (pure); `apply_change` reads, calls it and carries it out.
 
+use bus::edits::Edit;
 use bus::specs::StoredSpec;
+use bus::{BusError, EditWriter};
 use model::change::{Change, ChangeKind, kept_schedule};
 use model::declared::Declared;
 use model::first::{ShardStanding, first_layout};
@@ -22,6 +24,15 @@ use crate::pass::{DeclaredCache, plan_shard};
 /// Reads of a record that changed under us, before we give up and let the feed come round again.
 const CONFLICT_RETRIES_MAX: usize = 5;
 
+/// Why a change isn't installed. It may be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
 /// What a change made of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -38,8 +49,9 @@ pub enum Applied {
 
 /// Where an install happens: a shard under the caller's lease, at an instant.
 #[derive(Debug)]
-pub struct Site<'a, S> {
+pub struct Site<'a, S, B> {
     pub store: &'a S,
+    pub bus: &'a B,
     pub shard: ShardId,
     pub epoch: Epoch,
     pub now: Timestamp,
@@ -160,11 +172,11 @@ pub fn declared(job: &JobId, stored: &StoredSpec) -> Result<Declared, String> {
 }
 
 /// Installs a new revision of a spec.
-pub async fn apply_change<S: PlanStore>(
-    site: &Site<'_, S>,
+pub async fn apply_change<S: PlanStore, B: EditWriter>(
+    site: &Site<'_, S, B>,
     job: &JobId,
     stored: &StoredSpec,
-) -> Result<Applied, StoreError> {
+) -> Result<Applied, InstallError> {
     let declared = declared(job, stored);
     for _ in 0..CONFLICT_RETRIES_MAX {
         let (cursor, record) = site.read(job).await?;
@@ -181,6 +193,9 @@ pub async fn apply_change<S: PlanStore>(
                 // A record whose spec we can't read still has a revision to compare and a place to leave.
                 plan.expected = record.as_ref().map(|record| record.revision);
                 plan.change = change(new, stored, old.map(|(_, old)| old), &cursor, site.now);
+                if plan.expected.is_some() {
+                    site.announce(old.map_or(new, |(_, old)| old), stored.revision).await?;
+                }
                 plan
             }
             Err(problems) => invalid_install(job, record, problems, site.now),
@@ -200,10 +215,21 @@ pub async fn apply_change<S: PlanStore>(
             Installed::Conflict => {}
         }
     }
-    Err(StoreError::Unknown(format!("the record of {job} keeps changing")))
+    Err(StoreError::Unknown(format!("the record of {job} keeps changing")).into())
 }
 
-impl<S: PlanStore> Site<'_, S> {
+impl<S: PlanStore, B: EditWriter> Site<'_, S, B> {
+    /// Tells the executors of the queue where runs of an older revision may wait. Always before the edit is installed, so
+    /// that one which is in force was announced, whoever crashes in between. Deferred work has one revision and deletes
+    /// itself.
+    async fn announce(&self, old: &Declared, revision: Revision) -> Result<(), BusError> {
+        if old.spec.delete_when_done {
+            return Ok(());
+        }
+        let edit = Edit { job: old.spec.id.clone(), revision };
+        self.bus.announce(&old.spec.queue, &edit).await
+    }
+
     /// If a pass moved the plan on while we were laying out, our coarse place may lie in minutes that it has done: it
     /// would wait for the next pass. So that is made up for now.
     async fn catch_up_with_pass(&self, laid_out_for: &Cursor) -> Result<(), StoreError> {
@@ -264,18 +290,21 @@ fn invalid_install(job: &JobId, record: Option<JobRecord>, problems: &str, now: 
 }
 
 /// Removes a job whose spec was deleted at `revision`.
-pub async fn apply_delete<S: PlanStore>(
-    site: &Site<'_, S>,
+pub async fn apply_delete<S: PlanStore, B: EditWriter>(
+    site: &Site<'_, S, B>,
     job: &JobId,
     revision: Revision,
     by: Option<String>,
-) -> Result<Applied, StoreError> {
+) -> Result<Applied, InstallError> {
     for _ in 0..CONFLICT_RETRIES_MAX {
         let (cursor, record) = site.read(job).await?;
         let Some(record) = record.filter(|record| record.revision <= revision) else {
             return Ok(Applied::AlreadyThere);
         };
         let old = Declared::read(record.spec.as_bytes(), site.now);
+        if let Ok(old) = &old {
+            site.announce(old, revision).await?;
+        }
         let is_noted = !old.as_ref().is_ok_and(|old| old.spec.delete_when_done);
         let kind = ChangeKind::Deleted;
         let change = Change { at: site.now, revision, kind, by: by.clone(), schedule: None };
@@ -298,7 +327,7 @@ pub async fn apply_delete<S: PlanStore>(
             return Ok(Applied::Deleted);
         }
     }
-    Err(StoreError::Unknown(format!("the record of {job} keeps changing")))
+    Err(StoreError::Unknown(format!("the record of {job} keeps changing")).into())
 }
 
 /// What a job has in the minute tier beyond what the dispatcher has taken. Of a paused one that is what was due before its

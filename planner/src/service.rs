@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
 use bus::{
-    ApiServer, AuditLog, Checkpoints, DeadLetters, Intake, Nudge, ObjectStore, QueueBacklog, RunStream,
-    SpecStore,
+    ApiServer, AuditLog, Checkpoints, DeadLetters, EditWriter, Intake, Nudge, ObjectStore, QueueBacklog,
+    RunStream, SpecStore,
 };
 use futures_util::StreamExt;
 use model::plan::{minute_tier_until, pass_is_due};
@@ -48,6 +48,7 @@ pub trait PlannerBus:
     + RunStream
     + AuditLog
     + QueueBacklog
+    + EditWriter
 {
 }
 impl<T> PlannerBus for T where
@@ -61,6 +62,7 @@ impl<T> PlannerBus for T where
         + RunStream
         + AuditLog
         + QueueBacklog
+        + EditWriter
 {
 }
 

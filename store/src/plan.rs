@@ -171,8 +171,9 @@ pub trait PlanStore: Send + Sync + 'static {
         jobs: &[JobId],
     ) -> impl Future<Output = Result<Vec<Option<JobRecord>>, StoreError>> + Send;
 
-    /// The revision of a job from which on no run of an older one is published any more: the record's, once whatever a
-    /// dispatcher took before it was installed is published. `None`: there is no such job.
+    /// The revision of a job that is in force: no run of an older one is published any more, and no executor that asks for
+    /// edits starts one. That is the record's, once whatever a dispatcher took before it was installed is published, and
+    /// `EDIT_IN_FORCE_AFTER` has passed. `None`: there is no such job.
     fn in_force(
         &self,
         shard: ShardId,

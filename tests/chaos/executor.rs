@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use bus::cancel::CancelListener;
 use bus::dead::{DeadLetter, Redriven, StoredDeadLetter};
+use bus::edits::{EditMark, Edits};
 use bus::events::{AttemptReport, ProgressNote};
 use bus::logs::LogBatch;
 use bus::nats::{NatsBus, NatsDelivery, NatsOptions};
 use bus::queue::Delivery;
-use bus::{BusError, DeadLetters, EventWriter, LogWriter, QueueReader};
+use bus::{ApiClient, BusError, DeadLetters, EditReader, EventWriter, LogWriter, QueueReader};
+use bytes::Bytes;
 use executor_sdk::{Context, Executor, HandlerError};
 use futures_util::stream::BoxStream;
 use harness::witness::now_ms;
@@ -115,6 +117,18 @@ impl EventWriter for Witnessed {
 
     async fn note_progress(&self, note: &ProgressNote) -> Result<(), BusError> {
         self.bus.note_progress(note).await
+    }
+}
+
+impl EditReader for Witnessed {
+    async fn edits_after(&self, queue: &QueueId, mark: Option<EditMark>) -> Result<Edits, BusError> {
+        self.bus.edits_after(queue, mark).await
+    }
+}
+
+impl ApiClient for Witnessed {
+    async fn request(&self, verb: &str, body: Bytes, timeout: Duration) -> Result<Bytes, BusError> {
+        self.bus.request(verb, body, timeout).await
     }
 }
 

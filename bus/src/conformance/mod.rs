@@ -10,6 +10,7 @@ pub mod audit;
 pub mod cancel;
 pub mod core_nats;
 pub mod dead;
+pub mod edits;
 pub mod events;
 pub mod logs;
 pub mod objects;
@@ -31,8 +32,9 @@ use crate::queue::QueueReader;
 use crate::wire::headers::Headers;
 use crate::wire::message_id;
 use crate::{
-    ApiClient, ApiServer, AuditLog, CancelListener, CancelSignal, Checkpoints, DeadLetters, EventReader,
-    EventWriter, Intake, LogReader, LogWriter, Nudge, ObjectStore, QueueBacklog, RunStream, SpecStore,
+    ApiClient, ApiServer, AuditLog, CancelListener, CancelSignal, Checkpoints, DeadLetters, EditReader,
+    EditWriter, EventReader, EventWriter, Intake, LogReader, LogWriter, Nudge, ObjectStore, QueueBacklog,
+    RunStream, SpecStore,
 };
 
 /// The ack wait of a world's queues.
@@ -62,6 +64,8 @@ pub trait Bus:
     + CancelListener
     + LogWriter
     + LogReader
+    + EditWriter
+    + EditReader
     + Clone
 {
 }
@@ -85,6 +89,8 @@ impl<T> Bus for T where
         + CancelListener
         + LogWriter
         + LogReader
+        + EditWriter
+        + EditReader
         + Clone
 {
 }
@@ -177,6 +183,10 @@ macro_rules! bus_conformance {
         $crate::bus_conformance!(@tests $world, logs:
             a_runs_log_is_read_in_order_and_apart_from_others,
             a_note_of_progress_is_an_event,
+        );
+        $crate::bus_conformance!(@tests $world, edits:
+            announced_edits_are_read_from_a_mark_on,
+            edits_that_are_not_kept_any_more_are_said_to_be_missing,
         );
         $crate::bus_conformance!(@tests $world, cancel:
             who_has_the_run_in_hand_says_so,

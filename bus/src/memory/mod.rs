@@ -6,6 +6,7 @@
 mod audit;
 mod cancel;
 mod core_nats;
+mod edits;
 mod log;
 mod objects;
 mod specs;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 
 use crate::api::ApiHandler;
 use crate::checkpoints::Cluster;
+use crate::edits::{Edit, EditMark};
 use crate::error::BusError;
 use crate::runs::Published;
 use crate::subjects::{BUCKET_SPECS, QueueSubject, bucket_key, parse_queue_subject};
@@ -71,6 +73,7 @@ struct State {
     queues: HashMap<QueueId, Hands>,
     /// By the sequence of the run's message, as over NATS.
     tallies: HashMap<u64, Bytes>,
+    edits: HashMap<QueueId, Vec<(EditMark, Edit)>>,
     intake: Log,
     intake_hands: Hands,
     events: Log,
@@ -104,6 +107,7 @@ impl MemoryBus {
             runs: log(),
             queues: HashMap::new(),
             tallies: HashMap::new(),
+            edits: HashMap::new(),
             intake: log(),
             intake_hands: Hands::default(),
             events: log(),

@@ -105,6 +105,7 @@ pub struct MemoryDelivery {
     headers: Headers,
     payload: Bytes,
     sequence: u64,
+    stored_at: Timestamp,
     delivered: u32,
 }
 
@@ -148,6 +149,10 @@ impl Delivery for MemoryDelivery {
 
     fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    fn stored_at(&self) -> Timestamp {
+        self.stored_at
     }
 
     fn delivered(&self) -> u32 {
@@ -234,6 +239,7 @@ impl QueueReader for MemoryBus {
                 headers: stored.headers,
                 payload: stored.payload,
                 sequence,
+                stored_at: stored.stored_at,
                 delivered,
             }
         };

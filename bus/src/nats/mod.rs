@@ -14,6 +14,7 @@ mod checkpoints;
 mod connect;
 mod dead;
 mod desk;
+mod edits;
 mod events;
 mod header_block;
 mod headers;
@@ -42,6 +43,7 @@ use model::name::QueueId;
 use tokio::time::Instant;
 
 use crate::error::BusError;
+use edits::Announcer;
 use link::Link;
 use pull::Puller;
 use reader::Access;
@@ -116,6 +118,7 @@ struct Shared {
     queues: Mutex<HashMap<QueueId, Puller>>,
     /// One a queue that is reported of.
     reporters: Mutex<HashMap<QueueId, Reporter>>,
+    announcer: Mutex<Option<Announcer>>,
     settler: Mutex<Option<Puller>>,
     intake: Mutex<Option<Puller>>,
     /// When each queue's consumer was last seen.
@@ -141,6 +144,7 @@ impl NatsBus {
                 options,
                 queues: Mutex::default(),
                 reporters: Mutex::default(),
+                announcer: Mutex::default(),
                 settler: Mutex::default(),
                 intake: Mutex::default(),
                 ensured: Mutex::default(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::name::QueueId;
 use model::retry::Tally;
+use model::time::Timestamp;
 use serde_json::json;
 
 use super::link::{Link, Outgoing};
@@ -68,6 +69,10 @@ impl Delivery for NatsDelivery {
 
     fn sequence(&self) -> u64 {
         self.message.position.sequence
+    }
+
+    fn stored_at(&self) -> Timestamp {
+        self.message.position.stored_at
     }
 
     fn delivered(&self) -> u32 {

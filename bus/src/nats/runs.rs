@@ -82,7 +82,17 @@ pub(super) async fn unread_message(
     stream: &str,
     which: &serde_json::Value,
 ) -> Result<Option<UnreadMessage>, BusError> {
-    let absent = [ErrorCode::NO_MESSAGE_FOUND, ErrorCode::SEQUENCE_NOT_FOUND];
+    unread_message_unless(link, stream, which, &[]).await
+}
+
+/// Like `unread_message`; `None` also if the stream says one of these.
+pub(super) async fn unread_message_unless(
+    link: &Link,
+    stream: &str,
+    which: &serde_json::Value,
+    absent: &[ErrorCode],
+) -> Result<Option<UnreadMessage>, BusError> {
+    let absent = [absent, &[ErrorCode::NO_MESSAGE_FOUND, ErrorCode::SEQUENCE_NOT_FOUND]].concat();
     let verb = format!("STREAM.MSG.GET.{stream}");
     let Some(answer) = link.js_maybe::<MessageAnswer>(&verb, which, &absent).await? else { return Ok(None) };
     let raw = answer.message;

@@ -11,11 +11,13 @@ use serde_json::json;
 
 use super::link::Link;
 use super::{ACK_PENDING_MAX, NatsOptions, PULLS_WAITING_MAX};
+use crate::edits::{EDITS_AGE_MAX, EDITS_KEPT_MAX};
 use crate::error::BusError;
 use crate::subjects::{
-    BUCKET_CHECKPOINTS, BUCKET_OBJECTS, BUCKET_SPECS, DEAD_ALL, DEFERS_ALL, EVENTS_ALL, LOGS_ALL,
-    QueueSubject, RUNS_ALL, STREAM_DEAD, STREAM_EVENTS, STREAM_INTAKE, STREAM_LOGS, STREAM_RUNS,
-    STREAM_TALLIES, SUBMITS_ALL, TALLIES_ALL, TERMINATED_ALL, bucket_stream, bucket_subject, queue_consumer,
+    BUCKET_CHECKPOINTS, BUCKET_OBJECTS, BUCKET_SPECS, DEAD_ALL, DEFERS_ALL, EDITS_ALL, EVENTS_ALL, LOGS_ALL,
+    QueueSubject, RUNS_ALL, STREAM_DEAD, STREAM_EDITS, STREAM_EVENTS, STREAM_INTAKE, STREAM_LOGS,
+    STREAM_RUNS, STREAM_TALLIES, SUBMITS_ALL, TALLIES_ALL, TERMINATED_ALL, bucket_stream, bucket_subject,
+    queue_consumer,
 };
 
 /// How long a stream remembers message ids. Longer than any publisher of ours repeats one (seconds: a takeover, a
@@ -98,6 +100,15 @@ fn wanted(options: &NatsOptions) -> Vec<Config> {
             max_messages_per_subject: 1,
             duplicate_window: Duration::from_secs(120),
             ..stream(STREAM_TALLIES, &[TALLIES_ALL], "ecron: what became of deliveries that weren't the last")
+        },
+        Config {
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::Old,
+            max_age: EDITS_AGE_MAX,
+            max_messages_per_subject: EDITS_KEPT_MAX as i64,
+            allow_direct: true,
+            duplicate_window: Duration::from_secs(120),
+            ..stream(STREAM_EDITS, &[EDITS_ALL], "ecron: which jobs were edited, for executors")
         },
         bucket(BUCKET_SPECS, "ecron: job specs"),
         bucket(BUCKET_OBJECTS, "ecron: calendars, namespaces and queues"),

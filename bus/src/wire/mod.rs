@@ -7,11 +7,13 @@ pub mod audit;
 pub mod cancel;
 pub mod cluster;
 pub mod dead;
+pub mod edit;
 pub mod event;
 pub mod headers;
 pub mod log;
 pub mod order;
 pub mod publisher;
+pub mod standing;
 pub mod tally;
 
 pub use headers::Headers;

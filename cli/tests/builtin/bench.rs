@@ -9,12 +9,13 @@ use std::time::Duration;
 use ambient::{Clock, Shutdown};
 use bus::cancel::{CancelListener, CancelNotice, CancelRequest};
 use bus::dead::{DeadLetter, Redriven, StoredDeadLetter};
+use bus::edits::{EditMark, Edits};
 use bus::events::{AttemptReport, ProgressNote};
 use bus::logs::{LogBatch, LogWriter};
 use bus::order::{Order, OrderProblem, WorkKind};
 use bus::queue::Delivery;
 use bus::specs::{SpecChange, SpecStore, StoredSpec};
-use bus::{BusError, DeadLetters, EventWriter, QueueReader};
+use bus::{ApiClient, BusError, DeadLetters, EditReader, EventWriter, QueueReader};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use model::id::{Revision, RunId};
@@ -184,6 +185,9 @@ impl Delivery for TestDelivery {
     fn sequence(&self) -> u64 {
         self.sequence
     }
+    fn stored_at(&self) -> Timestamp {
+        Clock::system().now()
+    }
     fn delivered(&self) -> u32 {
         1
     }
@@ -259,6 +263,18 @@ impl EventWriter for TestBus {
     async fn report(&self, report: &AttemptReport) -> Result<(), BusError> {
         self.said.lock().unwrap().0 = Some(report.clone());
         Ok(())
+    }
+}
+
+impl EditReader for TestBus {
+    async fn edits_after(&self, _: &QueueId, mark: Option<EditMark>) -> Result<Edits, BusError> {
+        Ok(Edits { edits: Vec::new(), mark, complete_since: None })
+    }
+}
+
+impl ApiClient for TestBus {
+    async fn request(&self, verb: &str, _: Bytes, _: Duration) -> Result<Bytes, BusError> {
+        Err(BusError::Failed(format!("{verb}: nobody listens there")))
     }
 }
 

@@ -20,6 +20,8 @@ use crate::running::CANCEL_GRACE;
 mod bounds;
 #[path = "cancelled.rs"]
 mod cancelled;
+#[path = "fenced.rs"]
+mod fenced;
 #[path = "said.rs"]
 mod said;
 
@@ -44,7 +46,9 @@ impl World {
         let (bus, clock) = (Arc::new(self.bus.clone()), self.clock.clone());
         let (drained, hands) = (self.drained.clone(), self.hands.clone());
         let host = Host { bus, clock, name: "host-1".into(), drained, hands };
-        Attempt { host: Arc::new(host), handler: Arc::new(handler), delivery: self.bus.deliver(message) }
+        let fence = Arc::new(Fence::new(&order().queue, &self.clock));
+        let delivery = self.bus.deliver(message);
+        Attempt { host: Arc::new(host), handler: Arc::new(handler), fence, delivery }
     }
 
     /// Carries out one attempt while the clock runs in steps of a second.

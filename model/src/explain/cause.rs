@@ -100,7 +100,9 @@ fn skipped(facts: &Facts, then: &Then, run: &RunFacts) -> Cause {
     };
     let missed = |reason| SkipReason::Missed(reason);
     use crate::change::ChangeKind;
-    let (code, more) = if known(&SkipReason::StartingDeadline) || run.skip_reason.is_none() {
+    // Without a reason in its record it was skipped by an executor, which has two.
+    let by_executor = run.skip_reason.is_none() && !known(&SkipReason::Deleted);
+    let (code, more) = if known(&SkipReason::StartingDeadline) || by_executor {
         ("starting-deadline", gap.unwrap_or_default())
     } else if known(&SkipReason::Superseded) {
         let edit = facts.changes.iter().find(|c| c.kind != ChangeKind::Deleted && c.at <= ended);

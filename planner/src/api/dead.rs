@@ -27,8 +27,8 @@ use crate::service::PlannerBus;
 pub const LETTERS_MAX: usize = 1_000;
 /// Letters of one request that are under way at once.
 const LETTERS_IN_FLIGHT_MAX: usize = 16;
-/// When to start worrying about a redriven run.
-const WORRY_AFTER: Duration = Duration::from_secs(15);
+/// When to start worrying about a run that was published again.
+pub(super) const WORRY_AFTER: Duration = Duration::from_secs(15);
 /// The header in which a run's generation stands.
 const GENERATION: &str = "Ecron-Generation";
 

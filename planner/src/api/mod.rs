@@ -10,6 +10,7 @@ mod cancel;
 pub mod dead;
 pub mod explain;
 mod objects;
+mod order;
 mod pause;
 mod preview;
 mod queues;
@@ -22,6 +23,7 @@ pub mod write;
 use std::sync::Arc;
 
 use ambient::{Clock, Entropy, Shutdown};
+use bus::subjects::parse_order_verb;
 use bus::{ApiServer, BusError};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -75,10 +77,13 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "delete-object" => reply(self.delete_object(parsed(body)).await),
             "pause-queue" => reply(self.set_queue_paused(parsed(body), true).await),
             "resume-queue" => reply(self.set_queue_paused(parsed(body), false).await),
+            other if let Some(queue) = parse_order_verb(other) => {
+                reply(self.present_order(&queue, parsed(body)).await)
+            }
             other => reply::<()>(Err(ApiError::refused(format!(
                 "know the verb {other:?}; there are apply, get, list, runs, run, explain, redrive, purge, delete, pause, resume, \
-                 catch-up, trigger, cancel, submit, backfill, backfills, cancel-backfill, objects, object, delete-object, pause-queue and \
-                 resume-queue"
+                 catch-up, trigger, cancel, submit, backfill, backfills, cancel-backfill, objects, object, delete-object, pause-queue, \
+                 resume-queue and order.<namespace>.<queue>"
             )))),
         };
         Bytes::from(answer)

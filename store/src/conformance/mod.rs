@@ -70,6 +70,7 @@ macro_rules! conformance_tests {
                 an_edit_moves_entries_and_the_coarse_place,
                 an_edit_leaves_what_was_taken,
                 an_edit_is_in_force_once_the_shard_was_taken_again,
+                an_edit_is_in_force_once_executors_must_have_asked,
                 an_occurrence_that_ran_is_not_planned_again,
                 an_edit_records_what_it_skips,
                 a_new_job_is_planned_even_in_the_past_if_unseen,

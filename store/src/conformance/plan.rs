@@ -2,6 +2,7 @@
 
 use model::bucket::{Placed, Tier};
 use model::id::Revision;
+use model::limits::EDIT_IN_FORCE_AFTER;
 use model::misfire::MissedReason;
 use model::run::{RunState, SkipReason};
 use model::time::Timestamp;
@@ -359,10 +360,28 @@ pub async fn an_edit_is_in_force_once_the_shard_was_taken_again<F: Fixture>(f: &
     assert_eq!(in_force().await, Some(1), "there was none before");
     take().await;
     w.install(&install("a/b", Some(1), Some(record(2, None)))).await;
+    f.pass(EDIT_IN_FORCE_AFTER).await;
     assert_eq!(in_force().await, Some(1), "a dispatcher may have taken one");
     take().await;
     assert_eq!(in_force().await, Some(2));
     w.install(&install("a/b", Some(2), Some(record(3, None)))).await;
     f.store().release(crate::lease::Role::Dispatcher, "node-a", &[w.shard]).await.unwrap();
+    f.pass(EDIT_IN_FORCE_AFTER).await;
     assert_eq!(in_force().await, Some(3), "nobody dispatches");
+}
+
+pub async fn an_edit_is_in_force_once_executors_must_have_asked<F: Fixture>(f: &F) {
+    let w = World::begun(f).await;
+    let in_force =
+        async || f.store().in_force(w.shard, &job("a/b")).await.unwrap().map(|revision| revision.0);
+    let take = async || f.store().take(w.shard, w.dispatcher, at("07:00:00"), 10).await.unwrap();
+    w.install(&install("a/b", None, Some(record(1, None)))).await;
+    w.install(&install("a/b", Some(1), Some(record(2, None)))).await;
+    take().await;
+    assert_eq!(in_force().await, Some(1), "an executor may have asked just before");
+    w.install(&install("a/b", Some(2), Some(record(3, None)))).await;
+    take().await;
+    assert_eq!(in_force().await, Some(1), "nor was the one in between in force");
+    f.pass(EDIT_IN_FORCE_AFTER).await;
+    assert_eq!(in_force().await, Some(3));
 }

@@ -552,7 +552,6 @@ impl<F: Fixture> Side<'_, F> {
         }
         let _ = write!(all, "{:#?}{:#?}", store.cursor(SHARD).await, store.jobs(SHARD, &jobs).await);
         for job in &jobs {
-            let _ = write!(all, "{:?}", store.in_force(SHARD, job).await);
             let runs = store.runs(SHARD, job, 500).await.unwrap();
             for run in &runs {
                 let _ = write!(all, "{:?}", store.past_attempts(SHARD, &run.occurrence).await);

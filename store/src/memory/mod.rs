@@ -82,6 +82,15 @@ struct Lease {
     expires_at: Timestamp,
 }
 
+/// What a job's newest revision waits for before it is in force.
+struct EditBarrier {
+    /// How often the shard had been taken when it was installed.
+    takes: u64,
+    /// The revision that was in force by then.
+    before: Revision,
+    installed_at: Timestamp,
+}
+
 /// A sorted set as Redis orders it: by score, then by the member's text.
 type Sorted<T> = BTreeSet<(Timestamp, String, T)>;
 
@@ -93,8 +102,8 @@ struct Shard {
     jobs: BTreeMap<JobId, JobRecord>,
     /// How often it was taken.
     takes: u64,
-    /// How often it had been taken when a job's newest revision was installed, and the revision before.
-    barriers: BTreeMap<JobId, (u64, Revision)>,
+    /// Of jobs that were edited.
+    barriers: BTreeMap<JobId, EditBarrier>,
     horizon: Sorted<JobId>,
     half_hours: Sorted<Entry>,
     minutes: Sorted<Entry>,

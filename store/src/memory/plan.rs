@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use model::bucket::{Placed, Tier};
 use model::id::{Entry, Occurrence, Revision};
+use model::limits::EDIT_IN_FORCE_AFTER;
 use model::name::JobId;
 use model::run::{RunState, SkipReason};
 use model::shard::ShardId;
 use model::stats::Counted;
 use model::time::Timestamp;
 
-use super::{MemoryStore, Shard, sorted};
+use super::{EditBarrier, MemoryStore, Shard, sorted};
 use crate::error::StoreError;
 use crate::keys::History;
 use crate::lease::{Epoch, Role};
@@ -51,10 +52,7 @@ impl PlanStore for MemoryStore {
     async fn in_force(&self, shard: ShardId, job: &JobId) -> Result<Option<Revision>, StoreError> {
         self.on(shard, |shard, now| {
             let Some(record) = shard.jobs.get(job) else { return Ok(None) };
-            let taken_since = |(takes, _): &&(u64, Revision)| shard.takes <= *takes;
-            let waiting = shard.barriers.get(job).filter(taken_since);
-            let older = waiting.filter(|_| shard.holder(Role::Dispatcher, now).is_some());
-            Ok(Some(older.map_or(record.revision, |(_, before)| *before)))
+            Ok(Some(shard.older_in_force(job, now).unwrap_or(record.revision)))
         })
     }
 
@@ -64,7 +62,7 @@ impl PlanStore for MemoryStore {
         epoch: Epoch,
         install: &Install,
     ) -> Result<Installed, StoreError> {
-        self.fenced(shard, Role::Planner, epoch, |shard, _| Ok(shard.install(install)))
+        self.fenced(shard, Role::Planner, epoch, |shard, now| Ok(shard.install(install, now)))
     }
 
     async fn waiting(
@@ -98,7 +96,15 @@ impl PlanStore for MemoryStore {
 }
 
 impl Shard {
-    fn install(&mut self, install: &Install) -> Installed {
+    /// The revision that is still in force instead of the one that was installed last.
+    fn older_in_force(&self, job: &JobId, now: Timestamp) -> Option<Revision> {
+        let barrier = self.barriers.get(job)?;
+        let too_soon = now < barrier.installed_at.plus(EDIT_IN_FORCE_AFTER);
+        let taken_since = self.takes > barrier.takes || self.holder(Role::Dispatcher, now).is_none();
+        (too_soon || !taken_since).then_some(barrier.before)
+    }
+
+    fn install(&mut self, install: &Install, now: Timestamp) -> Installed {
         let present = self.jobs.get(&install.job);
         if present.map(|record| record.revision) != install.expected {
             return Installed::Conflict;
@@ -123,7 +129,9 @@ impl Shard {
         }
         match (&old, &install.record) {
             (Some(old), Some(new)) if old.revision != new.revision => {
-                self.barriers.insert(install.job.clone(), (self.takes, old.revision));
+                let before = self.older_in_force(&install.job, now).unwrap_or(old.revision);
+                let barrier = EditBarrier { takes: self.takes, before, installed_at: now };
+                self.barriers.insert(install.job.clone(), barrier);
             }
             (Some(_), Some(_)) => {}
             (None, _) | (_, None) => {

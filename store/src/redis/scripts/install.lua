@@ -62,6 +62,7 @@ if present ~= '' and record[4] then
 end
 
 local revision = ARGV[5]
+local before = present ~= '' and present ~= revision and in_force(KEYS[2], KEYS[3], prefix .. 'lease:dispatcher')
 if revision == '' then
   redis.call('DEL', KEYS[2])
   local at, keep, reason = unpack(ARGV, #ARGV - 3)
@@ -101,8 +102,9 @@ else
     end
   end
   redis.call('HSET', KEYS[2], unpack(ARGV, 11, 10 + 2 * tonumber(ARGV[10])))
-  if present ~= '' and present ~= revision then
-    redis.call('HSET', KEYS[2], 'barrier', (redis.call('HGET', KEYS[3], 'takes') or '0') .. ' ' .. present)
+  if before then
+    local takes = redis.call('HGET', KEYS[3], 'takes') or '0'
+    redis.call('HSET', KEYS[2], 'barrier', takes .. ' ' .. before .. ' ' .. digits(now_ms()))
   end
   if ARGV[6] == 'horizon' then
     redis.call('ZADD', prefix .. 'horizon', ARGV[9], job)

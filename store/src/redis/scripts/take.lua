@@ -83,7 +83,7 @@ end
 local taken = cap
 if more then taken = math.min(taken, last) end
 if taken > before then redis.call('HSET', KEYS[2], 'taken_until_ms', digits(taken)) else taken = before end
--- Who asks again has published what it took before (see in_force.lua).
+-- Who asks again has published what it took before (see barrier.lua).
 redis.call('HINCRBY', KEYS[2], 'takes', 1)
 
 local next_due = -1
