@@ -58,7 +58,7 @@ impl From<ApiError> for Failure {
         }
         match problem.kind {
             ErrorKind::Refused => Self::input(message),
-            ErrorKind::NotFound | ErrorKind::Failed => Self::failed(message),
+            ErrorKind::NotFound | ErrorKind::Failed | ErrorKind::Conflict => Self::failed(message),
             ErrorKind::Unknown => {
                 Self::failed(format!("{message}\nit may have happened: look before you repeat it"))
             }
