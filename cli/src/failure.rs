@@ -29,6 +29,11 @@ impl Failure {
         self
     }
 
+    /// What to tell the user.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Says why on standard error; answers with the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {

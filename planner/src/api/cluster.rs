@@ -1,8 +1,8 @@
 //! `cluster`, `buckets` and `sent`: the plan, and who works on it, as the store holds them. Reads only, and bounded.
 
 use model::shard::ShardId;
-use store::inspect::BucketKind;
 use store::Store;
+use store::inspect::BucketKind;
 
 use super::Api;
 use super::types::{
