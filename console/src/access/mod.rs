@@ -3,6 +3,6 @@
 pub(crate) mod guard;
 pub(crate) mod headers;
 pub(crate) mod session;
-pub mod tokens;
+pub(crate) mod tokens;
 
 pub(crate) use guard::Caller;

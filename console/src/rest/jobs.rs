@@ -222,7 +222,7 @@ pub(super) async fn next(
 ) -> Answer {
     let NextQuery { from, to, count } = query;
     let reply: NextReply =
-        shared.desk.ask("next", &NextRequest { job: full(&name), from, to, count }).await?;
+        shared.desk.ask("next", &NextRequest { job: full(&name), from, to, count, days: None }).await?;
     Ok(Json(reply).into_response())
 }
 
@@ -232,6 +232,9 @@ pub(super) async fn next(
 pub(super) struct RunsQuery {
     /// 20 unless given, at most 1,000: all that may be remembered of a kind.
     limit: Option<usize>,
+    /// Without outputs, and of errors the beginning only.
+    #[serde(default)]
+    brief: bool,
 }
 
 /// The remembered runs, newest first.
@@ -242,8 +245,10 @@ pub(super) async fn runs(
     Place(name): Named,
     Params(query): Params<RunsQuery>,
 ) -> Answer {
-    let reply: RunsReply =
-        shared.desk.ask("runs", &RunsRequest { job: full(&name), limit: query.limit }).await?;
+    let reply: RunsReply = shared
+        .desk
+        .ask("runs", &RunsRequest { job: full(&name), limit: query.limit, brief: query.brief })
+        .await?;
     Ok(Json(reply).into_response())
 }
 

@@ -5,13 +5,13 @@
 mod audit;
 mod backfills;
 mod cluster;
-mod forecast;
+pub(crate) mod forecast;
 pub(crate) mod input;
 mod jobs;
-mod letters;
+pub(crate) mod letters;
 mod objects;
 mod queues;
-mod runs;
+pub(crate) mod runs;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -1,13 +1,14 @@
 //! `next` and `changes`: what a job does next, and what was done to it. Reads only.
 
 use model::declared::Declared;
-use model::time::Timestamp;
+use model::forecast::dues;
+use model::time::{HOUR_MS, Timestamp};
 use serde_json::json;
 use store::Store;
 
 use super::Api;
 use super::types::{
-    ApiError, ChangeView, ChangesReply, ChangesRequest, NextReply, NextRequest, OccurrenceView,
+    ApiError, ChangeView, ChangesReply, ChangesRequest, DayView, NextReply, NextRequest, OccurrenceView,
 };
 use super::write::job_id;
 use crate::service::PlannerBus;
@@ -15,10 +16,16 @@ use crate::service::PlannerBus;
 /// Occurrences in an answer of `next`, unless asked otherwise, and at most.
 const NEXT_DEFAULT: usize = 10;
 const NEXT_MAX: usize = 1_000;
+/// Days whose occurrences are counted, and occurrences that are: some milliseconds' work.
+const DAYS_MAX: usize = 366;
+const COUNTED_MAX: usize = 20_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+/// `2026-11-22`
+const DATE_CHARS: usize = 10;
 
 impl<S: Store, B: PlannerBus> Api<S, B> {
     pub(super) async fn next(&self, request: Result<NextRequest, ApiError>) -> Result<NextReply, ApiError> {
-        let NextRequest { job, from, to, count } = request?;
+        let NextRequest { job, from, to, count, days } = request?;
         let job = job_id(&job)?;
         let Some(stored) = self.bus.get(self.shards.shard_of(&job), &job).await? else {
             return Err(ApiError::not_found(&format!("the job {job}")));
@@ -45,6 +52,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             suspended: acceptance.paused_since().is_some(),
             follows_ends: schedule.after_delay().is_some(),
             occurrences: occurrences.collect(),
+            days: days.map_or_else(Vec::new, |days| per_day(&declared, self.clock.now(), days)),
         })
     }
 
@@ -63,6 +71,21 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         });
         Ok(ChangesReply { job: job.to_string(), changes: changes.collect() })
     }
+}
+
+/// The occurrences of so many days from today on.
+fn per_day(declared: &Declared, now: Timestamp, days: usize) -> Vec<DayView> {
+    let days = i64::try_from(days.min(DAYS_MAX)).unwrap_or(0);
+    let to = now.floor(DAY_MS).plus_ms(days * DAY_MS);
+    let mut counted: Vec<DayView> = Vec::new();
+    for due in dues(declared, now, to).take(COUNTED_MAX) {
+        let day: String = due.to_string().chars().take(DATE_CHARS).collect();
+        match counted.last_mut() {
+            Some(last) if last.day == day => last.count += 1,
+            _ => counted.push(DayView { day, count: 1 }),
+        }
+    }
+    counted
 }
 
 pub(super) fn instant(field: &str, text: Option<&str>) -> Result<Option<Timestamp>, ApiError> {

@@ -31,6 +31,8 @@ const RUNS_DEFAULT: usize = 20;
 const RUNS_MAX: usize = 1_000;
 /// What a missed occurrence waits for, beside `model::run::WaitsFor`.
 const WAITS_FOR_CATCH_UP: &str = "catch-up";
+/// Of an error where a brief answer was asked for.
+const BRIEF_ERROR_CHARS: usize = 200;
 
 impl<S: Store, B: PlannerBus> Api<S, B> {
     pub(super) async fn get(&self, request: Result<JobRequest, ApiError>) -> Result<JobView, ApiError> {
@@ -108,7 +110,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let mut views: BTreeMap<Timestamp, RunView> =
             spaced.iter().map(|spaced| (spaced.0.occurrence.due_at, spaced_view(spaced))).collect();
         views.extend(runs.iter().map(|run| (run.occurrence.due_at, run_view(run))));
-        Ok(RunsReply { runs: views.into_values().rev().take(limit).collect() })
+        let shown = views.into_values().rev().take(limit);
+        let runs = if request.brief { shown.map(brief).collect() } else { shown.collect() };
+        Ok(RunsReply { runs })
     }
 
     pub(super) async fn run(&self, request: Result<RunRequest, ApiError>) -> Result<RunView, ApiError> {
@@ -234,6 +238,11 @@ fn spaced_view((entry, not_before): &Spaced) -> RunView {
         reason: Some(format!("missed; catchUp.rate holds it back until {not_before}")),
         ..RunView::default()
     }
+}
+
+fn brief(view: RunView) -> RunView {
+    let error = view.error.map(|error| error.chars().take(BRIEF_ERROR_CHARS).collect());
+    RunView { output: None, error, ..view }
 }
 
 fn ad_hoc_view(run: &AdHocRun) -> RunView {

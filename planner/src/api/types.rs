@@ -293,6 +293,9 @@ pub struct RunsRequest {
     pub job: String,
     #[serde(default)]
     pub limit: Option<usize>,
+    /// Without outputs, and of errors the beginning only: enough for a list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub brief: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -78,6 +78,9 @@ pub struct NextRequest {
     /// 10 unless given, at most 1,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
+    /// Also count the occurrences of this many days (UTC), today included; at most 366.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<usize>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -94,6 +97,17 @@ pub struct NextReply {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follows_ends: bool,
     pub occurrences: Vec<OccurrenceView>,
+    /// Days that have any, as far as 20,000 occurrences reach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub days: Vec<DayView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DayView {
+    /// `2026-11-22`
+    pub day: String,
+    pub count: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
