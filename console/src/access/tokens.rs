@@ -6,15 +6,15 @@ use std::path::Path;
 use subtle::{Choice, ConstantTimeEq};
 
 /// The shortest token: 128 bits as hexadecimal digits are 32 characters, as Base64 22.
-pub const TOKEN_CHARS_MIN: usize = 20;
+pub(crate) const TOKEN_CHARS_MIN: usize = 20;
 /// The longest.
-pub const TOKEN_CHARS_MAX: usize = 512;
+pub(crate) const TOKEN_CHARS_MAX: usize = 512;
 /// Tokens of one console.
-pub const TOKENS_MAX: usize = 1_000;
+pub(crate) const TOKENS_MAX: usize = 1_000;
 
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// Looking.
     Read,
     /// Looking, and changing.
