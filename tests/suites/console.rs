@@ -474,7 +474,7 @@ async fn every_page_renders_for_an_empty_and_a_full_system() -> Result<()> {
     ensure!(
         proposed.status == 200
             && proposed.body.contains("1 of them proposed")
-            && proposed.body.contains("+1440 by the change"),
+            && proposed.body.contains("+1439 by the change"),
         "{}",
         proposed.body
     );

@@ -25,6 +25,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
+use planner::api::types::JobState;
+
 use crate::problem::Problem;
 use crate::server::Shared;
 
@@ -89,7 +91,7 @@ fn api() -> utoipa::openapi::OpenApi {
         audit::list, cluster::cluster, cluster::buckets, forecast::present, forecast::proposed,
         watch::events, watch::run_events,
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, JobState)),
     modifiers(&Tokens),
 )]
 struct Document;
