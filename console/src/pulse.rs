@@ -113,7 +113,7 @@ impl Heard {
         let index = match self.minutes.iter().rposition(|minute| minute.at == at) {
             Some(index) => index,
             None => {
-                if self.minutes.len() >= MINUTES + 1 {
+                if self.minutes.len() > MINUTES {
                     self.minutes.pop_front();
                 }
                 self.minutes.push_back(Minute { at, ..Minute::default() });

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use futures_util::StreamExt;
 use harness::world::World;
 use model::declared::Declared;
-use model::forecast::forecast;
+use model::forecast::{dues, forecast};
 use model::id::RunId;
 use model::time::{MINUTE_MS, Timestamp};
 use serde_json::{Value, json};
@@ -57,6 +57,13 @@ async fn declared(world: &World) -> Result<Vec<Declared>> {
     Ok(jobs)
 }
 
+/// Whether an occurrence is due just after one of the world's steps, which come half a second past each full one. A dispatcher
+/// would take it a few milliseconds ahead, and wait for a clock that moves only once it has finished.
+fn meets_a_step(job: &Declared, now: Timestamp) -> bool {
+    let to = now.plus_ms(MINUTE_MS * (DAY_MINUTES as i64 + 10));
+    dues(job, now, to).any(|due| (500..600).contains(&due.as_ms().rem_euclid(1_000)))
+}
+
 #[tokio::test]
 async fn a_forecast_day_is_what_is_then_planned() -> Result<()> {
     let mut world = World::begin()?;
@@ -65,7 +72,12 @@ async fn a_forecast_day_is_what_is_then_planned() -> Result<()> {
     let mut applied = 0;
     for number in 0..JOBS {
         // Instants that have passed, and rules that the calendar leaves nothing of, are refused, as they should be.
-        applied += u64::from(world.apply(manifest(number, &dice)).await.is_ok());
+        let Ok((spec, _)) = world.apply(manifest(number, &dice)).await else { continue };
+        if meets_a_step(&world.declared(&spec.id).await?, world.clock.now()) {
+            world.delete(&spec.id).await?;
+        } else {
+            applied += 1;
+        }
     }
     ensure!(applied > JOBS * 9 / 10, "only {applied} jobs were accepted");
     world.run(30).await?;

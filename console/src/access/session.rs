@@ -45,7 +45,7 @@ impl Sessions {
     /// Begins a session; answers with its id.
     fn begin(&self, name: &str, scope: Scope, now: Duration) -> String {
         let id: String =
-            (0..2).map(|_| self.entropy.key128()).flatten().map(|byte| format!("{byte:02x}")).collect();
+            (0..2).flat_map(|_| self.entropy.key128()).map(|byte| format!("{byte:02x}")).collect();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, session| now.saturating_sub(session.since) < SESSION_KEPT);
         if open.len() >= SESSIONS_MAX {

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use model::id::RunId;
 use model::time::Timestamp;
 use planner::api::types::{
-    ExplainReply, ExplainRequest, ExplanationView, JobRequest, JobView, RunRequest, RunView,
+    ExplainReply, ExplainRequest, ExplanationView, JobRequest, JobView, RunRequest, RunView, StepView,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::Page;
 use super::frame::{Frame, Place};
 use super::parts::{figure, state, took};
-use super::words::{between, brief, duration, job_of, run_href, when_maybe, when_text};
+use super::words::{between, brief, duration, job_of, run_href, when, when_maybe, when_text};
 use crate::access::Caller;
 use crate::rest::LogLineView;
 use crate::rest::input::{Named, Params, Place as At, full};
@@ -174,21 +174,33 @@ fn figures(now: Timestamp, view: &RunView) -> Markup {
     }
 }
 
-fn steps(now: Timestamp, explanation: &ExplanationView) -> Markup {
+/// A step with its instant, and how long after the one before it came.
+type Timed<'a> = (&'a StepView, Option<Timestamp>, Option<i64>);
+
+fn timed(explanation: &ExplanationView) -> Vec<Timed<'_>> {
     let mut before: Option<Timestamp> = None;
+    let mut rows = Vec::with_capacity(explanation.steps.len());
+    for step in &explanation.steps {
+        let at: Option<Timestamp> = step.at.as_deref().and_then(|at| at.parse().ok());
+        rows.push((step, at, at.zip(before).map(|(at, before)| at.ms_since(before))));
+        before = at.or(before);
+    }
+    rows
+}
+
+fn steps(now: Timestamp, explanation: &ExplanationView) -> Markup {
     html! {
         h2 { "Step by step" small { (explanation.local) } }
         ol .steps {
-            @for step in &explanation.steps {
-                @let at: Option<Timestamp> = step.at.as_deref().and_then(|at| at.parse().ok());
-                @let after = at.zip(before).map(|(at, before)| at.ms_since(before));
+            @for (step, at, after) in timed(explanation) {
                 @let class = match step.status.as_str() { "open" => "open", "missing" => "missing", "refused" => "refused", _ => "done" };
                 li class=(class) {
                     span title=(step.status) { (step.step) }
-                    span .num { @match (at, after) { (Some(_), Some(ms)) => { "+" (duration(ms)) }, (Some(at), None) => (super::words::when(now, at)), _ => {} } }
+                    span .num {
+                        @if let (Some(_), Some(ms)) = (at, after) { "+" (duration(ms)) } @else if let Some(at) = at { (when(now, at)) }
+                    }
                     span .soft { (brief(&step.note, 300)) }
                 }
-                @let _moved = { if at.is_some() { before = at; } };
             }
         }
     }
