@@ -33,7 +33,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let declared = Declared::read(&stored.value, stored.written_at).map_err(|problems| {
             ApiError::refused(format!("foretell {job}: its newest revision can't be read: {problems}"))
         })?;
-        let Declared { spec: _, acceptance, schedule } = &declared;
+        let Declared { acceptance, schedule, .. } = &declared;
         let from = instant("from", from.as_deref())?.unwrap_or_else(|| self.clock.now());
         let to = instant("to", to.as_deref())?;
         let count = count.unwrap_or(NEXT_DEFAULT).min(NEXT_MAX);
