@@ -21,8 +21,9 @@ use crate::server::Shared;
 const PAGE: usize = 60;
 const FIRST: usize = 3;
 
-const TIERS: [(&str, &str); 3] = [
+const TIERS: [(&str, &str); 4] = [
     ("minute", "every occurrence, a minute or two ahead"),
+    ("spaced", "missed ones that catch up one by one"),
     ("half-hour", "each job's next occurrence, less than an hour ahead"),
     ("horizon", "jobs with nothing in the next hour"),
 ];

@@ -29,7 +29,7 @@ pub(super) async fn cluster(State(shared): State<Arc<Shared>>) -> Answer {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BucketsQuery {
-    /// `minute`, `half-hour` or `horizon`.
+    /// `minute`, `spaced`, `half-hour` or `horizon`.
     tier: Option<String>,
     /// Members shown of each: 5 unless given, at most 20.
     first: Option<usize>,

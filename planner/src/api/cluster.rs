@@ -128,11 +128,13 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     }
 }
 
-const KINDS: [BucketKind; 3] = [BucketKind::Minute, BucketKind::HalfHour, BucketKind::Horizon];
+const KINDS: [BucketKind; 4] =
+    [BucketKind::Minute, BucketKind::Spaced, BucketKind::HalfHour, BucketKind::Horizon];
 
 fn word(kind: BucketKind) -> &'static str {
     match kind {
         BucketKind::Minute => "minute",
+        BucketKind::Spaced => "spaced",
         BucketKind::HalfHour => "half-hour",
         BucketKind::Horizon => "horizon",
     }
@@ -140,6 +142,6 @@ fn word(kind: BucketKind) -> &'static str {
 
 fn kind(tier: &str) -> Result<BucketKind, ApiError> {
     KINDS.into_iter().find(|kind| word(*kind) == tier).ok_or_else(|| {
-        ApiError::refused(format!("know the tier {tier:?}; there are minute, half-hour and horizon"))
+        ApiError::refused(format!("know the tier {tier:?}; there are minute, spaced, half-hour and horizon"))
     })
 }

@@ -282,7 +282,7 @@ pub struct BucketsReply {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TierTotal {
-    /// `minute`, `half-hour` or `horizon`.
+    /// `minute`, `spaced`, `half-hour` or `horizon`.
     pub tier: String,
     pub buckets: u64,
     pub entries: u64,
