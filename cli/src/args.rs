@@ -49,7 +49,7 @@ pub(crate) struct Servers {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run everything on this machine: private servers, planner, dispatcher and the built-in executor
+    /// Run everything on this machine: private servers, planner, dispatcher, the built-in executor and the console
     #[command(
         after_help = "Example:\n  ecron up --data .ecron/data --allow-exec --apply examples/heartbeat.yaml\n\nCtrl-C stops everything cleanly; the data is kept, and the next start goes on where it was."
     )]
@@ -69,6 +69,8 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ecron executor --allow-exec                         # every queue that has exec or http jobs\n  ecron executor --queue billing/http --concurrency 4\n\nNeeds NATS only."
     )]
     Executor(ExecutorArgs),
+    Console(crate::commands::console::ConsoleArgs),
+    Forecast(crate::commands::forecast::ForecastArgs),
     /// Declare jobs, calendars, namespaces and queues
     #[command(
         after_help = "Examples:\n  ecron apply -f examples/heartbeat.yaml --wait\n  ecron apply -f jobs/ -f extra.yaml\n  generate | ecron apply -f -"
@@ -182,7 +184,7 @@ pub(crate) struct UpArgs {
     /// Where Redis and NATS keep their files
     #[arg(long, value_name = "DIR", default_value = ".ecron/data")]
     pub(crate) data: PathBuf,
-    /// Redis listens on N, NATS on N+1; N+2 is reserved for the console
+    /// Redis listens on N, NATS on N+1, the console on N+2
     #[arg(long, value_name = "N", default_value_t = 17600, value_parser = clap::value_parser!(u16).range(1024..=65_533))]
     pub(crate) port_base: u16,
     /// Let the built-in executor run commands (exec jobs)
@@ -200,6 +202,21 @@ pub(crate) struct UpArgs {
     /// Don't print runs as they happen
     #[arg(long)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) console: UpConsoleArgs,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct UpConsoleArgs {
+    /// Where the console listens, instead of on this machine's N+2 of --port-base
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "Console")]
+    pub(crate) console_listen: Option<std::net::SocketAddr>,
+    /// Tokens of the console; see `ecron console --help`
+    #[arg(long, value_name = "FILE", help_heading = "Console")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// No console
+    #[arg(long, help_heading = "Console", conflicts_with_all = ["console_listen", "token_file"])]
+    pub(crate) no_console: bool,
 }
 
 #[derive(Clone, Debug, Args)]

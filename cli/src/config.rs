@@ -42,6 +42,8 @@ pub(crate) struct UpFile {
     pub(crate) redis_url: String,
     pub(crate) nats_url: String,
     pub(crate) data: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) console_url: Option<String>,
 }
 
 /// A duration argument, such as `30s`.

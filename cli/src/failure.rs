@@ -29,6 +29,11 @@ impl Failure {
         self
     }
 
+    /// What to tell the user.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Says why on standard error; answers with the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
@@ -58,7 +63,7 @@ impl From<ApiError> for Failure {
         }
         match problem.kind {
             ErrorKind::Refused => Self::input(message),
-            ErrorKind::NotFound | ErrorKind::Failed => Self::failed(message),
+            ErrorKind::NotFound | ErrorKind::Failed | ErrorKind::Conflict => Self::failed(message),
             ErrorKind::Unknown => {
                 Self::failed(format!("{message}\nit may have happened: look before you repeat it"))
             }

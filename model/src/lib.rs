@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod durability;
 pub mod explain;
 pub mod first;
+pub mod forecast;
 pub mod gate;
 pub mod id;
 pub mod lifecycle;

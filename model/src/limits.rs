@@ -109,3 +109,7 @@ pub const BACKFILL_ACTIVE_MAX: u32 = 100;
 pub const BACKFILL_RUNS_MAX: u32 = 100_000;
 /// How long a backfill that has ended is kept.
 pub const BACKFILL_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Minutes of one forecast: a week.
+pub const FORECAST_MINUTES_MAX: usize = 7 * 24 * 60;
+/// Occurrences that one forecast counts.
+pub const FORECAST_OCCURRENCES_MAX: u64 = 20_000_000;

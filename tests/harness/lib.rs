@@ -5,6 +5,7 @@
 pub mod bare;
 pub mod binary;
 pub mod cli;
+pub mod http;
 pub mod mortal;
 pub mod ports;
 pub mod process;

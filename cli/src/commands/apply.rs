@@ -121,7 +121,7 @@ async fn send(
     dry_run: bool,
     applied: &mut ApplyReply,
 ) -> Result<(), Failure> {
-    let request = ApplyRequest { manifests, dry_run, by: who() };
+    let request = ApplyRequest { manifests, dry_run, by: who(), expected: None };
     match ask::<_, ApplyReply>(bus, "apply", &request).await {
         Ok(reply) => {
             applied.jobs.extend(reply.jobs);

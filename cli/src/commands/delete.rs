@@ -61,7 +61,7 @@ async fn delete(bus: &NatsBus, one: &Doomed) -> Result<String, ApiError> {
     match one {
         Doomed::Job(job) => {
             let reply: DeleteReply =
-                ask(bus, "delete", &DeleteRequest { job: job.clone(), by: who() }).await?;
+                ask(bus, "delete", &DeleteRequest { job: job.clone(), by: who(), expected: None }).await?;
             Ok(format!("job {}", reply.job))
         }
         Doomed::Object(key) => objects::delete(bus, key).await.map(|()| key.to_string()),

@@ -19,7 +19,8 @@ pub(crate) async fn run(servers: &Servers, args: &OneJobArgs) -> Result<(), Fail
     let job = job_name(&args.job, &args.namespace)?;
     let bus = nats(servers).await?;
     let view: JobView = ask(&bus, "get", &JobRequest { job: job.clone() }).await?;
-    let runs: RunsReply = ask(&bus, "runs", &RunsRequest { job, limit: Some(RUNS_SHOWN) }).await?;
+    let runs: RunsReply =
+        ask(&bus, "runs", &RunsRequest { job, limit: Some(RUNS_SHOWN), brief: false }).await?;
     if output::structured(&serde_json::json!({ "job": view, "runs": runs.runs }), args.output)? {
         return Ok(());
     }

@@ -54,7 +54,7 @@ async fn list(bus: &NatsBus, args: &GetArgs) -> Result<(), Failure> {
             namespace: args.namespace.clone(),
             labels: labels.clone(),
             after: after.take(),
-            limit: None,
+            ..ListRequest::default()
         };
         let reply: ListReply = ask(bus, "list", &request).await?;
         jobs.extend(reply.jobs);

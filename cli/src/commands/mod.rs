@@ -5,11 +5,13 @@ pub(crate) mod backfill;
 pub(crate) mod bench;
 pub(crate) mod cancel;
 pub(crate) mod catch_up;
+pub(crate) mod console;
 pub(crate) mod dead;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod forecast;
 mod gates;
 pub(crate) mod get;
 pub(crate) mod import;
@@ -39,6 +41,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Planner(args) => Box::pin(roles::planner(&servers, &args)).await,
         Command::Dispatcher(args) => roles::dispatcher(&servers, &args).await,
         Command::Executor(args) => roles::executor(&servers, &args).await,
+        Command::Console(args) => console::run(&servers, &args).await,
+        Command::Forecast(args) => forecast::run(&servers, &args).await,
         Command::Apply(args) => apply::run(&servers, &args).await,
         Command::Get(args) => get::run(&servers, &args).await,
         Command::Logs(args) => logs::run(&servers, &args).await,

@@ -61,7 +61,7 @@ async fn look(bus: &NatsBus, args: &GetArgs, job: Option<&str>) -> Result<Vec<Ru
     let limit = usize::from(args.limit);
     let searched = if args.state.is_some() { RUNS_SEARCHED } else { limit };
     let of_job = |job: String| async move {
-        ask::<_, RunsReply>(bus, "runs", &RunsRequest { job, limit: Some(searched) }).await
+        ask::<_, RunsReply>(bus, "runs", &RunsRequest { job, limit: Some(searched), brief: false }).await
     };
     let replies: Vec<RunsReply> =
         futures_util::stream::iter(jobs.into_iter().map(of_job)).buffered(REQUESTS_MAX).try_collect().await?;

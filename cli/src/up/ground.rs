@@ -71,6 +71,10 @@ impl Ground {
         self.port_base + 1
     }
 
+    pub(super) fn console_port(&self) -> u16 {
+        self.port_base + 2
+    }
+
     pub(super) fn redis_url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.redis_port())
     }

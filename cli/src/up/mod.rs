@@ -8,11 +8,13 @@ mod ground;
 mod live;
 mod private;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
 use bus::nats::{NatsBus, NatsOptions};
+use console::Bound;
 use store::redis::{RedisOptions, RedisStore};
 
 use crate::args::UpArgs;
@@ -68,15 +70,23 @@ async fn with_servers(
         concurrency: usize::from(args.concurrency),
     };
     let executor = run_builtin(Arc::clone(&bus), options, clock.clone(), shutdown.clone());
+    let (console, console_at) = console(args, ground).await?;
+    let console = async {
+        match console {
+            Some(bound) => bound.serve(Arc::clone(&bus), clock.clone(), shutdown.clone()).await,
+            None => Ok(()),
+        }
+    };
     let roles = async {
         tokio::join!(
             foundation.planner(100).run(shutdown.clone()),
             foundation.dispatcher(100).run(shutdown.clone()),
             executor,
+            console,
         )
     };
     let front = async {
-        let outcome = announce(args, ground, &bus, clock, began).await;
+        let outcome = announce(args, ground, &bus, clock, began, &console_at).await;
         if let Err(problem) = outcome {
             shutdown.stop();
             return Err(problem);
@@ -87,7 +97,7 @@ async fn with_servers(
         Ok(())
     };
     // The roles end with the shutdown; what the front meets on the way decides the exit code.
-    let ((_, _, executed), front) = tokio::join!(roles, async {
+    let ((_, _, executed, served), front) = tokio::join!(roles, async {
         tokio::select! {
             biased;
             front = front => front,
@@ -95,7 +105,30 @@ async fn with_servers(
         }
     });
     front?;
+    served.map_err(|problem| Failure::failed(format!("the console ended: failed to {problem}")))?;
     executed.map_err(|problem| Failure::failed(format!("the built-in executor ended: {problem}")))
+}
+
+/// Where the console is, or why there is none.
+type ConsoleAt = Result<String, String>;
+
+/// Takes the console's port. That the default one is taken stops nothing: nobody asked for it.
+async fn console(args: &UpArgs, ground: &Ground) -> Result<(Option<Bound>, ConsoleAt), Failure> {
+    if args.console.no_console {
+        return Ok((None, Err("none (--no-console)".into())));
+    }
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, ground.console_port()));
+    let listen = args.console.console_listen.unwrap_or(default);
+    match crate::commands::console::open(listen, args.console.token_file.as_deref()).await {
+        Ok(bound) => {
+            let url = bound.url();
+            Ok((Some(bound), Ok(url)))
+        }
+        Err(problem) if args.console.console_listen.is_none() && args.console.token_file.is_none() => {
+            Ok((None, Err(format!("none: {}; choose another port with --console-listen", problem.message()))))
+        }
+        Err(problem) => Err(problem),
+    }
 }
 
 /// Waits for the planner, says where everything is, and applies what was asked for.
@@ -105,6 +138,7 @@ async fn announce(
     bus: &NatsBus,
     clock: &Clock,
     began: Duration,
+    console_at: &ConsoleAt,
 ) -> Result<(), Failure> {
     wait_until_ready(bus, clock).await?;
     let up = UpFile {
@@ -112,11 +146,13 @@ async fn announce(
         redis_url: ground.redis_url(),
         nats_url: ground.nats_url(),
         data: ground.data().to_path_buf(),
+        console_url: console_at.clone().ok(),
     };
     ground.remember(&up)?;
     let took_ms = (clock.monotonic() - began).as_millis();
     output::line(format_args!("ecron is up after {took_ms} ms; Ctrl-C stops it"))?;
     output::line(format_args!("  redis  {}    nats  {}", up.redis_url, up.nats_url))?;
+    output::line(format_args!("  console  {}", console_at.as_ref().unwrap_or_else(|why| why)))?;
     output::line(format_args!("  data   {}", up.data.display()))?;
     if !args.allow_exec {
         output::line("  exec jobs won't run: start with --allow-exec to let jobs run commands as you")?;

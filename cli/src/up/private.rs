@@ -9,7 +9,7 @@ use model::shard::SHARDS_DEFAULT;
 
 use super::children::Servers;
 use super::ground::Ground;
-use crate::args::UpArgs;
+use crate::args::{UpArgs, UpConsoleArgs};
 use crate::failure::Failure;
 
 /// Attempts to find two free ports side by side.
@@ -33,6 +33,7 @@ impl PrivateServers {
             concurrency: 1,
             shards: SHARDS_DEFAULT,
             quiet: true,
+            console: UpConsoleArgs::default(),
         };
         let ground = Ground::prepare(&args, clock).await?;
         let servers = Servers::start(&ground, clock, shutdown).await?;

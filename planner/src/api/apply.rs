@@ -39,6 +39,20 @@ struct Admitted {
     unchanged: bool,
 }
 
+impl Admitted {
+    /// Refuses a job that is at another revision than expected (0: there is none).
+    fn is_at(&self, expected: u64) -> Result<(), ApiError> {
+        let present = self.present.as_ref().map_or(0, |stored| stored.revision.0);
+        if present == expected { Ok(()) } else { Err(conflict(&self.spec.id, expected, present)) }
+    }
+}
+
+pub(super) fn conflict(job: &JobId, expected: u64, present: u64) -> ApiError {
+    let said = |revision| if revision == 0 { "not there".into() } else { format!("at revision {revision}") };
+    let message = format!("change {job}: it is {}, expected was {}", said(present), said(expected));
+    ApiError::new(ErrorKind::Conflict, message)
+}
+
 /// What jobs are judged by beside themselves.
 #[derive(Debug, Default)]
 struct Surroundings {
@@ -52,6 +66,8 @@ struct Surroundings {
     by: Option<String>,
     /// Queues of other namespaces.
     queues: BTreeMap<QueueId, QueueSpec>,
+    /// The revision that the one job must be at.
+    expected: Option<u64>,
 }
 
 /// Everything in a request, admitted.
@@ -72,10 +88,21 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             let message = format!("apply {count} objects at once; the limit is {MANIFEST_OBJECTS_MAX}");
             return Err(ApiError::refused(message));
         }
+        if request.expected.is_some() && request.manifests.len() != 1 {
+            return Err(ApiError::refused("expect a revision: that goes with a single job only".into()));
+        }
         let nodes: Vec<Node> = request.manifests.into_iter().map(Node::from_json).collect();
         let now = self.clock.now();
         let mut input = self.admit_all(&nodes, now).await?;
         input.around.by.clone_from(&request.by);
+        input.around.expected = request.expected;
+        match (request.expected, input.jobs.first()) {
+            (None, _) => {}
+            (Some(expected), Some((_, job))) => job.is_at(expected)?,
+            (Some(_), None) => {
+                return Err(ApiError::refused("expect a revision: that goes with a job only".into()));
+            }
+        }
         if request.dry_run {
             return Ok(input.as_valid());
         }
@@ -279,6 +306,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         // The consumer first: a run that is published before its queue has one would wait for somebody to create it.
         self.bus.ensure_queue(&admitted.spec.queue).await?;
         for _ in 0..CONFLICT_RETRIES_MAX {
+            around.expected.map_or(Ok(()), |expected| admitted.is_at(expected))?;
             let Admitted { spec, acceptance, present, unchanged } = &admitted;
             let expected = present.as_ref().map(|stored| stored.revision);
             if let (true, Some(revision)) = (*unchanged, expected) {

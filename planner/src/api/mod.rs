@@ -7,12 +7,16 @@ mod audit;
 mod backfill;
 mod calendars;
 mod cancel;
+mod cluster;
 pub mod dead;
 pub mod explain;
+mod list;
+mod look;
 mod objects;
 mod order;
 mod pause;
 mod preview;
+mod queue_views;
 mod queues;
 pub mod read;
 pub mod stats;
@@ -77,13 +81,19 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "delete-object" => reply(self.delete_object(parsed(body)).await),
             "pause-queue" => reply(self.set_queue_paused(parsed(body), true).await),
             "resume-queue" => reply(self.set_queue_paused(parsed(body), false).await),
+            "next" => reply(self.next(parsed(body)).await),
+            "changes" => reply(self.changes(parsed(body)).await),
+            "cluster" => reply(self.cluster(parsed(body)).await),
+            "buckets" => reply(self.buckets(parsed(body)).await),
+            "sent" => reply(self.sent(parsed(body)).await),
+            "queues" => reply(self.queues(parsed(body)).await),
             other if let Some(queue) = parse_order_verb(other) => {
                 reply(self.present_order(&queue, parsed(body)).await)
             }
             other => reply::<()>(Err(ApiError::refused(format!(
                 "know the verb {other:?}; there are apply, get, list, runs, run, explain, redrive, purge, delete, pause, resume, \
                  catch-up, trigger, cancel, submit, backfill, backfills, cancel-backfill, objects, object, delete-object, pause-queue, \
-                 resume-queue and order.<namespace>.<queue>"
+                 resume-queue, next, changes, cluster, buckets, sent, queues and order.<namespace>.<queue>"
             )))),
         };
         Bytes::from(answer)

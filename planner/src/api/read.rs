@@ -1,13 +1,12 @@
-//! `get`, `list`, `runs` and `run`.
+//! `get`, `runs` and `run`, and a job as `list` shows it.
 
 use std::collections::BTreeMap;
 
-use bus::specs::{SPEC_PAGE_MAX, StoredSpec};
-use futures_util::StreamExt;
+use bus::specs::StoredSpec;
 use model::declared::Declared;
 use model::id::RunId;
-use model::manifest::{self, encode};
-use model::name::{JobId, Name};
+use model::manifest::encode;
+use model::name::JobId;
 use model::progress::Progress;
 use model::run::RunState;
 use model::time::Timestamp;
@@ -20,20 +19,20 @@ use store::{Store, StoreError};
 use super::Api;
 use super::stats::{attempt_view, stats_view};
 use super::types::{
-    ApiError, CancelView, JobRequest, JobStatus, JobView, ListReply, ListRequest, RunRequest, RunView,
-    RunningView, RunsReply, RunsRequest,
+    ApiError, CancelView, JobRequest, JobStatus, JobView, RunMark, RunRequest, RunView, RunningView,
+    RunsReply, RunsRequest,
 };
 use super::write::job_id;
 use crate::install::declared;
 use crate::service::PlannerBus;
 
-/// Jobs in a page of `list`, unless asked for fewer.
-const LIST_PAGE: usize = 500;
 /// Runs in an answer of `runs`, unless asked otherwise, and at most.
 const RUNS_DEFAULT: usize = 20;
 const RUNS_MAX: usize = 1_000;
 /// What a missed occurrence waits for, beside `model::run::WaitsFor`.
 const WAITS_FOR_CATCH_UP: &str = "catch-up";
+/// Of an error where a brief answer was asked for.
+const BRIEF_ERROR_CHARS: usize = 200;
 
 impl<S: Store, B: PlannerBus> Api<S, B> {
     pub(super) async fn get(&self, request: Result<JobRequest, ApiError>) -> Result<JobView, ApiError> {
@@ -42,8 +41,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let Some(stored) = self.bus.get(shard, &job).await? else {
             return Err(ApiError::not_found(&format!("the job {job}")));
         };
-        let (record, last, broken) = self.standing(&job).await?;
-        let mut view = self.view(&job, &stored, record.as_ref(), last.as_ref());
+        let Standing { record, runs, broken } = self.standing(&job, 1).await?;
+        let mut view = self.view(&job, &stored, record.as_ref(), runs.first());
         if broken.is_none() {
             view.status.observed_revision = self.observed(&job).await?;
         }
@@ -58,49 +57,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         Ok(in_force.map_or(0, |revision| revision.0))
     }
 
-    pub(super) async fn list(&self, request: Result<ListRequest, ApiError>) -> Result<ListReply, ApiError> {
-        let request = request?;
-        let namespace = match request.namespace.as_deref().map(Name::new) {
-            Some(Ok(name)) => Some(name),
-            Some(Err(problem)) => return Err(ApiError::refused(format!("read the namespace: it {problem}"))),
-            None => None,
-        };
-        let limit = request.limit.unwrap_or(LIST_PAGE).clamp(1, SPEC_PAGE_MAX);
-        let mut specs = self.bus.list(namespace.as_ref()).await?;
-        // The smallest `limit + 1` names after `after`: one more shows that there is another page.
-        let mut page = BTreeMap::new();
-        while let Some((job, stored)) = specs.next().await {
-            let name = job.to_string();
-            if request.after.as_ref().is_some_and(|after| name <= *after)
-                || !has_labels(&stored, &request.labels)
-            {
-                continue;
-            }
-            page.insert(name, (job, stored));
-            if page.len() > limit + 1 {
-                page.pop_last();
-            }
-        }
-        let more = page.len() > limit;
-        let views = page.into_values().take(limit).map(|(job, stored)| async move {
-            let (record, last, broken) = self.standing(&job).await?;
-            let mut view = self.view(&job, &stored, record.as_ref(), last.as_ref());
-            if broken.is_none() {
-                view.status.observed_revision = self.observed(&job).await?;
-            }
-            view.status.condition = view.status.condition.or(broken);
-            Ok::<_, ApiError>(view)
-        });
-        let jobs = futures_util::future::try_join_all(views).await?;
-        let next = if more { jobs.last().map(|view| view.job.clone()) } else { None };
-        Ok(ListReply { jobs, next })
-    }
-
-    /// A job's record and newest run; what can't be read of them is said, and hides nothing else.
-    async fn standing(
-        &self,
-        job: &JobId,
-    ) -> Result<(Option<JobRecord>, Option<RunRecord>, Option<String>), ApiError> {
+    /// A job's record and newest runs; what can't be read of them is said, and hides nothing else.
+    async fn standing(&self, job: &JobId, recent: usize) -> Result<Standing, ApiError> {
         let shard = self.shards.shard_of(job);
         let mut broken = None;
         let record = match self.store.jobs(shard, std::slice::from_ref(job)).await {
@@ -111,15 +69,32 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             }
             Err(problem) => return Err(problem.into()),
         };
-        let last = match self.store.runs(shard, job, 1).await {
-            Ok(mut runs) => runs.pop(),
+        let runs = match self.store.runs(shard, job, recent.max(1)).await {
+            Ok(runs) => runs,
             Err(problem @ StoreError::Corrupt { .. }) => {
                 broken = Some(format!("failed to {problem}"));
-                None
+                vec![]
             }
             Err(problem) => return Err(problem.into()),
         };
-        Ok((record, last, broken))
+        Ok(Standing { record, runs, broken })
+    }
+
+    /// A job as `list` shows it, with its newest runs.
+    pub(super) async fn listed(
+        &self,
+        job: &JobId,
+        stored: &StoredSpec,
+        recent: usize,
+    ) -> Result<JobView, ApiError> {
+        let Standing { record, runs, broken } = self.standing(job, recent).await?;
+        let mut view = self.view(job, stored, record.as_ref(), runs.first());
+        if broken.is_none() {
+            view.status.observed_revision = self.observed(job).await?;
+        }
+        view.status.condition = view.status.condition.or(broken);
+        view.status.recent = runs.iter().take(recent).map(run_mark).collect();
+        Ok(view)
     }
 
     pub(super) async fn runs(&self, request: Result<RunsRequest, ApiError>) -> Result<RunsReply, ApiError> {
@@ -135,7 +110,9 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let mut views: BTreeMap<Timestamp, RunView> =
             spaced.iter().map(|spaced| (spaced.0.occurrence.due_at, spaced_view(spaced))).collect();
         views.extend(runs.iter().map(|run| (run.occurrence.due_at, run_view(run))));
-        Ok(RunsReply { runs: views.into_values().rev().take(limit).collect() })
+        let shown = views.into_values().rev().take(limit);
+        let runs = if request.brief { shown.map(brief).collect() } else { shown.collect() };
+        Ok(RunsReply { runs })
     }
 
     pub(super) async fn run(&self, request: Result<RunRequest, ApiError>) -> Result<RunView, ApiError> {
@@ -205,10 +182,17 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     }
 }
 
-fn has_labels(stored: &StoredSpec, wanted: &BTreeMap<String, String>) -> bool {
-    wanted.is_empty()
-        || manifest::from_bytes(&stored.value, stored.written_at)
-            .is_ok_and(|(spec, _)| wanted.iter().all(|(key, value)| spec.labels.get(key) == Some(value)))
+/// What is remembered of a job.
+struct Standing {
+    record: Option<JobRecord>,
+    /// Newest first.
+    runs: Vec<RunRecord>,
+    /// What of it can't be read.
+    broken: Option<String>,
+}
+
+fn run_mark(record: &RunRecord) -> RunMark {
+    RunMark { due_at: record.occurrence.due_at.to_string(), state: record.state.as_str().into() }
 }
 
 /// A run's record as the API shows it.
@@ -254,6 +238,11 @@ fn spaced_view((entry, not_before): &Spaced) -> RunView {
         reason: Some(format!("missed; catchUp.rate holds it back until {not_before}")),
         ..RunView::default()
     }
+}
+
+fn brief(view: RunView) -> RunView {
+    let error = view.error.map(|error| error.chars().take(BRIEF_ERROR_CHARS).collect());
+    RunView { output: None, error, ..view }
 }
 
 fn ad_hoc_view(run: &AdHocRun) -> RunView {

@@ -1,13 +1,13 @@
 //! The forms of requests and answers, version 1. Both sides use these types; docs/protocol.md describes their JSON.
 
-use std::collections::BTreeMap;
-
 use model::object::ObjectKind;
 use model::progress::Fraction;
 use serde::{Deserialize, Serialize};
 
+mod look;
 mod operate;
 
+pub use look::*;
 pub use operate::*;
 
 /// The version of the API's bodies.
@@ -34,6 +34,7 @@ impl<T> From<Result<T, ApiError>> for Envelope<T> {
 
 /// The three classes of failure, and the most common refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
     /// The input is wrong, or the state forbids it. Nothing was changed.
@@ -44,9 +45,12 @@ pub enum ErrorKind {
     Failed,
     /// No answer in time: it may have happened. Look before trying again.
     Unknown,
+    /// The thing isn't at the revision that the request expected. Nothing was changed.
+    Conflict,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[error("{message}")]
 pub struct ApiError {
     pub kind: ErrorKind,
@@ -59,6 +63,7 @@ pub struct ApiError {
 
 /// One thing that is wrong with one object of the input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct InputProblem {
     /// Which of the objects, from 0.
@@ -86,6 +91,7 @@ impl ApiError {
 
 /// `apply`: declare jobs and other objects, in any order. All are validated before any is written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApplyRequest {
     pub manifests: Vec<serde_json::Value>,
@@ -95,9 +101,13 @@ pub struct ApplyRequest {
     /// Who asks, for the change logs: `user@host`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// For a single job: write it only if this is its newest revision; 0: only if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ApplyReply {
     pub jobs: Vec<AppliedJob>,
@@ -107,8 +117,10 @@ pub struct ApplyReply {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedObject {
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "Queue"))]
     pub kind: ObjectKind,
     pub name: String,
     pub revision: u64,
@@ -133,6 +145,7 @@ fn is_zero(count: &usize) -> bool {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AppliedJob {
     pub job: String,
@@ -144,6 +157,7 @@ pub struct AppliedJob {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ApplyAction {
     Created,
@@ -154,6 +168,7 @@ pub enum ApplyAction {
 
 /// `get`, `delete`: one job by its full name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobRequest {
     pub job: String,
@@ -162,16 +177,20 @@ pub struct JobRequest {
 /// `object` and `delete-object`: a calendar (`billing/de-holidays`), a queue (`billing/reports`), a namespace (`billing`)
 /// or a backfill (`billing/june`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectRequest {
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "Queue"))]
     pub kind: ObjectKind,
     pub name: String,
 }
 
 /// `objects`: those of a kind, optionally of one namespace; a page of at most `limit` after `after`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ObjectsRequest {
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "Queue"))]
     pub kind: ObjectKind,
     #[serde(default)]
     pub namespace: Option<String>,
@@ -182,6 +201,7 @@ pub struct ObjectsRequest {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectsReply {
     /// In order of name, without manifests and jobs.
@@ -193,8 +213,10 @@ pub struct ObjectsReply {
 
 /// An object that isn't a job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectView {
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "Queue"))]
     pub kind: ObjectKind,
     pub name: String,
     pub revision: u64,
@@ -211,38 +233,17 @@ pub struct ObjectView {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeleteObjectReply {
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "Queue"))]
     pub kind: ObjectKind,
     pub name: String,
     pub revision: u64,
 }
 
-/// `list`: jobs, optionally of one namespace and with these labels; a page of at most `limit` after `after`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ListRequest {
-    #[serde(default)]
-    pub namespace: Option<String>,
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    #[serde(default)]
-    pub after: Option<String>,
-    #[serde(default)]
-    pub limit: Option<usize>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ListReply {
-    /// In order of name.
-    pub jobs: Vec<JobView>,
-    /// Where the next page begins, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
 /// A job: what was declared, and how it stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct JobView {
     pub job: String,
@@ -251,6 +252,7 @@ pub struct JobView {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct JobStatus {
     /// The newest accepted revision.
@@ -275,6 +277,9 @@ pub struct JobStatus {
     pub condition: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<RunView>,
+    /// The newest runs, newest first, if `list` was asked for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<RunMark>,
     /// In answers of `get`, not of `list`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stats: Option<StatsView>,
@@ -282,26 +287,33 @@ pub struct JobStatus {
 
 /// `runs`: a job's remembered runs, newest first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunsRequest {
     pub job: String,
     #[serde(default)]
     pub limit: Option<usize>,
+    /// Without outputs, and of errors the beginning only: enough for a list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub brief: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RunsReply {
     pub runs: Vec<RunView>,
 }
 
 /// `run`: one run by its id.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunRequest {
     pub run: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RunView {
     pub run: String,
@@ -348,6 +360,7 @@ pub struct RunView {
 
 /// An attempt that is under way: what it said of itself last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RunningView {
     pub attempt: u32,
@@ -357,6 +370,7 @@ pub struct RunningView {
     pub at: String,
     /// How far it has come, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<f64>))]
     pub fraction: Option<Fraction>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -364,6 +378,7 @@ pub struct RunningView {
 
 /// `redrive` and `purge`: some dead letters, by their numbers; at most 1,000.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LettersRequest {
     pub letters: Vec<u64>,
@@ -376,12 +391,14 @@ pub struct LettersRequest {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LettersReply {
     /// In the order of the request.
     pub letters: Vec<LetterOutcome>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LetterOutcome {
     pub letter: u64,
     /// The run that was started again.
@@ -394,6 +411,7 @@ pub struct LetterOutcome {
 
 /// What a job's runs add up to since it was created.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct StatsView {
     pub succeeded: u64,
@@ -416,6 +434,7 @@ pub struct StatsView {
 
 /// Off by 6 % at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PercentilesView {
     pub p50: u64,
     pub p95: u64,
@@ -424,6 +443,7 @@ pub struct PercentilesView {
 
 /// One attempt of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptView {
     pub generation: u32,
@@ -436,61 +456,22 @@ pub struct AttemptView {
     pub executor: String,
 }
 
-/// `explain`: why an occurrence did, will or did not run. Without an instant: the last one and the next.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ExplainRequest {
-    pub job: String,
-    /// RFC 3339, or a civil time in the job's zone: `2026-03-29 02:30`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<String>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ExplainReply {
-    pub job: String,
-    pub explanations: Vec<ExplanationView>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ExplanationView {
-    pub at: String,
-    /// The same in the job's zone.
-    pub local: String,
-    /// `ran`, `failed`, `under-way`, `will-run`, `will-not-run`, `did-not-run` or `unknown`.
-    pub fate: String,
-    /// For programs: `suspended`, `nobody-pulls`, …
-    pub code: String,
-    /// For people: one sentence.
-    pub cause: String,
-    /// Every step on the way, in order; nothing comes after one that was refused.
-    pub steps: Vec<StepView>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StepView {
-    pub step: String,
-    /// `done`, `missing`, `refused` or `open`.
-    pub status: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<String>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub note: String,
-}
-
 /// `delete`: a job goes, with its history.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DeleteRequest {
     pub job: String,
     /// Who asks, for the change log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// Delete it only if this is its newest revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeleteReply {
     pub job: String,
     pub revision: u64,

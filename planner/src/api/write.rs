@@ -9,6 +9,7 @@ use store::Store;
 use store::control::Trigger;
 
 use super::Api;
+use super::apply::conflict;
 use super::types::{ApiError, DeleteReply, DeleteRequest, ErrorKind, TriggerReply, TriggerRequest};
 use crate::service::PlannerBus;
 
@@ -20,13 +21,16 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         &self,
         request: Result<DeleteRequest, ApiError>,
     ) -> Result<DeleteReply, ApiError> {
-        let DeleteRequest { job, by } = request?;
+        let DeleteRequest { job, by, expected } = request?;
         let job = job_id(&job)?;
         let shard = self.shards.shard_of(&job);
         for _ in 0..CONFLICT_RETRIES_MAX {
             let Some(present) = self.bus.get(shard, &job).await? else {
                 return Err(ApiError::not_found(&format!("the job {job}")));
             };
+            if let Some(expected) = expected.filter(|expected| *expected != present.revision.0) {
+                return Err(conflict(&job, expected, present.revision.0));
+            }
             match self.bus.delete_by(shard, &job, present.revision, by.as_deref()).await {
                 Ok(revision) => {
                     self.audit(by.as_deref(), "delete", format!("job {job}"), None, None).await;

@@ -180,34 +180,36 @@ impl Shard {
         half_hour_before: Timestamp,
         limit: usize,
     ) -> Vec<Waiting> {
-        let (jobs, mut found) = (&self.jobs, Vec::new());
-        self.half_hours.retain(|(_, _, entry)| {
-            let Occurrence { job, due_at } = &entry.occurrence;
-            if *due_at >= minute_before || found.len() == limit {
-                return true;
+        let mut found = Vec::new();
+        // Only what is near is looked at: the rest may be the whole system.
+        let near = self.half_hours.iter().take_while(|(due_at, ..)| *due_at < minute_before).cloned();
+        for member in near.collect::<Vec<_>>() {
+            if found.len() == limit {
+                break;
             }
+            let (_, _, Entry { occurrence: Occurrence { job, due_at }, revision }) = &member;
             let placed = Placed { tier: Tier::HalfHour, due_at: *due_at };
-            let here = jobs
-                .get(job)
-                .is_some_and(|record| record.revision == entry.revision && record.placed == Some(placed));
-            if here {
-                found.push(Waiting { job: job.clone(), placed, revision: entry.revision });
+            let record = self.jobs.get(job).filter(|record| record.placed == Some(placed));
+            if record.is_some_and(|record| record.revision == *revision) {
+                found.push(Waiting { job: job.clone(), placed, revision: *revision });
+            } else {
+                self.half_hours.remove(&member);
             }
-            here
-        });
-        self.horizon.retain(|(due_at, _, job)| {
-            if *due_at >= half_hour_before || found.len() == limit {
-                return true;
+        }
+        let near = self.horizon.iter().take_while(|(due_at, ..)| *due_at < half_hour_before).cloned();
+        for member in near.collect::<Vec<_>>() {
+            if found.len() == limit {
+                break;
             }
+            let (due_at, _, job) = &member;
             let placed = Placed { tier: Tier::Horizon, due_at: *due_at };
-            match jobs.get(job).filter(|record| record.placed == Some(placed)) {
+            match self.jobs.get(job).filter(|record| record.placed == Some(placed)) {
                 Some(record) => {
                     found.push(Waiting { job: job.clone(), placed, revision: record.revision });
-                    true
                 }
-                None => false,
+                None => drop(self.horizon.remove(&member)),
             }
-        });
+        }
         found
     }
 

@@ -1,6 +1,5 @@
 //! Redriving and purging: preview, question, then some letters at a time, no faster than asked for.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Write};
 use std::time::Duration;
 
@@ -8,18 +7,17 @@ use ambient::Clock;
 use bus::DeadLetters;
 use bus::dead::StoredDeadLetter;
 use bus::nats::NatsBus;
+use console::letters::{chosen, groups};
 use planner::api::dead::LETTERS_MAX;
 use planner::api::types::{ErrorKind, LetterOutcome, LettersReply, LettersRequest};
 
 use super::args::BulkArgs;
-use super::filter::{Filter, job_of};
+use super::filter::picked_by;
 use crate::commands::who;
 use crate::connect::ask;
 use crate::failure::Failure;
 use crate::output::{self, Table, brief};
 
-/// Letters in one look.
-const PAGE: usize = 1_000;
 /// Requests in a second: a rate is kept by spacing them.
 const REQUESTS_PER_S: u32 = 10;
 /// Groups in a preview; the others are counted.
@@ -53,7 +51,7 @@ impl Deed {
 }
 
 pub(super) async fn run(bus: &NatsBus, args: &BulkArgs, deed: Deed) -> Result<(), Failure> {
-    let filter = Filter::of(&args.filter, Clock::system().now())?;
+    let filter = picked_by(&args.filter, Clock::system().now())?;
     let verb = deed.verb();
     match (args.numbers.is_empty(), args.all || filter.is_narrow()) {
         (true, false) => {
@@ -87,24 +85,6 @@ pub(super) async fn run(bus: &NatsBus, args: &BulkArgs, deed: Deed) -> Result<()
     carry_out(bus, args, deed, &numbers, Some(filter.words())).await
 }
 
-/// All letters that a filter picks, oldest first.
-pub(super) async fn chosen(bus: &NatsBus, filter: &Filter) -> Result<Vec<StoredDeadLetter>, Failure> {
-    let mut letters = Vec::new();
-    let mut from = 0;
-    loop {
-        let page = bus.letters(from, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(letters) };
-        from = last.number + 1;
-        // Thousands of payloads needn't be held: what is shown of a letter is little.
-        letters.extend(page.into_iter().filter(|stored| filter.picks(stored)).map(without_payload));
-    }
-}
-
-fn without_payload(mut stored: StoredDeadLetter) -> StoredDeadLetter {
-    stored.letter.payload.clear();
-    stored
-}
-
 async fn by_number(bus: &NatsBus, numbers: &[u64]) -> Result<Vec<StoredDeadLetter>, Failure> {
     let mut letters = Vec::new();
     for number in numbers {
@@ -115,13 +95,7 @@ async fn by_number(bus: &NatsBus, numbers: &[u64]) -> Result<Vec<StoredDeadLette
 
 /// Counts by job and error.
 fn preview(letters: &[StoredDeadLetter]) -> Result<(), Failure> {
-    let mut groups: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for stored in letters {
-        let of = job_of(stored).unwrap_or_else(|| format!("(ad hoc) {}", stored.letter.subject));
-        *groups.entry((of, brief(&stored.letter.error, 70))).or_default() += 1;
-    }
-    let mut groups: Vec<_> = groups.into_iter().collect();
-    groups.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let groups = groups(letters, |error| brief(error, 70));
     let mut table = Table::new(&["LETTERS", "JOB", "LAST ERROR"]);
     for ((job, error), count) in groups.iter().take(GROUPS_SHOWN) {
         table.row([count.to_string(), job.clone(), error.clone()]);

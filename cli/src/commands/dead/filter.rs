@@ -1,102 +1,24 @@
 //! Which dead letters a command means.
 
-use bus::dead::{DeadReason, StoredDeadLetter};
-use bus::wire::dead::queue_of;
-use model::id::RunId;
+use bus::dead::DeadReason;
+use console::letters::{LetterFilter, LetterPick};
 use model::time::Timestamp;
-use regex::Regex;
 
 use super::args::{FilterArgs, Reason};
 use crate::failure::Failure;
 
-/// How an error is looked for.
-#[derive(Debug)]
-enum ErrorPattern {
-    Contains(String),
-    Matches(Regex),
-}
-
-/// Filters, checked and complete.
-#[derive(Debug, Default)]
-pub(super) struct Filter {
-    job: Option<String>,
-    queue: Option<String>,
-    namespace: Option<String>,
-    error: Option<ErrorPattern>,
-    reason: Option<DeadReason>,
-    died_before: Option<Timestamp>,
-    died_after: Option<Timestamp>,
-    /// The filters in words, for previews and the audit.
-    words: String,
-}
-
-impl Filter {
-    pub(super) fn of(args: &FilterArgs, now: Timestamp) -> Result<Self, Failure> {
-        let full = |name: &String| if name.contains('/') { name.clone() } else { format!("default/{name}") };
-        let error = match &args.error {
-            Some(text) => match text.strip_prefix('/').and_then(|text| text.strip_suffix('/')) {
-                Some(expression) => {
-                    Some(ErrorPattern::Matches(Regex::new(expression).map_err(|problem| {
-                        Failure::input(format!("failed to read the expression {text}: {problem}"))
-                    })?))
-                }
-                None => Some(ErrorPattern::Contains(text.to_lowercase())),
-            },
-            None => None,
-        };
-        let words = [
-            args.job.as_ref().map(|job| format!("of job {}", full(job))),
-            args.queue.as_ref().map(|queue| format!("of queue {}", full(queue))),
-            args.namespace.as_ref().map(|namespace| format!("of namespace {namespace}")),
-            args.error.as_ref().map(|error| format!("with error {error}")),
-            args.reason.map(|reason| format!("with reason {}", reason.reason().as_str())),
-            args.older_than.map(|age| format!("older than {} s", age.as_secs())),
-            args.newer_than.map(|age| format!("newer than {} s", age.as_secs())),
-        ];
-        let words: Vec<String> = words.into_iter().flatten().collect();
-        let ago = |age: std::time::Duration| now.plus_ms(-model::time::duration_ms(age));
-        Ok(Self {
-            job: args.job.as_ref().map(full),
-            queue: args.queue.as_ref().map(full),
-            namespace: args.namespace.clone(),
-            error,
-            reason: args.reason.map(Reason::reason),
-            died_before: args.older_than.map(ago),
-            died_after: args.newer_than.map(ago),
-            words: words.join(", "),
-        })
-    }
-
-    /// Whether it leaves anything out.
-    pub(super) fn is_narrow(&self) -> bool {
-        !self.words.is_empty()
-    }
-
-    pub(super) fn words(&self) -> &str {
-        if self.words.is_empty() { "(all)" } else { &self.words }
-    }
-
-    pub(super) fn picks(&self, stored: &StoredDeadLetter) -> bool {
-        let letter = &stored.letter;
-        let queue = queue_of(letter).map(|queue| queue.to_string());
-        let is = |wanted: &Option<String>, found: Option<&str>| {
-            wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
-        };
-        let namespace =
-            queue.as_deref().and_then(|queue| queue.split_once('/')).map(|(namespace, _)| namespace);
-        let error = match &self.error {
-            None => true,
-            Some(ErrorPattern::Contains(text)) => letter.error.to_lowercase().contains(text),
-            Some(ErrorPattern::Matches(expression)) => expression.is_match(&letter.error),
-        };
-        is(&self.job, job_of(stored).as_deref())
-            && is(&self.queue, queue.as_deref())
-            && is(&self.namespace, namespace)
-            && error
-            && self.reason.is_none_or(|reason| reason == letter.reason)
-            && self.died_before.is_none_or(|before| letter.died_at < before)
-            && self.died_after.is_none_or(|after| letter.died_at >= after)
-    }
+/// The filters of the command line, checked.
+pub(super) fn picked_by(args: &FilterArgs, now: Timestamp) -> Result<LetterPick, Failure> {
+    let filter = LetterFilter {
+        job: args.job.clone(),
+        queue: args.queue.clone(),
+        namespace: args.namespace.clone(),
+        error: args.error.clone(),
+        reason: args.reason.map(Reason::reason),
+        older_than: args.older_than,
+        newer_than: args.newer_than,
+    };
+    LetterPick::of(&filter, now).map_err(|problem| Failure::input(format!("failed to {problem}")))
 }
 
 impl Reason {
@@ -112,19 +34,11 @@ impl Reason {
     }
 }
 
-/// The job of a letter's run; none of ad-hoc work.
-pub(super) fn job_of(stored: &StoredDeadLetter) -> Option<String> {
-    match stored.letter.id.parse() {
-        Ok(RunId::Occurrence(occurrence)) => Some(occurrence.job.to_string()),
-        Ok(RunId::AdHoc { .. }) | Err(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use bus::dead::DeadLetter;
+    use bus::dead::{DeadLetter, StoredDeadLetter};
 
     use super::*;
 
@@ -144,7 +58,7 @@ mod tests {
 
     fn picks(args: FilterArgs) -> bool {
         let now = "2026-11-22T07:00:00Z".parse().unwrap();
-        Filter::of(&args, now).unwrap().picks(&letter())
+        picked_by(&args, now).unwrap().picks(&letter())
     }
 
     #[test]
@@ -175,6 +89,6 @@ mod tests {
             assert_eq!(picks(args.clone()), expected, "{args:?}");
         }
         let broken = FilterArgs { error: text("/(/"), ..none() };
-        assert!(Filter::of(&broken, Timestamp::from_ms(0)).is_err());
+        assert!(picked_by(&broken, Timestamp::from_ms(0)).is_err());
     }
 }

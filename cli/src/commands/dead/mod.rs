@@ -8,6 +8,7 @@ use ambient::Clock;
 use bus::DeadLetters;
 use bus::dead::{DeadReason, StoredDeadLetter};
 use bus::nats::NatsBus;
+use console::letters;
 use planner::api::types::{RunRequest, RunView};
 use serde_json::{Value, json};
 
@@ -18,17 +19,14 @@ use crate::failure::Failure;
 use crate::output::{self, Table, brief};
 use args::DeadCommand;
 use bulk::Deed;
-use filter::Filter;
-
-/// Letters in one look.
-const PAGE: usize = 1_000;
+use filter::picked_by;
 
 pub(crate) async fn run(servers: &Servers, command: DeadCommand) -> Result<(), Failure> {
     let bus = nats(servers).await?;
     match command {
         DeadCommand::List { from, limit, filter, output } => {
-            let filter = Filter::of(&filter, Clock::system().now())?;
-            let (letters, next) = page(&bus, &filter, from, usize::from(limit)).await?;
+            let filter = picked_by(&filter, Clock::system().now())?;
+            let (letters, next) = letters::page(&bus, &filter, from, usize::from(limit)).await?;
             if output::structured(&letters.iter().map(as_json).collect::<Vec<_>>(), output)? {
                 return Ok(());
             }
@@ -60,30 +58,6 @@ pub(crate) async fn run(servers: &Servers, command: DeadCommand) -> Result<(), F
         }
         DeadCommand::Redrive(args) => bulk::run(&bus, &args, Deed::Redrive).await,
         DeadCommand::Purge(args) => bulk::run(&bus, &args, Deed::Purge).await,
-    }
-}
-
-/// Letters that a filter picks, and where to look for more.
-async fn page(
-    bus: &NatsBus,
-    filter: &Filter,
-    mut from: u64,
-    limit: usize,
-) -> Result<(Vec<StoredDeadLetter>, Option<u64>), Failure> {
-    let mut found = Vec::new();
-    loop {
-        let letters = bus.letters(from, PAGE.min(limit.max(1))).await?;
-        let Some(last) = letters.last() else { return Ok((found, None)) };
-        from = last.number + 1;
-        for letter in letters {
-            let number = letter.number;
-            if filter.picks(&letter) {
-                found.push(letter);
-            }
-            if found.len() == limit {
-                return Ok((found, Some(number + 1)));
-            }
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::is_zero;
 
 /// `trigger`: one run of a job, now.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TriggerRequest {
     pub job: String,
@@ -29,6 +30,7 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<ser
 
 /// `pause` and `resume`: a job (`billing/nightly-report`), a namespace (`billing`) or a backfill (`billing/june`).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PauseRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,6 +45,7 @@ pub struct PauseRequest {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TriggerReply {
     /// The run that was started.
     pub run: String,
@@ -53,6 +56,7 @@ pub struct TriggerReply {
 
 /// `backfill`: run a job's occurrences of a time that has passed.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackfillRequest {
     pub job: String,
@@ -78,6 +82,7 @@ pub struct BackfillRequest {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct BackfillReply {
     /// Empty for a dry run.
@@ -96,6 +101,7 @@ pub struct BackfillReply {
 
 /// `backfills`: all of them, those of a namespace, or one.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackfillsRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,6 +111,7 @@ pub struct BackfillsRequest {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BackfillsReply {
     /// In order of name.
     pub backfills: Vec<BackfillView>,
@@ -112,6 +119,7 @@ pub struct BackfillsReply {
 
 /// `cancel-backfill`: one by its full name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CancelBackfillRequest {
     pub backfill: String,
@@ -122,6 +130,7 @@ pub struct CancelBackfillRequest {
 
 /// A backfill: what was asked for, and how far it has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct BackfillView {
     pub backfill: String,
@@ -153,6 +162,7 @@ pub struct BackfillView {
 
 /// `catch-up`: of one job, of a namespace's, or of all.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CatchUpRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,6 +172,7 @@ pub struct CatchUpRequest {
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CatchUpReply {
     /// When it was looked at.
@@ -181,6 +192,7 @@ pub struct CatchUpReply {
 
 /// What one job would be caught up on, if it were resumed and dispatched now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CatchUpView {
     pub job: String,
@@ -212,6 +224,7 @@ pub struct CatchUpView {
 
 /// `pause-queue` and `resume-queue`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct QueueRequest {
     /// `billing/reports`.
@@ -222,6 +235,7 @@ pub struct QueueRequest {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PauseQueueReply {
     pub queue: String,
@@ -233,6 +247,7 @@ pub struct PauseQueueReply {
 
 /// `submit`: ad-hoc work, now or for later.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SubmitRequest {
     /// `billing/reports`.
@@ -271,6 +286,7 @@ pub struct SubmitRequest {
 
 /// What a key is unique among, and for how long.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UniqueRequest {
     /// `queue` (unless given) or `namespace`.
@@ -282,6 +298,7 @@ pub struct UniqueRequest {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SubmitReply {
     /// The run of this work.
     pub run: String,
@@ -291,6 +308,7 @@ pub struct SubmitReply {
 
 /// `cancel`: one run by its id.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CancelRequest {
     pub run: String,
@@ -302,6 +320,7 @@ pub struct CancelRequest {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CancelReply {
     pub run: String,
     /// `cancelled`; or `cancelling`: an executor may have it in hand, and is being told.
@@ -310,6 +329,7 @@ pub struct CancelReply {
 
 /// Who cancelled a run, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CancelView {
     pub at: String,
     pub by: String,
