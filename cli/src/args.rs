@@ -119,7 +119,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  ecron cancel billing/nightly-report@2026-11-22T06:45:00Z --reason 'wrong figures' --wait\n  ecron cancel billing/nightly-report --at 2026-11-23T06:45:00Z\n  ecron cancel backfill billing/june"
     )]
-    Cancel(CancelArgs),
+    Cancel(crate::commands::cancel::CancelArgs),
     /// Show what a resume, or the end of a downtime, would start
     #[command(
         after_help = "Examples:\n  ecron catch-up --dry-run                            # all jobs\n  ecron catch-up --dry-run -n billing\n  ecron catch-up --dry-run billing/nightly-report -o json\n\nPaused jobs are shown as if they were resumed now. Catching up itself happens by each job's catchUp, when it is resumed or when\ndispatching goes on."
@@ -363,30 +363,6 @@ pub(crate) struct DeleteArgs {
     /// What isn't there is no failure
     #[arg(long)]
     pub(crate) ignore_not_found: bool,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct CancelArgs {
-    /// The run's id (`ecron describe JOB` shows them), or a job's name together with --at; or `backfill NAME…`
-    #[arg(value_name = "RUN|JOB", required = true)]
-    pub(crate) what: Vec<String>,
-    /// The instant at which the run is due, if a job was given; RFC 3339
-    #[arg(long, value_name = "T")]
-    pub(crate) at: Option<String>,
-    /// Namespace of a job that is named without one
-    #[arg(short, long, default_value = "default")]
-    pub(crate) namespace: String,
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: Option<String>,
-    /// Wait until the run has ended
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// How long to wait
-    #[arg(long, default_value = "45s", value_parser = crate::config::duration, value_name = "DURATION")]
-    pub(crate) timeout: std::time::Duration,
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: Format,
 }
 
 #[derive(Clone, Debug, Args)]

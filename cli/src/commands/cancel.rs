@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use ambient::Clock;
+use clap::Args;
 use model::id::Occurrence;
 use planner::api::types::{CancelReply, CancelRequest, RunRequest, RunView};
 
-use crate::args::{CancelArgs, Servers};
+use crate::args::{Format, Servers};
 use crate::commands::{backfill, describe, job_name, who};
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
@@ -14,6 +15,30 @@ use crate::output;
 
 /// How often the run is looked at.
 const WAIT_POLL: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// The run's id (`ecron describe JOB` shows them), or a job's name together with --at; or `backfill NAME…`
+    #[arg(value_name = "RUN|JOB", required = true)]
+    pub(crate) what: Vec<String>,
+    /// The instant at which the run is due, if a job was given; RFC 3339
+    #[arg(long, value_name = "T")]
+    pub(crate) at: Option<String>,
+    /// Namespace of a job that is named without one
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Wait until the run has ended
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait
+    #[arg(long, default_value = "45s", value_parser = crate::config::duration, value_name = "DURATION")]
+    pub(crate) timeout: Duration,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
 
 pub(crate) async fn run(servers: &Servers, args: &CancelArgs) -> Result<(), Failure> {
     if args.what.first().is_some_and(|word| ["backfill", "backfills"].contains(&word.as_str())) {
