@@ -18,6 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use model::name::QueueId;
 use model::retry::Tally;
+use model::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 /// Whether somebody still lives. Clones share it.
@@ -83,6 +84,10 @@ impl<D: Delivery> Delivery for MortalDelivery<D> {
 
     fn sequence(&self) -> u64 {
         self.delivery.sequence()
+    }
+
+    fn stored_at(&self) -> Timestamp {
+        self.delivery.stored_at()
     }
 
     fn delivered(&self) -> u32 {
