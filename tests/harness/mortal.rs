@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::BusError;
+use bus::api::ApiClient;
 use bus::cancel::{CancelListener, CancelNotice, CancelRequest};
 use bus::dead::{DeadLetter, DeadLetters, Redriven, StoredDeadLetter};
+use bus::edits::{EditMark, EditReader, Edits};
 use bus::events::{AttemptReport, EventWriter, ProgressNote};
 use bus::logs::{LogBatch, LogWriter};
 use bus::order::{Order, OrderProblem};
@@ -18,6 +20,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use model::name::QueueId;
 use model::retry::Tally;
+use model::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 /// Whether somebody still lives. Clones share it.
@@ -89,6 +92,10 @@ impl<D: Delivery> Delivery for MortalDelivery<D> {
         self.delivery.delivered()
     }
 
+    fn stored_at(&self) -> Timestamp {
+        self.delivery.stored_at()
+    }
+
     async fn ack(&self) -> Result<(), BusError> {
         self.life.lives(self.delivery.ack()).await
     }
@@ -140,6 +147,18 @@ impl<B: EventWriter> EventWriter for MortalBus<B> {
 
     async fn note_progress(&self, note: &ProgressNote) -> Result<(), BusError> {
         self.life.lives(self.bus.note_progress(note)).await
+    }
+}
+
+impl<B: EditReader> EditReader for MortalBus<B> {
+    async fn edits_after(&self, queue: &QueueId, mark: Option<EditMark>) -> Result<Edits, BusError> {
+        self.life.lives(self.bus.edits_after(queue, mark)).await
+    }
+}
+
+impl<B: ApiClient> ApiClient for MortalBus<B> {
+    async fn request(&self, verb: &str, body: Bytes, timeout: Duration) -> Result<Bytes, BusError> {
+        self.life.lives(self.bus.request(verb, body, timeout)).await
     }
 }
 
