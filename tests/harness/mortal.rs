@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::BusError;
+use bus::api::ApiClient;
 use bus::cancel::{CancelListener, CancelNotice, CancelRequest};
 use bus::dead::{DeadLetter, DeadLetters, Redriven, StoredDeadLetter};
+use bus::edits::{EditMark, EditReader, Edits};
 use bus::events::{AttemptReport, EventWriter, ProgressNote};
 use bus::logs::{LogBatch, LogWriter};
 use bus::order::{Order, OrderProblem};
@@ -94,6 +96,10 @@ impl<D: Delivery> Delivery for MortalDelivery<D> {
         self.delivery.delivered()
     }
 
+    fn stored_at(&self) -> Timestamp {
+        self.delivery.stored_at()
+    }
+
     async fn ack(&self) -> Result<(), BusError> {
         self.life.lives(self.delivery.ack()).await
     }
@@ -145,6 +151,18 @@ impl<B: EventWriter> EventWriter for MortalBus<B> {
 
     async fn note_progress(&self, note: &ProgressNote) -> Result<(), BusError> {
         self.life.lives(self.bus.note_progress(note)).await
+    }
+}
+
+impl<B: EditReader> EditReader for MortalBus<B> {
+    async fn edits_after(&self, queue: &QueueId, mark: Option<EditMark>) -> Result<Edits, BusError> {
+        self.life.lives(self.bus.edits_after(queue, mark)).await
+    }
+}
+
+impl<B: ApiClient> ApiClient for MortalBus<B> {
+    async fn request(&self, verb: &str, body: Bytes, timeout: Duration) -> Result<Bytes, BusError> {
+        self.life.lives(self.bus.request(verb, body, timeout)).await
     }
 }
 
