@@ -96,10 +96,6 @@ impl<D: Delivery> Delivery for MortalDelivery<D> {
         self.delivery.delivered()
     }
 
-    fn stored_at(&self) -> Timestamp {
-        self.delivery.stored_at()
-    }
-
     async fn ack(&self) -> Result<(), BusError> {
         self.life.lives(self.delivery.ack()).await
     }
