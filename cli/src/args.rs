@@ -149,7 +149,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  ecron doctor\n  ecron doctor --profile safe      # whether these servers hold its promise\n  ecron doctor -o json\n\nLooks, and changes nothing. Exit code 1 if something is BAD. docs/reliability.md says what each profile promises."
     )]
-    Doctor(DoctorArgs),
+    Doctor(crate::commands::doctor::DoctorArgs),
     /// List, show, redrive or purge dead letters
     #[command(
         subcommand,
@@ -429,12 +429,6 @@ pub(crate) struct ValidateArgs {
     #[arg(long)]
     pub(crate) assume_calendars: bool,
     #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: Format,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct DoctorArgs {
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
 }
 

@@ -281,7 +281,8 @@ async fn no_superseded_revision_starts_once_its_edit_was_observed() -> Result<()
         lock(&seen).suspects.extend(suspects);
         std::future::ready(Ok(()))
     };
-    let evidence = edited(JOBS, edits_wanted(EDITS_DEFAULT), ["fast", "slow"], executors, judge).await?;
+    let evidence =
+        Box::pin(edited(JOBS, edits_wanted(EDITS_DEFAULT), ["fast", "slow"], executors, judge)).await?;
     let (evidence, violations) = (lock(&evidence), &lock(&violations).suspects);
     println!(
         "{} edits observed, {} runs started, {} of them asked for their order; {} of a superseded revision, {} twice",
@@ -357,7 +358,7 @@ async fn no_superseded_revision_is_published_once_its_edit_was_observed() -> Res
         }
         Ok(())
     };
-    let evidence = edited(24, 120, ["work", "work"], executors, judge).await?;
+    let evidence = Box::pin(edited(24, 120, ["work", "work"], executors, judge)).await?;
     let (evidence, (in_queue, violations)) = (lock(&evidence), &*lock(&verdict));
     let (edits, starts) = (evidence.edits, evidence.starts);
     println!(

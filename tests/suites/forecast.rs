@@ -1,4 +1,4 @@
-//! The forecast against what is planned and started in earnest: a simulated day of 10,000 jobs of every kind, minute by minute.
+//! The forecast against what is planned and started in earnest: a simulated day of jobs of every kind, minute by minute.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,10 @@ use model::id::RunId;
 use model::time::{MINUTE_MS, Timestamp};
 use serde_json::{Value, json};
 
-const JOBS: u64 = 10_000;
+/// Jobs unless ECRON_TEST_JOBS says otherwise; docs/console.md tells of 10,000.
+const JOBS_DEFAULT: u64 = 1_000;
+/// Fewer occurrences a job wouldn't be a day of theirs.
+const OCCURRENCES_PER_JOB_MIN: u64 = 2;
 const DAY_MINUTES: usize = 24 * 60;
 const ZONES: [&str; 4] = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"];
 
@@ -69,8 +72,10 @@ async fn a_forecast_day_is_what_is_then_planned() -> Result<()> {
     let mut world = World::begin()?;
     let dice = Entropy::seeded(20_261_122);
     world.start();
+    let jobs =
+        std::env::var("ECRON_TEST_JOBS").ok().and_then(|text| text.parse().ok()).unwrap_or(JOBS_DEFAULT);
     let mut applied = 0;
-    for number in 0..JOBS {
+    for number in 0..jobs {
         // Instants that have passed, and rules that the calendar leaves nothing of, are refused, as they should be.
         let Ok((spec, _)) = world.apply(manifest(number, &dice)).await else { continue };
         if meets_a_step(&world.declared(&spec.id).await?, world.clock.now()) {
@@ -79,12 +84,12 @@ async fn a_forecast_day_is_what_is_then_planned() -> Result<()> {
             applied += 1;
         }
     }
-    ensure!(applied > JOBS * 9 / 10, "only {applied} jobs were accepted");
+    ensure!(applied > jobs * 9 / 10, "only {applied} jobs were accepted");
     world.run(30).await?;
     let begun = world.clock.now();
     let first = begun.floor(MINUTE_MS).plus_ms(MINUTE_MS);
     let ahead = forecast(&declared(&world).await?, first, DAY_MINUTES);
-    ensure!(ahead.total > 20_000, "only {} occurrences", ahead.total);
+    ensure!(ahead.total > OCCURRENCES_PER_JOB_MIN * jobs, "only {} occurrences", ahead.total);
     ensure!(ahead.unforeseen.is_empty() && ahead.cut_at.is_none(), "{ahead:?}");
 
     world.run(u32::try_from(DAY_MINUTES * 60 + 120)?).await?;

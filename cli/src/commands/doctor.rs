@@ -9,10 +9,16 @@ use store::inspect::Inspect;
 use store::lease::Role;
 use store::redis::RedisStore;
 
-use crate::args::{DoctorArgs, Servers};
+use crate::args::{Format, Servers};
 use crate::failure::Failure;
 use crate::output::{self, Table};
 use crate::{config, connect};
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
 
 /// Keys that are named one by one.
 const STRANGE_KEYS_SHOWN: usize = 5;
