@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use ambient::Clock;
 use anyhow::{Context, Result, ensure};
+use bus::api::ApiHandler;
 use bus::memory::MemoryBus;
-use bus::{ObjectStore, SpecStore};
+use bus::{ApiServer, ObjectStore, SpecStore};
 use dispatcher::barrier::Barrier;
 use dispatcher::cancel::Canceller;
 use dispatcher::gate::Gates;
@@ -20,6 +21,7 @@ use dispatcher::queue_rules::QueueRules;
 use dispatcher::reconcile::Reconciler;
 use dispatcher::settle::{SettleError, Settler};
 use dispatcher::shard::{PassError, ShardDispatch};
+use futures_util::FutureExt;
 use model::declared::Declared;
 use model::id::{Occurrence, RunId};
 use model::manifest::{self, Node};
@@ -38,6 +40,7 @@ use store::memory::MemoryStore;
 use store::node::Node as Member;
 use store::ownership::{Lease, Ownership};
 use store::{GateStore, LedgerStore, StoreError};
+use tokio_util::task::AbortOnDropHandle;
 
 use bare_executor::{InHand, Signals, listen};
 
@@ -62,6 +65,8 @@ struct PlannerProcess {
     member: Member,
     ownership: Ownership,
     cache: DeclaredCache,
+    /// Answers requests for as long as it lives.
+    _serving: AbortOnDropHandle<()>,
 }
 
 /// A dispatcher, until it crashes.
@@ -169,11 +174,25 @@ impl World {
 
     /// Asks the API of a planner, as a client does; a refusal is an error.
     pub async fn ask(&self, verb: &str, request: serde_json::Value) -> Result<serde_json::Value> {
-        let api = Api::new(Arc::clone(&self.store), Arc::clone(&self.bus), self.clock.clone(), shards());
-        let answer = api.answer(verb, request.to_string().as_bytes()).await;
+        let answer = self.api().answer(verb, request.to_string().as_bytes()).await;
         let mut answer: serde_json::Value = serde_json::from_slice(&answer)?;
         ensure!(answer.get("error").is_none(), "{verb} was answered with {}", answer["error"]);
         Ok(answer["ok"].take())
+    }
+
+    fn api(&self) -> Api<MemoryStore, MemoryBus> {
+        Api::new(Arc::clone(&self.store), Arc::clone(&self.bus), self.clock.clone(), shards())
+    }
+
+    /// Answers the requests that come over the bus, as executors' do.
+    async fn serve(api: Api<MemoryStore, MemoryBus>, bus: Arc<MemoryBus>) {
+        let api = Arc::new(api);
+        let handler: ApiHandler = Arc::new(move |verb, body| {
+            let api = Arc::clone(&api);
+            async move { api.answer(&verb, &body).await }.boxed()
+        });
+        // It ends only if the bus is down; then nobody is answered.
+        let _ = bus.serve(handler).await;
     }
 
     /// Declares the queue that the executor serves, with this `spec`.
@@ -223,7 +242,13 @@ impl World {
     pub fn start_planner(&mut self) {
         let member = self.next_member(Role::Planner);
         let ownership = Ownership::new(Role::Planner, &member.id, shards());
-        self.planner = Some(PlannerProcess { member, ownership, cache: DeclaredCache::default() });
+        let serving = tokio::spawn(Self::serve(self.api(), Arc::clone(&self.bus)));
+        self.planner = Some(PlannerProcess {
+            member,
+            ownership,
+            cache: DeclaredCache::default(),
+            _serving: AbortOnDropHandle::new(serving),
+        });
     }
 
     pub fn start_dispatcher(&mut self) {

@@ -11,6 +11,8 @@ use crate::play::Begun;
 const ACK_WAIT_MS: i64 = 30_000;
 /// A living executor says three times in that time that it is still there.
 const BEAT_MS: i64 = ACK_WAIT_MS / 3;
+/// A run that may not start as it was published, while nobody says how instead, is put back for so long.
+const PUT_BACK_MS: i64 = 2_000;
 /// Attempts of one run that may be lost with their executors (LOST_ATTEMPTS_MAX).
 const LOST_MAX: u32 = 5;
 
@@ -19,15 +21,14 @@ const LOST_MAX: u32 = 5;
 pub(crate) struct Order {
     pub job: JobId,
     pub due_at: Timestamp,
-    version: u64,
-    start_by: Option<Timestamp>,
-    attempts: u32,
-    retry_s: u32,
-    factor: u32,
-    timeout_s: u32,
+    /// Of the declaration that it was published by.
+    number: u64,
+    /// What the attempt goes by that is under way, or was last.
+    spec: Spec,
     delivered: u32,
     failed: u32,
-    busy: u32,
+    /// Deliveries that count neither as failed nor as lost: turned away, or put back.
+    uncounted: u32,
     /// Not before.
     comes_at: Option<Timestamp>,
     hand: Option<Hand>,
@@ -42,6 +43,19 @@ struct Hand {
     end: End,
 }
 
+/// By what an attempt goes that is to start now.
+#[derive(Debug)]
+pub(crate) enum Word<'a> {
+    Start(&'a Spec),
+    /// Its job is gone.
+    Deleted,
+    /// Its job has been edited, and nobody says how.
+    Nobody,
+}
+
+/// Asked for a job's run that was published by the declaration of this number. `None`: it goes by that.
+pub(crate) type Present<'a> = dyn Fn(&JobId, u64) -> Option<Word<'a>> + 'a;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     pub job: JobId,
@@ -51,20 +65,15 @@ pub(crate) struct Report {
 }
 
 impl Order {
-    pub(crate) fn new(job: &JobId, due_at: Timestamp, spec: &Spec) -> Self {
-        let start_by = spec.starting_deadline_s.map(|seconds| due_at.plus_ms(i64::from(seconds) * 1_000));
+    pub(crate) fn new(job: &JobId, due_at: Timestamp, number: u64, spec: &Spec) -> Self {
         Self {
             job: job.clone(),
             due_at,
-            version: spec.version,
-            start_by,
-            attempts: spec.attempts,
-            retry_s: spec.retry_s,
-            factor: spec.factor,
-            timeout_s: spec.timeout_s,
+            number,
+            spec: spec.clone(),
             delivered: 0,
             failed: 0,
-            busy: 0,
+            uncounted: 0,
             comes_at: None,
             hand: None,
         }
@@ -72,11 +81,16 @@ impl Order {
 
     /// The wait after the newest failure.
     fn delay_s(&self) -> u32 {
-        let mut delay_s = self.retry_s;
+        let mut delay_s = self.spec.retry_s;
         for _ in 1..self.failed {
-            delay_s = (delay_s * self.factor).min(RETRY_MAX_S);
+            delay_s = (delay_s * self.spec.factor).min(RETRY_MAX_S);
         }
         delay_s.min(RETRY_MAX_S)
+    }
+
+    fn is_too_late(&self, now: Timestamp) -> bool {
+        let deadline_s = self.spec.starting_deadline_s;
+        deadline_s.is_some_and(|seconds| now.ms_since(self.due_at) > i64::from(seconds) * 1_000)
     }
 }
 
@@ -103,7 +117,7 @@ impl Hands {
     }
 
     /// A new second: attempts end, and what was put back comes again.
-    pub(crate) fn wake(&mut self, now: Timestamp) {
+    pub(crate) fn wake(&mut self, now: Timestamp, present: &Present<'_>) {
         if !self.alive {
             return;
         }
@@ -116,40 +130,53 @@ impl Hands {
                 self.orders.push(order);
             }
         }
-        self.take_new(now);
+        self.take_new(now, present);
     }
 
     /// Messages that are there begin; an attempt that takes no time ends at once.
-    pub(crate) fn take_new(&mut self, now: Timestamp) {
+    pub(crate) fn take_new(&mut self, now: Timestamp, present: &Present<'_>) {
         if !self.alive {
             return;
         }
         for mut order in std::mem::take(&mut self.orders) {
             let comes = order.hand.is_none() && order.comes_at.is_none_or(|comes_at| comes_at <= now);
-            if !(comes && self.begin(&mut order, now)) {
+            if !(comes && self.begin(&mut order, now, present)) {
                 self.orders.push(order);
             }
         }
     }
 
     /// One delivery; `true` if the run is over with it.
-    fn begin(&mut self, order: &mut Order, now: Timestamp) -> bool {
+    fn begin(&mut self, order: &mut Order, now: Timestamp, present: &Present<'_>) -> bool {
         order.delivered += 1;
         let attempt = order.delivered;
-        if attempt - 1 - order.failed - order.busy > LOST_MAX {
+        match present(&order.job, order.number) {
+            None => {}
+            Some(Word::Start(spec)) => order.spec = spec.clone(),
+            Some(Word::Deleted) if attempt == 1 => {
+                return self.report(order, Outcome::Skipped, Some("deleted"));
+            }
+            Some(Word::Deleted) => return self.report(order, Outcome::Cancelled, None),
+            Some(Word::Nobody) => {
+                order.uncounted += 1;
+                order.comes_at = Some(now.plus_ms(PUT_BACK_MS));
+                return false;
+            }
+        }
+        if attempt - 1 - order.failed - order.uncounted > LOST_MAX {
             return self.report(order, Outcome::Failed, None);
         }
-        if attempt == 1 && order.start_by.is_some_and(|start_by| now > start_by) {
+        if attempt == 1 && order.is_too_late(now) {
             return self.report(order, Outcome::Skipped, Some("deadline"));
         }
-        let (job, due_at, version) = (order.job.clone(), order.due_at, order.version);
+        let (job, due_at, version) = (order.job.clone(), order.due_at, order.spec.version);
         let work = Work::of(self.seed, &job, due_at);
         self.begun.push(Begun { at: now, job, due_at, attempt, version });
-        let takes_s = work.takes_s.min(order.timeout_s);
+        let takes_s = work.takes_s.min(order.spec.timeout_s);
         let hand = Hand {
             since: now,
             ends_at: now.plus_ms(i64::from(takes_s) * 1_000),
-            times_out: work.takes_s > order.timeout_s,
+            times_out: work.takes_s > order.spec.timeout_s,
             end: work.end(attempt),
         };
         order.hand = Some(hand);
@@ -165,7 +192,7 @@ impl Hands {
             End::Permanent => self.report(order, Outcome::Failed, None),
             End::Failure => {
                 order.failed += 1;
-                if order.failed >= order.attempts {
+                if order.failed >= order.spec.attempts {
                     return self.report(order, Outcome::Failed, None);
                 }
                 order.comes_at = Some(now.plus_ms(i64::from(order.delay_s()) * 1_000));
@@ -173,7 +200,7 @@ impl Hands {
             }
             // Doesn't count.
             End::Busy(seconds) => {
-                order.busy += 1;
+                order.uncounted += 1;
                 order.comes_at = Some(now.plus_ms(i64::from(seconds) * 1_000));
                 false
             }
@@ -207,8 +234,8 @@ impl Hands {
         }
     }
 
-    pub(crate) fn revive(&mut self, now: Timestamp) {
+    pub(crate) fn revive(&mut self, now: Timestamp, present: &Present<'_>) {
         self.alive = true;
-        self.take_new(now);
+        self.take_new(now, present);
     }
 }

@@ -275,9 +275,10 @@ impl Job {
             due = undecided;
             for due_at in starting {
                 self.set(due_at, if queue_is_held { State::Held } else { State::Out });
-                let spec =
-                    self.installed.as_ref().filter(|_| !queue_is_held).map(|installed| &installed.spec);
-                out.extend(spec.map(|spec| Order::new(id, due_at, spec)));
+                let installed = self.installed.as_ref().filter(|_| !queue_is_held);
+                let order =
+                    |installed: &Declaration| Order::new(id, due_at, installed.number, &installed.spec);
+                out.extend(installed.map(order));
             }
         }
     }

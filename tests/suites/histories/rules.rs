@@ -13,7 +13,7 @@ use model::shard::ShardId;
 use model::time::Timestamp;
 
 use crate::declaration::Declaration;
-use crate::hands::Hands;
+use crate::hands::{Hands, Word};
 use crate::history::{Deed, JOBS, NAMESPACES, QUEUES, job, queue_of};
 use crate::job::{Job, Outcome, State, Who};
 use crate::play::{Answer, Begun, Fact, Standing};
@@ -57,6 +57,8 @@ pub(crate) struct Rules {
     /// As dispatchers know them.
     held_queues: BTreeSet<QueueId>,
     hands: Hands,
+    /// A planner is up, and answers requests.
+    planner: bool,
     /// What should have been answered and wasn't.
     pub objections: Vec<String>,
 }
@@ -72,6 +74,7 @@ impl Rules {
             paused_queues: BTreeSet::new(),
             held_queues: BTreeSet::new(),
             hands: Hands::new(seed),
+            planner: true,
             objections: Vec::new(),
         }
     }
@@ -88,17 +91,17 @@ impl Rules {
             }
             Fact::Ticked { at, planned, dispatched, settled } => {
                 self.now = *at;
-                self.hands.wake(self.now);
+                self.hands.wake(self.now, &present(&self.jobs, self.planner));
                 planned.iter().for_each(|shard| self.plan(*shard));
                 if *settled {
                     self.held_queues.clone_from(&self.paused_queues);
                     self.settle();
                     self.open_queues(dispatched);
                     dispatched.iter().for_each(|shard| self.look(*shard));
-                    self.hands.take_new(self.now);
+                    self.take_new();
                     dispatched.iter().for_each(|shard| self.see_to_cancellations(*shard));
                 }
-                self.hands.take_new(self.now);
+                self.take_new();
             }
         }
         Ok(())
@@ -159,17 +162,20 @@ impl Rules {
                 Answer::Accepted
             }
             Deed::StartExecutor => {
-                self.hands.revive(now);
+                self.hands.revive(now, &present(&self.jobs, self.planner));
                 Answer::Accepted
             }
-            Deed::CrashPlanner
-            | Deed::StartPlanner
-            | Deed::CrashDispatcher
-            | Deed::StartDispatcher
-            | Deed::Crash
-            | Deed::Start
-            | Deed::ForgetIds
-            | Deed::Nothing => Answer::Accepted,
+            Deed::CrashPlanner | Deed::Crash => {
+                self.planner = false;
+                Answer::Accepted
+            }
+            Deed::StartPlanner | Deed::Start => {
+                self.planner = true;
+                Answer::Accepted
+            }
+            Deed::CrashDispatcher | Deed::StartDispatcher | Deed::ForgetIds | Deed::Nothing => {
+                Answer::Accepted
+            }
         })
     }
 
@@ -254,6 +260,11 @@ impl Rules {
         self.shards.entry(shard).or_default().planned_until = was.planned_until.max(Some(planned_until));
     }
 
+    /// The executors begin what is there for them.
+    fn take_new(&mut self) {
+        self.hands.take_new(self.now, &present(&self.jobs, self.planner));
+    }
+
     /// Everything that executors reported counts now; whoever waited for an end may go.
     fn settle(&mut self) {
         let mut ended = BTreeSet::new();
@@ -317,5 +328,20 @@ impl Rules {
                 job.end(due_at, Outcome::Cancelled, None);
             }
         }
+    }
+}
+
+/// By what an attempt goes that starts now, of a run that was published by the declaration of this number: by the one in force. If that is
+/// another one, a planner must say so; of a job that was declared anew, and isn't in force yet, none can.
+fn present<'a>(
+    jobs: &'a BTreeMap<JobId, Job>,
+    planner: bool,
+) -> impl Fn(&JobId, u64) -> Option<Word<'a>> + 'a {
+    move |id, number| match jobs.get(id).map(|job| (&job.installed, &job.declared))? {
+        (Some(installed), _) if installed.number == number => None,
+        _ if !planner => Some(Word::Nobody),
+        (Some(installed), _) => Some(Word::Start(&installed.spec)),
+        (None, None) => Some(Word::Deleted),
+        (None, Some(_)) => Some(Word::Nobody),
     }
 }
