@@ -335,7 +335,9 @@ async fn history(seed: u64) -> Result<()> {
     ensure!(world.most_in_hand <= usize::try_from(limit)?, "{} in hand of {limit}", world.most_in_hand);
     ensure!(world.doubled().is_empty(), "twice: {:?}", world.doubled());
     let starts = starts(&world);
-    ensure!(densest(&starts, 10) <= 5, "{} starts within ten seconds", densest(&starts, 10));
+    // A burst of two and one each 2.5 s are five; and a run that the gate let go before an operation failed starts only once
+    // that was mended, among those that were let go meanwhile: the rate counts what is handed out, not what starts.
+    ensure!(densest(&starts, 10) <= 6, "{} starts within ten seconds", densest(&starts, 10));
     // Without limits, everybody gets through.
     world.limit(json!({"from": ["*"]})).await?;
     world.run(90).await?;
