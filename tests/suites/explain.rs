@@ -3,6 +3,8 @@
 
 #![expect(clippy::expect_used, reason = "a name that a test makes up is a name")]
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use harness::world::World;
 use model::name::JobId;
@@ -30,6 +32,31 @@ async fn expect(world: &World, name: &str, at: Timestamp, code: &str, words: &[&
     let cause = one["cause"].as_str().with_context(|| format!("{answer:#}"))?;
     ensure!(one["code"] == code && words.iter().all(|word| cause.contains(word)), "{name} at {at}: {one:#}");
     Ok(())
+}
+
+/// Expects the whole chain, each step by its status and its name, and the last one by some of its words.
+async fn expect_steps(
+    world: &World,
+    name: &str,
+    at: Timestamp,
+    steps: &[&str],
+    words: &[&str],
+) -> Result<()> {
+    let answer = world.ask("explain", json!({"job": job(name).to_string(), "at": at.to_string()})).await?;
+    let told = answer["explanations"][0]["steps"].as_array().with_context(|| format!("{answer:#}"))?;
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let seen: Vec<String> =
+        told.iter().map(|step| format!("{} {}", word(&step["status"]), word(&step["step"]))).collect();
+    let last = told.last().map(|step| word(&step["note"])).unwrap_or_default();
+    ensure!(seen == steps && words.iter().all(|word| last.contains(word)), "{name} at {at}: {answer:#}");
+    Ok(())
+}
+
+/// The steps that every occurrence of a job in force has behind it.
+const IN_FORCE: [&str; 4] = ["done declared", "done named", "done enabled", "done installed"];
+
+fn in_force_then<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [IN_FORCE.as_slice(), more].concat()
 }
 
 /// The occurrence of an interval of ten seconds that is not after an instant, some steps earlier or later.
@@ -143,9 +170,44 @@ async fn a_cancellation_is_told_with_who_asked_for_it() -> Result<()> {
     let next = tick(world.clock.now(), 2);
     let run = format!("default/tick@{next}");
     world.ask("cancel", json!({"run": run, "by": "ann@desk", "reason": "not today"})).await?;
-    expect(&world, "tick", next, "cancelled", &["it was cancelled", "by ann@desk", "not today"]).await?;
+    let once = format!("it was cancelled at {} by ann@desk: not today", world.clock.now());
+    expect(&world, "tick", next, "cancelled", &[&once]).await?;
+    let withdrawn = in_force_then(&["refused planned"]);
+    let words = ["cancelled by ann@desk: not today, before it was due"];
+    expect_steps(&world, "tick", next, &withdrawn, &words).await?;
     world.run(30).await?;
-    expect(&world, "tick", next, "cancelled", &["by ann@desk"]).await
+    expect(&world, "tick", next, "cancelled", &["by ann@desk"]).await?;
+    expect_steps(&world, "tick", next, &withdrawn, &words).await
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_before_it_is_published_came_no_further() -> Result<()> {
+    let mut world = World::begin()?;
+    world.limit(json!({"concurrency": 1})).await?;
+    world.takes.insert(job("narrow"), Duration::from_secs(1_000));
+    world.start();
+    world.apply(every("narrow", 10, json!({}))).await?;
+    world.apply(every("unserved", 10, json!({"queue": "unserved"}))).await?;
+    world.apply(every("queues", 10, json!({"queue": "unserved", "overlap": "queue-all"}))).await?;
+    world.apply(every("replaces", 10, json!({"queue": "unserved", "overlap": "replace"}))).await?;
+    let begun = world.clock.now();
+    world.run(25).await?;
+    let (first, second) = (tick(begun, 1), tick(begun, 2));
+    for (name, at) in [("narrow", second), ("unserved", first), ("queues", second)] {
+        let run = format!("{}@{at}", job(name));
+        world.ask("cancel", json!({"run": run, "by": "ann@desk"})).await?;
+    }
+    world.run(5).await?;
+    let waited = in_force_then(&["done planned", "done taken", "refused admitted"]);
+    let words = ["cancelled by ann@desk while it waited"];
+    expect_steps(&world, "narrow", second, &waited, &words).await?;
+    expect_steps(&world, "queues", second, &waited, &words).await?;
+    let published = ["done planned", "done taken", "done admitted", "done published", "refused delivered"];
+    let published = in_force_then(&published);
+    let words = ["cancelled by ann@desk: its message was taken off its queue"];
+    expect_steps(&world, "unserved", first, &published, &words).await?;
+    let words = ["by `overlap: replace`: a newer run takes its place"];
+    expect(&world, "replaces", first, "cancelled", &words).await
 }
 
 #[tokio::test]
@@ -192,5 +254,6 @@ async fn a_pause_is_told_with_who_paused_and_what_the_resumption_made_of_it() ->
         one["fate"] == "did-not-run" && cause.contains("paused") && cause.contains("by ann@desk"),
         "{one:#}"
     );
-    Ok(())
+    let steps = in_force_then(&["open planned", "open taken", "refused admitted"]);
+    expect_steps(&world, "tick", within, &steps, &["catchUp is none"]).await
 }

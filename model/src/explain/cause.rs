@@ -70,8 +70,12 @@ fn of_run(facts: &Facts, then: &Then, run: &RunFacts) -> Cause {
             is(Fate::Failed, "dead-lettered", text)
         }
         RunState::Cancelled => {
-            let why = last.and_then(|last| last.end.error.clone()).or_else(|| run.output.clone());
-            let why = run.cancel.clone().or(why).map(|why| format!(": {why}")).unwrap_or_default();
+            let said = || last.and_then(|last| last.end.error.clone()).or_else(|| run.output.clone());
+            let why = match &run.cancel {
+                Some(cancel) if run.ended_at == Some(cancel.at) => format!(" {}", cancel.whose()),
+                Some(cancel) => format!(", as was asked for at {} {}", cancel.at, cancel.whose()),
+                None => said().map(|why| format!(": {why}")).unwrap_or_default(),
+            };
             let fate = if facts.at > facts.now { Fate::WillNotRun } else { Fate::DidNotRun };
             is(fate, "cancelled", format!("it was cancelled{ended}{why}"))
         }
@@ -166,7 +170,11 @@ fn waiting(facts: &Facts, run: &RunFacts) -> Cause {
 fn dispatched(facts: &Facts, run: &RunFacts) -> Cause {
     let here = |last: &&super::AttemptFacts| last.generation == run.generation;
     if let Some(cancel) = &run.cancel {
-        return is(Fate::UnderWay, "being-cancelled", format!("it is being cancelled: {cancel}"));
+        return is(
+            Fate::UnderWay,
+            "being-cancelled",
+            format!("it is being cancelled, as was asked for at {} {}", cancel.at, cancel.whose()),
+        );
     }
     if let Some(last) = run.attempts.last().filter(here)
         && last.end.outcome != Outcome::Succeeded

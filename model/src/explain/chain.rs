@@ -10,17 +10,45 @@ fn step(what: &'static str, status: Status, at: Option<Timestamp>, note: impl In
 }
 
 pub(super) fn chain(facts: &Facts, then: &Then, naming: Option<&Naming>, cause: &Cause) -> Vec<Step> {
-    let mut steps = vec![declared(facts, then), named(facts, then, naming), enabled(facts, then)];
+    let mut steps = vec![declared(facts, then), named(facts, then, naming), enabled(facts, then, cause)];
     steps.push(current(facts, cause));
-    steps.push(planned(facts));
-    steps.push(taken(facts));
-    steps.push(admitted(facts, cause));
+    steps.push(planned(facts, cause));
+    steps.push(taken(facts, cause));
+    steps.push(admitted(facts, then, cause));
     steps.extend(carried_out(facts));
     // Nothing comes after the step that stopped it.
     if let Some(stop) = steps.iter().position(|step| step.status == Status::Refused) {
         steps.truncate(stop + 1);
     }
     steps
+}
+
+/// What stopped a run before it was published.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop<'a> {
+    /// Somebody cancelled it before it was due.
+    Withdrawn(&'a RunFacts),
+    /// Somebody cancelled it while it waited.
+    CancelledWaiting(&'a RunFacts),
+    /// It fell into an interruption or a pause, and its catch-up left it out.
+    Missed { paused: bool },
+}
+
+impl<'a> Stop<'a> {
+    fn of(facts: &'a Facts, cause: &Cause) -> Option<Self> {
+        if cause.code.starts_with("catch-up") {
+            let paused = !facts.interruptions.iter().any(|gap| gap.missed(facts.at));
+            return Some(Self::Missed { paused });
+        }
+        let cancelled = |run: &&RunFacts| run.state == RunState::Cancelled && !run.was_published();
+        let run = facts.run.as_ref().filter(cancelled)?;
+        let ahead = run.ended_at.is_some_and(|ended_at| ended_at < facts.at);
+        Some(if ahead { Self::Withdrawn(run) } else { Self::CancelledWaiting(run) })
+    }
+}
+
+fn cancelled(run: &RunFacts) -> String {
+    run.cancel.as_ref().map_or_else(|| "cancelled".into(), |cancel| format!("cancelled {}", cancel.whose()))
 }
 
 fn declared(facts: &Facts, then: &Then) -> Step {
@@ -62,28 +90,24 @@ fn named(facts: &Facts, then: &Then, naming: Option<&Naming>) -> Step {
     }
 }
 
-fn enabled(facts: &Facts, then: &Then) -> Step {
+fn enabled(facts: &Facts, then: &Then, cause: &Cause) -> Step {
     let what = "enabled";
-    match &then.paused {
-        Some(paused) if facts.run.is_none() && facts.entry.is_none() => {
-            step(what, Status::Refused, Some(paused.at), "the job was suspended")
+    let asked_for = facts.run.is_some() || facts.entry.is_some();
+    let paused_now = || facts.declared.as_ref().is_some_and(|d| d.acceptance.paused_since().is_some());
+    let (status, note) = match &then.paused {
+        _ if cause.code == "suspended" && facts.run.is_some() => (Status::Refused, "the job was suspended"),
+        Some(_) if cause.code.starts_with("catch-up") => {
+            (Status::Done, "the job was suspended; its catch-up decided at the resume")
         }
-        Some(paused) if facts.not_before.is_some() => {
-            step(what, Status::Done, Some(paused.at), "the job was suspended, and is caught up on since")
+        Some(_) if !asked_for => (Status::Refused, "the job was suspended"),
+        Some(_) if facts.not_before.is_some() => {
+            (Status::Done, "the job was suspended, and is caught up on since")
         }
-        Some(paused) => step(
-            what,
-            Status::Done,
-            Some(paused.at),
-            "the job was suspended; this run was asked for, or came before",
-        ),
-        None if facts.at > facts.now
-            && facts.declared.as_ref().is_some_and(|d| d.acceptance.paused_since().is_some()) =>
-        {
-            step(what, Status::Refused, None, "the job is suspended")
-        }
-        None => step(what, Status::Done, None, "the job wasn't suspended"),
-    }
+        Some(_) => (Status::Done, "the job was suspended; this run was asked for, or came before"),
+        None if facts.at > facts.now && paused_now() => (Status::Refused, "the job is suspended"),
+        None => (Status::Done, "the job wasn't suspended"),
+    };
+    step(what, status, then.paused.as_ref().map(|paused| paused.at), note)
 }
 
 fn current(facts: &Facts, cause: &Cause) -> Step {
@@ -103,8 +127,21 @@ fn current(facts: &Facts, cause: &Cause) -> Step {
     }
 }
 
-fn planned(facts: &Facts) -> Step {
+fn planned(facts: &Facts, cause: &Cause) -> Step {
     let what = "planned";
+    match Stop::of(facts, cause) {
+        Some(Stop::Withdrawn(run)) => {
+            let note = format!("{}, before it was due", cancelled(run));
+            return step(what, Status::Refused, run.ended_at, note);
+        }
+        Some(Stop::Missed { paused: true }) => {
+            return step(what, Status::Open, None, "not while the job was suspended");
+        }
+        Some(Stop::Missed { paused: false }) => {
+            return step(what, Status::Open, None, "nobody dispatched its shard then");
+        }
+        Some(Stop::CancelledWaiting(_)) | None => {}
+    }
     if facts.run.is_some() {
         return step(what, Status::Done, None, "it was in the minute tier");
     }
@@ -131,8 +168,12 @@ fn planned(facts: &Facts) -> Step {
     }
 }
 
-fn taken(facts: &Facts) -> Step {
+fn taken(facts: &Facts, cause: &Cause) -> Step {
     let what = "taken";
+    if let Some(Stop::Missed { paused }) = Stop::of(facts, cause) {
+        let note = if paused { "decided at the resume" } else { "decided after the interruption" };
+        return step(what, Status::Open, None, note);
+    }
     let until = facts.plan.map(|plan| plan.taken_until);
     let by = facts.dispatcher.as_ref().map(|node| format!(" (dispatcher: {node})")).unwrap_or_default();
     match until {
@@ -147,11 +188,17 @@ fn taken(facts: &Facts) -> Step {
     }
 }
 
-fn admitted(facts: &Facts, cause: &Cause) -> Step {
+fn admitted(facts: &Facts, then: &Then, cause: &Cause) -> Step {
     let what = "admitted";
+    let stop = Stop::of(facts, cause);
+    if let Some(Stop::CancelledWaiting(run)) = stop {
+        return step(what, Status::Refused, run.ended_at, format!("{} while it waited", cancelled(run)));
+    }
     match &facts.run {
-        Some(run) if run.state == RunState::Skipped => {
-            step(what, Status::Refused, run.ended_at, run.skip_reason.clone().unwrap_or_default())
+        Some(run) if run.state == RunState::Skipped && !run.was_published() => {
+            let resumed = then.resumed.as_ref().filter(|_| stop == Some(Stop::Missed { paused: true }));
+            let at = resumed.map(|resumed| resumed.at).or(run.ended_at);
+            step(what, Status::Refused, at, run.skip_reason.clone().unwrap_or_default())
         }
         Some(run) if run.state == RunState::Waiting && run.waits_for != Some(WaitsFor::Dispatch) => step(
             what,
@@ -202,7 +249,12 @@ fn carried_out(facts: &Facts) -> Vec<Step> {
 }
 
 fn published(run: &RunFacts) -> Step {
-    let Some(at) = run.published_at else { return step("published", Status::Missing, None, "") };
+    let Some(at) = run.published_at else {
+        // Its record was lost, and its end came from an executor.
+        let (status, note) =
+            if run.was_published() { (Status::Done, "when isn't known") } else { (Status::Missing, "") };
+        return step("published", status, None, note);
+    };
     let by = match (&run.published_by, run.epoch) {
         (Some(node), Some(epoch)) => format!("by {node} under epoch {epoch}"),
         (None, Some(0)) => "by a redrive".to_owned(),
@@ -220,6 +272,10 @@ fn delivered(facts: &Facts, run: &RunFacts) -> Step {
     });
     if !run.attempts.is_empty() || reached || (run.state.is_end() && run.state != RunState::Cancelled) {
         return step(what, Status::Done, None, "to an executor");
+    }
+    if run.state == RunState::Cancelled {
+        let note = format!("{}: its message was taken off its queue", cancelled(run));
+        return step(what, Status::Refused, run.ended_at, note);
     }
     match &facts.queue {
         Some(queue) => {

@@ -16,6 +16,7 @@ use crate::declared::Declared;
 use crate::id::Revision;
 use crate::misfire::Interruption;
 use crate::name::JobId;
+use crate::overlap::REPLACED_BY;
 use crate::run::{AttemptEnd, Generation, RunState, WaitsFor};
 use crate::time::Timestamp;
 
@@ -95,8 +96,32 @@ pub struct RunFacts {
     pub skip_reason: Option<String>,
     pub ended_at: Option<Timestamp>,
     pub waits_for: Option<WaitsFor>,
-    /// Who asked for it to be cancelled, when and why, in words.
-    pub cancel: Option<String>,
+    pub cancel: Option<CancelFacts>,
+}
+
+impl RunFacts {
+    /// Whether it was ever in the run stream, as far as is known.
+    #[must_use]
+    pub fn was_published(&self) -> bool {
+        self.published_at.is_some() || !self.attempts.is_empty()
+    }
+}
+
+/// Who asked for a run to be cancelled, when and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelFacts {
+    pub at: Timestamp,
+    pub by: String,
+    pub reason: Option<String>,
+}
+
+impl CancelFacts {
+    /// `by ann@desk: not today`.
+    fn whose(&self) -> String {
+        let by = if self.by == REPLACED_BY { "`overlap: replace`" } else { self.by.as_str() };
+        let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("by {by}{reason}")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,6 +284,10 @@ mod tests {
         }
     }
 
+    fn by_ann(when: &str) -> CancelFacts {
+        CancelFacts { at: at(when), by: "ann@desk".into(), reason: Some("enough".into()) }
+    }
+
     fn code(facts: &Facts) -> &'static str {
         explain(facts).cause.code
     }
@@ -318,7 +347,10 @@ mod tests {
             ),
             (
                 "being-cancelled",
-                with_run(RunFacts { cancel: Some("02:10 ann enough".into()), ..run(RunState::Dispatched) }),
+                with_run(RunFacts {
+                    cancel: Some(by_ann("2026-11-22T02:10:00Z")),
+                    ..run(RunState::Dispatched)
+                }),
             ),
             ("cancelled", with_run(run(RunState::Cancelled))),
         ];

@@ -2,7 +2,7 @@
 
 use model::change::Change;
 use model::declared::Declared;
-use model::explain::{self, AttemptFacts, Explanation, Facts, PlanFacts, QueueFacts, RunFacts};
+use model::explain::{self, AttemptFacts, CancelFacts, Explanation, Facts, PlanFacts, QueueFacts, RunFacts};
 use model::gate::GateRules;
 use model::id::{Occurrence, Revision};
 use model::misfire::Interruption;
@@ -12,7 +12,7 @@ use model::schedule::Zone;
 use model::shard::ShardId;
 use model::time::{SECOND_MS, Timestamp};
 use store::lease::Role;
-use store::ledger::{CancelMark, RunRecord};
+use store::ledger::RunRecord;
 use store::plan::{Cursor, JobRecord};
 use store::space::{SPACED_SEARCHED_MAX, Spaced};
 use store::{Store, StoreError};
@@ -232,7 +232,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             skip_reason: record.skip_reason,
             ended_at: record.ended_at,
             waits_for: record.waits_for,
-            cancel: record.cancel.as_ref().map(cancel_text),
+            cancel: record.cancel.map(|mark| CancelFacts { at: mark.at, by: mark.by, reason: mark.reason }),
         })
     }
 
@@ -289,10 +289,4 @@ fn limits_text(rules: &GateRules) -> String {
     ];
     let limits: Vec<String> = limits.into_iter().flatten().collect();
     format!("whose limits are reached ({})", limits.join(", "))
-}
-
-/// Who cancelled a run, when, and why.
-fn cancel_text(mark: &CancelMark) -> String {
-    let reason = mark.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("asked for at {} by {}{reason}", mark.at, mark.by)
 }
