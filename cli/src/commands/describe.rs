@@ -35,7 +35,7 @@ pub(crate) fn print_job(view: &JobView, runs: &[RunView]) -> Result<(), Failure>
         (_, true) => {
             let whose = if status.namespace_paused { "its namespace" } else { "the job" };
             let since = status.paused_since.as_deref().unwrap_or_default();
-            format!("not before it is resumed: {whose} is paused (it missed what was due since {since})")
+            format!("not before it is resumed: {whose} is paused (what is due after {since} is missed)")
         }
         (Some(at), false) => at.clone(),
         (None, false) => "never again".to_owned(),
