@@ -1,6 +1,8 @@
 //! The chain: every step from the schedule to the outcome, and how far this occurrence came.
 
-use super::{Cause, Facts, Fate, Follows, Naming, RunFacts, Status, Step, Then};
+use super::{
+    Attempted, Cause, Facts, Fate, Follows, NO_REPORT, Naming, RunFacts, Status, Step, Then, attempts_made,
+};
 use crate::bucket::Tier;
 use crate::run::{RunState, WaitsFor};
 use crate::time::Timestamp;
@@ -252,7 +254,19 @@ fn carried_out(facts: &Facts) -> Vec<Step> {
     if run.attempts.is_empty() {
         steps.push(step("attempted", Status::Missing, None, "no attempt has been reported"));
     }
-    for attempt in &run.attempts {
+    for made in attempts_made(&run.attempts, None) {
+        let attempt = match made {
+            Attempted::Ended(attempt) => attempt,
+            Attempted::Unreported { attempt, .. } => {
+                steps.push(step(
+                    "attempted",
+                    Status::Open,
+                    None,
+                    format!("attempt {attempt} lost ({NO_REPORT})"),
+                ));
+                continue;
+            }
+        };
         let end = &attempt.end;
         let again = if attempt.generation.0 > 0 {
             format!(", after redrive {}", attempt.generation.0)

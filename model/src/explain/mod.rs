@@ -5,6 +5,7 @@
 //!   └────Naming (what its schedule says of it)─────┴──▶ cause (one sentence) + chain (every step on the way)
 //! ```
 
+mod attempts;
 mod cause;
 mod chain;
 mod naming;
@@ -20,6 +21,7 @@ use crate::overlap::REPLACED_BY;
 use crate::run::{AttemptEnd, Generation, RunState, WaitsFor};
 use crate::time::Timestamp;
 
+pub use attempts::{Attempted, NO_REPORT, attempts_made};
 pub use naming::{Judged, Naming};
 pub use then::Then;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bus::specs::StoredSpec;
 use model::declared::Declared;
+use model::explain::attempts_made;
 use model::id::RunId;
 use model::manifest::encode;
 use model::name::JobId;
@@ -132,9 +133,11 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let shard = self.shards.shard_of(&occurrence.job);
         match self.store.run(shard, &occurrence).await? {
             Some(record) => {
-                let running = self.store.latest_progress(shard, &occurrence).await?.map(running_view);
+                let progress = self.store.latest_progress(shard, &occurrence).await?;
                 let attempts = self.attempts(shard, &record).await?;
-                let attempt_log = attempts.iter().map(attempt_view).collect();
+                let under_way = progress.as_ref().map(|noted| (noted.generation, noted.attempt));
+                let attempt_log = attempts_made(&attempts, under_way).iter().map(attempt_view).collect();
+                let running = progress.map(running_view);
                 Ok(RunView { running, attempt_log, ..run_view(&record) })
             }
             None => {
