@@ -23,6 +23,7 @@ use store::{Store, StoreError};
 
 use super::Api;
 use super::queues::queue_of;
+use super::read::{last_due, next_open};
 use super::types::{ApiError, ExplainReply, ExplainRequest, ExplanationView, StepView};
 use super::write::job_id;
 use crate::backfill::from_bytes;
@@ -152,14 +153,14 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
 
     /// The last occurrence and the next.
     async fn around_now(&self, known: &Known) -> Result<Vec<Timestamp>, ApiError> {
-        let newest = self.store.runs(known.shard, &known.job, 1).await?;
-        let ran = newest.first().map(|run| run.occurrence.due_at);
+        let newest = self.newest_runs(known.shard, &known.job, 1).await?;
+        let ran = last_due(&newest, known.now).map(|run| run.occurrence.due_at);
         let Some(declared) = &known.declared else {
             return Ok(vec![ran.unwrap_or(known.now)]);
         };
         let since = declared.acceptance.schedule_since;
         let before = declared.schedule.previous_before(known.now.plus_ms(1)).filter(|due| *due > since);
-        let (last, next) = (ran.max(before), declared.schedule.next_after(known.now.max(since)));
+        let (last, next) = (ran.max(before), next_open(&declared.schedule, &newest, known.now.max(since)));
         let instants: Vec<Timestamp> =
             last.into_iter().chain(next.filter(|next| Some(*next) != last)).collect();
         Ok(if instants.is_empty() { vec![known.now] } else { instants })
