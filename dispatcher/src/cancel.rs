@@ -10,6 +10,7 @@ use bus::wire::message_id;
 use bus::{CancelSignal, Nudge, RunStream, SpecStore};
 use model::id::RunId;
 use model::name::QueueId;
+use model::overlap::REPLACED_BY;
 use model::time::Timestamp;
 use store::ledger::{CancelMark, CancelOutcome, LedgerStore, SentRun};
 use store::ownership::Lease;
@@ -30,8 +31,6 @@ const ANSWER_WAIT: Duration = Duration::from_secs(1);
 const OUTCOME_WAIT: Duration = Duration::from_secs(1);
 /// Runs in one pass; they are seen to at once.
 const CANCEL_BATCH_MAX: usize = 100;
-/// Who is said to have cancelled a run in whose place a newer one starts.
-pub const REPLACED_BY: &str = "(overlap: replace)";
 
 #[derive(Debug)]
 pub struct Canceller<S, B> {

@@ -8,6 +8,9 @@ use std::str::FromStr;
 use crate::limits::OVERLAP_WAITING_MAX;
 use crate::run::SkipReason;
 
+/// Who cancels a run in whose place a newer one starts, as its record says.
+pub const REPLACED_BY: &str = "(overlap: replace)";
+
 /// The policy of a job. Kubernetes' `Forbid` coalesces, although users take it for `skip`: ours have names of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Overlap {

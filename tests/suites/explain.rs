@@ -3,8 +3,11 @@
 
 #![expect(clippy::expect_used, reason = "a name that a test makes up is a name")]
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use harness::world::World;
+use model::limits::OVERLAP_WAITING_MAX;
 use model::name::JobId;
 use model::time::{SECOND_MS, Timestamp};
 use serde_json::{Value, json};
@@ -30,6 +33,42 @@ async fn expect(world: &World, name: &str, at: Timestamp, code: &str, words: &[&
     let cause = one["cause"].as_str().with_context(|| format!("{answer:#}"))?;
     ensure!(one["code"] == code && words.iter().all(|word| cause.contains(word)), "{name} at {at}: {one:#}");
     Ok(())
+}
+
+/// Expects the whole chain, each step by its status and its name, and the last one by some of its words.
+async fn expect_steps(
+    world: &World,
+    name: &str,
+    at: Timestamp,
+    steps: &[&str],
+    words: &[&str],
+) -> Result<()> {
+    let answer = world.ask("explain", json!({"job": job(name).to_string(), "at": at.to_string()})).await?;
+    let told = answer["explanations"][0]["steps"].as_array().with_context(|| format!("{answer:#}"))?;
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let seen: Vec<String> =
+        told.iter().map(|step| format!("{} {}", word(&step["status"]), word(&step["step"]))).collect();
+    let last = told.last().map(|step| word(&step["note"])).unwrap_or_default();
+    ensure!(seen == steps && words.iter().all(|word| last.contains(word)), "{name} at {at}: {answer:#}");
+    Ok(())
+}
+
+/// The steps that every occurrence of a job in force has behind it.
+const IN_FORCE: [&str; 4] = ["done declared", "done named", "done enabled", "done installed"];
+
+/// And those that a run has that ended with its first attempt.
+const TO_ITS_END: [&str; 7] = [
+    "done planned",
+    "done taken",
+    "done admitted",
+    "done published",
+    "done delivered",
+    "done attempted",
+    "done acknowledged",
+];
+
+fn in_force_then<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [IN_FORCE.as_slice(), more].concat()
 }
 
 /// The occurrence of an interval of ten seconds that is not after an instant, some steps earlier or later.
@@ -143,9 +182,44 @@ async fn a_cancellation_is_told_with_who_asked_for_it() -> Result<()> {
     let next = tick(world.clock.now(), 2);
     let run = format!("default/tick@{next}");
     world.ask("cancel", json!({"run": run, "by": "ann@desk", "reason": "not today"})).await?;
-    expect(&world, "tick", next, "cancelled", &["it was cancelled", "by ann@desk", "not today"]).await?;
+    let once = format!("it was cancelled at {} by ann@desk: not today", world.clock.now());
+    expect(&world, "tick", next, "cancelled", &[&once]).await?;
+    let withdrawn = in_force_then(&["refused planned"]);
+    let words = ["cancelled by ann@desk: not today, before it was due"];
+    expect_steps(&world, "tick", next, &withdrawn, &words).await?;
     world.run(30).await?;
-    expect(&world, "tick", next, "cancelled", &["by ann@desk"]).await
+    expect(&world, "tick", next, "cancelled", &["by ann@desk"]).await?;
+    expect_steps(&world, "tick", next, &withdrawn, &words).await
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_before_it_is_published_came_no_further() -> Result<()> {
+    let mut world = World::begin()?;
+    world.limit(json!({"concurrency": 1})).await?;
+    world.takes.insert(job("narrow"), Duration::from_secs(1_000));
+    world.start();
+    world.apply(every("narrow", 10, json!({}))).await?;
+    world.apply(every("unserved", 10, json!({"queue": "unserved"}))).await?;
+    world.apply(every("queues", 10, json!({"queue": "unserved", "overlap": "queue-all"}))).await?;
+    world.apply(every("replaces", 10, json!({"queue": "unserved", "overlap": "replace"}))).await?;
+    let begun = world.clock.now();
+    world.run(25).await?;
+    let (first, second) = (tick(begun, 1), tick(begun, 2));
+    for (name, at) in [("narrow", second), ("unserved", first), ("queues", second)] {
+        let run = format!("{}@{at}", job(name));
+        world.ask("cancel", json!({"run": run, "by": "ann@desk"})).await?;
+    }
+    world.run(5).await?;
+    let waited = in_force_then(&["done planned", "done taken", "refused admitted"]);
+    let words = ["cancelled by ann@desk while it waited"];
+    expect_steps(&world, "narrow", second, &waited, &words).await?;
+    expect_steps(&world, "queues", second, &waited, &words).await?;
+    let published = ["done planned", "done taken", "done admitted", "done published", "refused delivered"];
+    let published = in_force_then(&published);
+    let words = ["cancelled by ann@desk: its message was taken off its queue"];
+    expect_steps(&world, "unserved", first, &published, &words).await?;
+    let words = ["by `overlap: replace`: a newer run takes its place"];
+    expect(&world, "replaces", first, "cancelled", &words).await
 }
 
 #[tokio::test]
@@ -192,5 +266,127 @@ async fn a_pause_is_told_with_who_paused_and_what_the_resumption_made_of_it() ->
         one["fate"] == "did-not-run" && cause.contains("paused") && cause.contains("by ann@desk"),
         "{one:#}"
     );
+    let steps = in_force_then(&["open planned", "open taken", "refused admitted"]);
+    expect_steps(&world, "tick", within, &steps, &["catchUp is none"]).await
+}
+
+#[tokio::test]
+async fn what_is_not_named_is_told_so_of_a_suspended_job_too() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("tick", 10, json!({}))).await?;
+    world.run(15).await?;
+    world.ask("pause", json!({"job": "default/tick", "by": "ann@desk"})).await?;
+    world.run(5).await?;
+    let ahead = tick(world.clock.now(), 3);
+    let odd = ahead.plus_ms(SECOND_MS);
+    expect(&world, "tick", odd, "not-named", &["doesn't name this instant"]).await?;
+    expect_steps(&world, "tick", odd, &["done declared", "refused named"], &[]).await?;
+    expect(&world, "tick", ahead, "suspended", &["is suspended"]).await?;
+    let steps = ["done declared", "done named", "refused enabled"];
+    expect_steps(&world, "tick", ahead, &steps, &["suspended"]).await
+}
+
+#[tokio::test]
+async fn a_schedule_that_came_later_is_told_with_its_instant() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("edited", 20, json!({}))).await?;
+    world.run(45).await?;
+    let begun = world.clock.now();
+    world.run(20).await?;
+    world.apply(every("edited", 30, json!({}))).await?;
+    let since = world.clock.now();
+    world.run(5).await?;
+    // The change log is gone with Redis: what the older schedule was isn't known any more.
+    world.store.wipe();
+    world.run(30).await?;
+    let early = (1..=3).map(|n| tick(begun, n)).find(|at| at.as_ms() % (30 * SECOND_MS) == 0);
+    let early = early.context("an instant that only the new schedule names")?;
+    let words = [format!("counts only since {since}, when it was declared")];
+    expect(&world, "edited", early, "before-schedule", &[&words[0]]).await?;
+    let steps = ["done declared", "refused named"];
+    expect_steps(&world, "edited", early, &steps, &["counts only since then"]).await
+}
+
+#[tokio::test]
+async fn a_job_that_follows_its_ends_says_which_end() -> Result<()> {
+    let mut world = World::begin()?;
+    world.takes.insert(job("follows"), Duration::from_secs(5));
+    world.start();
+    let mut follows = every("follows", 10, json!({}));
+    follows["spec"]["schedule"] = json!({"after": "10s"});
+    world.apply(follows).await?;
+    world.run(60).await?;
+    let runs = world.runs(&job("follows")).await?;
+    let mut newest = runs.iter().rev().filter(|(_, run)| run.ended_at.is_some());
+    let ((at, _), (_, before)) = newest.next().zip(newest.next()).context("two runs that have ended")?;
+    let ended_at = before.ended_at.context("an end")?;
+    let answer = world.ask("explain", json!({"job": "default/follows", "at": at.to_string()})).await?;
+    let named = &answer["explanations"][0]["steps"][1];
+    let note = named["note"].as_str().unwrap_or_default();
+    ensure!(note.ends_with(&format!("the one before ended at {ended_at}")), "{answer:#}");
+    expect_steps(&world, "follows", *at, &in_force_then(&TO_ITS_END), &["succeeded"]).await?;
+    // None was due here.
+    let odd = at.plus_ms(3 * SECOND_MS);
+    expect(&world, "follows", odd, "follows-ends", &["10s after the last one ended", "none was due"]).await?;
+    expect_steps(&world, "follows", odd, &["done declared", "refused named"], &[]).await
+}
+
+#[tokio::test]
+async fn what_a_backfill_asked_for_is_told_with_its_name() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("tick", 3_600, json!({"history": {"succeeded": 100}}))).await?;
+    world.run(5).await?;
+    let request = json!({
+        "job": "default/tick", "name": "b1", "from": "2026-11-22T02:00:00Z", "to": "2026-11-22T04:00:00Z",
+    });
+    world.ask("backfill", request).await?;
+    world.run(20).await?;
+    let at: Timestamp = "2026-11-22T03:00:00Z".parse()?;
+    expect(&world, "tick", at, "succeeded", &["it ran and succeeded"]).await?;
+    expect_steps(&world, "tick", at, &in_force_then(&TO_ITS_END), &["succeeded"]).await?;
+    let answer = world.ask("explain", json!({"job": "default/tick", "at": at.to_string()})).await?;
+    let notes: Vec<&str> = ["/0/note", "/1/note"]
+        .iter()
+        .filter_map(|path| answer["explanations"][0]["steps"].pointer(path)?.as_str())
+        .collect();
+    ensure!(notes[0] == "created after this instant; the run was asked for", "{answer:#}");
+    ensure!(notes[1].ends_with("asked for by the backfill default/b1"), "{answer:#}");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_full_overlap_queue_is_told() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("queues", 1, json!({"overlap": "queue-all", "queue": "unserved"}))).await?;
+    let begun = world.clock.now().floor(SECOND_MS);
+    world.run(OVERLAP_WAITING_MAX + 10).await?;
+    // One is under way.
+    let (last, beyond) = (OVERLAP_WAITING_MAX + 1, OVERLAP_WAITING_MAX + 2);
+    let due = |nth: u32| begun.plus_ms(i64::from(nth) * SECOND_MS);
+    expect(&world, "queues", due(last), "waits-for-earlier-run", &["waits for an earlier run"]).await?;
+    let words = ["too many occurrences waited", "OVERLAP_WAITING_MAX"];
+    expect(&world, "queues", due(beyond), "overlap-queue-full", &words).await?;
+    let steps = in_force_then(&["done planned", "done taken", "refused admitted"]);
+    expect_steps(&world, "queues", due(beyond), &steps, &words).await
+}
+
+#[tokio::test]
+async fn a_run_that_waits_at_its_gate_is_told_with_the_queue() -> Result<()> {
+    let mut world = World::begin()?;
+    world.limit(json!({"concurrency": 1})).await?;
+    world.takes.insert(job("narrow"), Duration::from_secs(1_000));
+    world.start();
+    world.apply(every("narrow", 10, json!({}))).await?;
+    let begun = world.clock.now();
+    world.run(25).await?;
+    let words = ["at the gate of the queue default/work", "whose limits are reached (concurrency 1)"];
+    expect(&world, "narrow", tick(begun, 2), "waits-at-gate", &words).await?;
+    // Nothing is published before it is let through.
+    let later = ["missing published", "missing delivered", "missing attempted", "missing acknowledged"];
+    let steps = [["done planned", "done taken", "missing admitted"].as_slice(), &later].concat();
+    expect_steps(&world, "narrow", tick(begun, 2), &in_force_then(&steps), &["no end is known yet"]).await
 }

@@ -57,6 +57,38 @@ async fn a_list_is_narrowed_by_state_and_tells_recent_runs() -> Result<()> {
 }
 
 #[tokio::test]
+async fn what_was_cancelled_ahead_is_neither_last_nor_next() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(job("tick", json!({}))).await?;
+    world.run(25).await?;
+    let status = async || {
+        let view = world.ask("get", json!({"job": "default/tick"})).await?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let of = &view["status"];
+        anyhow::Ok((text(&of["lastRun"]["dueAt"]), text(&of["nextDueAt"])))
+    };
+    let (last, next) = status().await?;
+    let upcoming = world.ask("next", json!({"job": "default/tick", "count": 3})).await?;
+    let dues: Vec<&str> =
+        upcoming["occurrences"].as_array().into_iter().flatten().filter_map(|o| o["at"].as_str()).collect();
+    ensure!(dues.len() == 3 && dues[0] == next, "{upcoming}");
+    for due_at in &dues[..2] {
+        world.ask("cancel", json!({"run": format!("default/tick@{due_at}"), "by": "ann@desk"})).await?;
+    }
+    assert_eq!(status().await?, (last.clone(), dues[2].to_owned()));
+    let around = world.ask("explain", json!({"job": "default/tick"})).await?;
+    let told: Vec<&str> = around["explanations"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|one| one["at"].as_str())
+        .collect();
+    assert_eq!(told, [last.as_str(), dues[2]], "{around:#}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_comes_next_is_told_with_its_reasons_and_by_day() -> Result<()> {
     let mut world = World::begin()?;
     world.start();

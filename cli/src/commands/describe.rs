@@ -35,7 +35,7 @@ pub(crate) fn print_job(view: &JobView, runs: &[RunView]) -> Result<(), Failure>
         (_, true) => {
             let whose = if status.namespace_paused { "its namespace" } else { "the job" };
             let since = status.paused_since.as_deref().unwrap_or_default();
-            format!("not before it is resumed: {whose} is paused (it missed what was due since {since})")
+            format!("not before it is resumed: {whose} is paused (what is due after {since} is missed)")
         }
         (Some(at), false) => at.clone(),
         (None, false) => "never again".to_owned(),
@@ -107,9 +107,10 @@ pub(crate) fn print_attempts(attempts: &[AttemptView]) -> Result<(), Failure> {
             attempt;
         let redrive = if *generation > 0 { format!(" (redrive {generation})") } else { String::new() };
         let error = error.as_deref().map(|error| format!(": {}", brief(error, 200))).unwrap_or_default();
-        output::line(format_args!(
-            "  {number}{redrive}  {started_at} to {ended_at}  {outcome}  on {executor}{error}"
-        ))?;
+        let times = started_at.as_ref().zip(ended_at.as_ref());
+        let times = times.map(|(from, to)| format!("  {from} to {to}")).unwrap_or_default();
+        let place = executor.as_ref().map(|executor| format!("  on {executor}")).unwrap_or_default();
+        output::line(format_args!("  {number}{redrive}{times}  {outcome}{place}{error}"))?;
     }
     Ok(())
 }

@@ -218,9 +218,9 @@ fn attempts(now: Timestamp, view: &RunView) -> Markup {
                         tr {
                             td .num { @if attempt.generation > 0 { (attempt.generation) "." } (attempt.attempt) }
                             td { (attempt.outcome) }
-                            td { (when_text(now, &attempt.started_at)) }
-                            td .num { (duration(between(Some(&attempt.started_at), Some(&attempt.ended_at)).unwrap_or(0))) }
-                            td { (brief(&attempt.executor, 60)) }
+                            td { (when_maybe(now, attempt.started_at.as_deref())) }
+                            td .num { @if let Some(ms) = between(attempt.started_at.as_deref(), attempt.ended_at.as_deref()) { (duration(ms)) } }
+                            td { (brief(attempt.executor.as_deref().unwrap_or_default(), 60)) }
                             td .note { (brief(attempt.error.as_deref().unwrap_or_default(), 200)) }
                         }
                     }

@@ -1,6 +1,8 @@
 //! The chain: every step from the schedule to the outcome, and how far this occurrence came.
 
-use super::{Cause, Facts, Fate, Naming, RunFacts, Status, Step, Then};
+use super::{
+    Attempted, Cause, Facts, Fate, Follows, NO_REPORT, Naming, RunFacts, Status, Step, Then, attempts_made,
+};
 use crate::bucket::Tier;
 use crate::run::{RunState, WaitsFor};
 use crate::time::Timestamp;
@@ -10,11 +12,12 @@ fn step(what: &'static str, status: Status, at: Option<Timestamp>, note: impl In
 }
 
 pub(super) fn chain(facts: &Facts, then: &Then, naming: Option<&Naming>, cause: &Cause) -> Vec<Step> {
-    let mut steps = vec![declared(facts, then), named(facts, then, naming), enabled(facts, then)];
+    let mut steps =
+        vec![declared(facts, then), named(facts, then, naming, cause), enabled(facts, then, cause)];
     steps.push(current(facts, cause));
-    steps.push(planned(facts));
-    steps.push(taken(facts));
-    steps.push(admitted(facts, cause));
+    steps.push(planned(facts, cause));
+    steps.push(taken(facts, cause));
+    steps.push(admitted(facts, then, cause));
     steps.extend(carried_out(facts));
     // Nothing comes after the step that stopped it.
     if let Some(stop) = steps.iter().position(|step| step.status == Status::Refused) {
@@ -23,14 +26,45 @@ pub(super) fn chain(facts: &Facts, then: &Then, naming: Option<&Naming>, cause: 
     steps
 }
 
+/// What stopped a run before it was published.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop<'a> {
+    /// Somebody cancelled it before it was due.
+    Withdrawn(&'a RunFacts),
+    /// Somebody cancelled it while it waited.
+    CancelledWaiting(&'a RunFacts),
+    /// It fell into an interruption or a pause, and its catch-up left it out.
+    Missed { paused: bool },
+}
+
+impl<'a> Stop<'a> {
+    fn of(facts: &'a Facts, cause: &Cause) -> Option<Self> {
+        if cause.code.starts_with("catch-up") {
+            let paused = !facts.interruptions.iter().any(|gap| gap.missed(facts.at));
+            return Some(Self::Missed { paused });
+        }
+        let cancelled = |run: &&RunFacts| run.state == RunState::Cancelled && !run.was_published();
+        let run = facts.run.as_ref().filter(cancelled)?;
+        let ahead = run.ended_at.is_some_and(|ended_at| ended_at < facts.at);
+        Some(if ahead { Self::Withdrawn(run) } else { Self::CancelledWaiting(run) })
+    }
+}
+
+fn cancelled(run: &RunFacts) -> String {
+    run.cancel.as_ref().map_or_else(|| "cancelled".into(), |cancel| format!("cancelled {}", cancel.whose()))
+}
+
 fn declared(facts: &Facts, then: &Then) -> Step {
     let what = "declared";
     let created = facts.declared.as_ref().map(|declared| declared.acceptance.created_at);
+    let asked_for = facts.run.is_some() || facts.entry.is_some();
+    let (status, more) =
+        if asked_for { (Status::Done, "; the run was asked for") } else { (Status::Refused, "") };
     if let Some(deleted) = &then.deleted {
-        return step(what, Status::Refused, Some(deleted.at), "deleted before this instant");
+        return step(what, status, Some(deleted.at), format!("deleted before this instant{more}"));
     }
     if let (Some(later), Some(false)) = (then.created_later, then.existed) {
-        return step(what, Status::Refused, Some(later), "created after this instant");
+        return step(what, status, Some(later), format!("created after this instant{more}"));
     }
     match (&facts.invalid, &facts.declared) {
         (Some(problems), None) => step(what, Status::Refused, None, format!("invalid: {problems}")),
@@ -39,51 +73,71 @@ fn declared(facts: &Facts, then: &Then) -> Step {
     }
 }
 
-fn named(facts: &Facts, then: &Then, naming: Option<&Naming>) -> Step {
+fn named(facts: &Facts, then: &Then, naming: Option<&Naming>, cause: &Cause) -> Step {
     let what = "named";
+    let asked_for = facts.run.is_some() || facts.entry.is_some();
     let schedule = facts.declared.as_ref().filter(|_| then.older.is_none());
     let schedule = schedule.map(|declared| declared.schedule.describe());
     let schedule = schedule.unwrap_or_else(|| "by the schedule it had then".into());
+    let backfill = facts.backfill.as_ref().map(|name| format!("; asked for by the backfill {name}"));
+    let backfill = backfill.unwrap_or_default();
     match naming {
+        Some(Naming::Named { .. }) if cause.code == "before-schedule" => {
+            let since = facts.declared.as_ref().map(|declared| declared.acceptance.schedule_since);
+            step(what, Status::Refused, since, "the schedule counts only since then")
+        }
         Some(Naming::Named { reasons }) if reasons.is_empty() => {
-            step(what, Status::Done, Some(facts.at), schedule)
+            step(what, Status::Done, Some(facts.at), format!("{schedule}{backfill}"))
         }
         Some(Naming::Named { reasons }) => {
-            step(what, Status::Done, Some(facts.at), format!("{schedule} ({})", reasons.join("; ")))
+            let note = format!("{schedule} ({}){backfill}", reasons.join("; "));
+            step(what, Status::Done, Some(facts.at), note)
         }
         None => step(what, Status::Open, None, "the schedule that it had then isn't known any more"),
-        Some(_) if facts.run.is_some() || facts.entry.is_some() => {
+        Some(Naming::FollowsEnds { .. }) if asked_for => {
+            step(what, Status::Done, Some(facts.at), followed(facts, &schedule))
+        }
+        // It might have been due here.
+        Some(Naming::FollowsEnds { .. }) if cause.code == "suspended" => {
+            step(what, Status::Open, None, schedule)
+        }
+        Some(_) if asked_for => {
             let edited = then.edited.as_ref().or(facts.changes.first()).is_some_and(|c| c.at > facts.at);
             let note =
                 if edited { "not by its present schedule" } else { "not by its schedule: it was triggered" };
-            step(what, Status::Done, Some(facts.at), note)
+            step(what, Status::Done, Some(facts.at), format!("{note}{backfill}"))
         }
         Some(_) => step(what, Status::Refused, None, schedule),
     }
 }
 
-fn enabled(facts: &Facts, then: &Then) -> Step {
-    let what = "enabled";
-    match &then.paused {
-        Some(paused) if facts.run.is_none() && facts.entry.is_none() => {
-            step(what, Status::Refused, Some(paused.at), "the job was suspended")
-        }
-        Some(paused) if facts.not_before.is_some() => {
-            step(what, Status::Done, Some(paused.at), "the job was suspended, and is caught up on since")
-        }
-        Some(paused) => step(
-            what,
-            Status::Done,
-            Some(paused.at),
-            "the job was suspended; this run was asked for, or came before",
-        ),
-        None if facts.at > facts.now
-            && facts.declared.as_ref().is_some_and(|d| d.acceptance.paused_since().is_some()) =>
-        {
-            step(what, Status::Refused, None, "the job is suspended")
-        }
-        None => step(what, Status::Done, None, "the job wasn't suspended"),
+/// Why a run is there whose job runs a while after its last run has ended.
+fn followed(facts: &Facts, schedule: &str) -> String {
+    match facts.follows {
+        Some(Follows::End(at)) => format!("{schedule}: the one before ended at {at}"),
+        Some(Follows::Planned) => schedule.to_owned(),
+        None => format!("{schedule}, or triggered: which of them isn't remembered"),
     }
+}
+
+fn enabled(facts: &Facts, then: &Then, cause: &Cause) -> Step {
+    let what = "enabled";
+    let asked_for = facts.run.is_some() || facts.entry.is_some();
+    let paused_now = || facts.declared.as_ref().is_some_and(|d| d.acceptance.paused_since().is_some());
+    let (status, note) = match &then.paused {
+        _ if cause.code == "suspended" && facts.run.is_some() => (Status::Refused, "the job was suspended"),
+        Some(_) if cause.code.starts_with("catch-up") => {
+            (Status::Done, "the job was suspended; its catch-up decided at the resume")
+        }
+        Some(_) if !asked_for => (Status::Refused, "the job was suspended"),
+        Some(_) if facts.not_before.is_some() => {
+            (Status::Done, "the job was suspended, and is caught up on since")
+        }
+        Some(_) => (Status::Done, "the job was suspended; this run was asked for, or came before"),
+        None if facts.at > facts.now && paused_now() => (Status::Refused, "the job is suspended"),
+        None => (Status::Done, "the job wasn't suspended"),
+    };
+    step(what, status, then.paused.as_ref().map(|paused| paused.at), note)
 }
 
 fn current(facts: &Facts, cause: &Cause) -> Step {
@@ -103,8 +157,21 @@ fn current(facts: &Facts, cause: &Cause) -> Step {
     }
 }
 
-fn planned(facts: &Facts) -> Step {
+fn planned(facts: &Facts, cause: &Cause) -> Step {
     let what = "planned";
+    match Stop::of(facts, cause) {
+        Some(Stop::Withdrawn(run)) => {
+            let note = format!("{}, before it was due", cancelled(run));
+            return step(what, Status::Refused, run.ended_at, note);
+        }
+        Some(Stop::Missed { paused: true }) => {
+            return step(what, Status::Open, None, "not while the job was suspended");
+        }
+        Some(Stop::Missed { paused: false }) => {
+            return step(what, Status::Open, None, "nobody dispatched its shard then");
+        }
+        Some(Stop::CancelledWaiting(_)) | None => {}
+    }
     if facts.run.is_some() {
         return step(what, Status::Done, None, "it was in the minute tier");
     }
@@ -131,8 +198,12 @@ fn planned(facts: &Facts) -> Step {
     }
 }
 
-fn taken(facts: &Facts) -> Step {
+fn taken(facts: &Facts, cause: &Cause) -> Step {
     let what = "taken";
+    if let Some(Stop::Missed { paused }) = Stop::of(facts, cause) {
+        let note = if paused { "decided at the resume" } else { "decided after the interruption" };
+        return step(what, Status::Open, None, note);
+    }
     let until = facts.plan.map(|plan| plan.taken_until);
     let by = facts.dispatcher.as_ref().map(|node| format!(" (dispatcher: {node})")).unwrap_or_default();
     match until {
@@ -147,11 +218,17 @@ fn taken(facts: &Facts) -> Step {
     }
 }
 
-fn admitted(facts: &Facts, cause: &Cause) -> Step {
+fn admitted(facts: &Facts, then: &Then, cause: &Cause) -> Step {
     let what = "admitted";
+    let stop = Stop::of(facts, cause);
+    if let Some(Stop::CancelledWaiting(run)) = stop {
+        return step(what, Status::Refused, run.ended_at, format!("{} while it waited", cancelled(run)));
+    }
     match &facts.run {
-        Some(run) if run.state == RunState::Skipped => {
-            step(what, Status::Refused, run.ended_at, run.skip_reason.clone().unwrap_or_default())
+        Some(run) if run.state == RunState::Skipped && !run.was_published() => {
+            let resumed = then.resumed.as_ref().filter(|_| stop == Some(Stop::Missed { paused: true }));
+            let at = resumed.map(|resumed| resumed.at).or(run.ended_at);
+            step(what, Status::Refused, at, run.skip_reason.clone().unwrap_or_default())
         }
         Some(run) if run.state == RunState::Waiting && run.waits_for != Some(WaitsFor::Dispatch) => step(
             what,
@@ -177,7 +254,19 @@ fn carried_out(facts: &Facts) -> Vec<Step> {
     if run.attempts.is_empty() {
         steps.push(step("attempted", Status::Missing, None, "no attempt has been reported"));
     }
-    for attempt in &run.attempts {
+    for made in attempts_made(&run.attempts, None) {
+        let attempt = match made {
+            Attempted::Ended(attempt) => attempt,
+            Attempted::Unreported { attempt, .. } => {
+                steps.push(step(
+                    "attempted",
+                    Status::Open,
+                    None,
+                    format!("attempt {attempt} lost ({NO_REPORT})"),
+                ));
+                continue;
+            }
+        };
         let end = &attempt.end;
         let again = if attempt.generation.0 > 0 {
             format!(", after redrive {}", attempt.generation.0)
@@ -202,7 +291,12 @@ fn carried_out(facts: &Facts) -> Vec<Step> {
 }
 
 fn published(run: &RunFacts) -> Step {
-    let Some(at) = run.published_at else { return step("published", Status::Missing, None, "") };
+    let Some(at) = run.published_at else {
+        // Its record was lost, and its end came from an executor.
+        let (status, note) =
+            if run.was_published() { (Status::Done, "when isn't known") } else { (Status::Missing, "") };
+        return step("published", status, None, note);
+    };
     let by = match (&run.published_by, run.epoch) {
         (Some(node), Some(epoch)) => format!("by {node} under epoch {epoch}"),
         (None, Some(0)) => "by a redrive".to_owned(),
@@ -220,6 +314,10 @@ fn delivered(facts: &Facts, run: &RunFacts) -> Step {
     });
     if !run.attempts.is_empty() || reached || (run.state.is_end() && run.state != RunState::Cancelled) {
         return step(what, Status::Done, None, "to an executor");
+    }
+    if run.state == RunState::Cancelled {
+        let note = format!("{}: its message was taken off its queue", cancelled(run));
+        return step(what, Status::Refused, run.ended_at, note);
     }
     match &facts.queue {
         Some(queue) => {

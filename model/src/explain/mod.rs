@@ -5,6 +5,7 @@
 //!   └────Naming (what its schedule says of it)─────┴──▶ cause (one sentence) + chain (every step on the way)
 //! ```
 
+mod attempts;
 mod cause;
 mod chain;
 mod naming;
@@ -16,9 +17,11 @@ use crate::declared::Declared;
 use crate::id::Revision;
 use crate::misfire::Interruption;
 use crate::name::JobId;
+use crate::overlap::REPLACED_BY;
 use crate::run::{AttemptEnd, Generation, RunState, WaitsFor};
 use crate::time::Timestamp;
 
+pub use attempts::{Attempted, NO_REPORT, attempts_made};
 pub use naming::{Judged, Naming};
 pub use then::Then;
 
@@ -44,6 +47,10 @@ pub struct Facts {
     pub entry: Option<Revision>,
     /// Until when `catchUp.rate` holds it back, if it does.
     pub not_before: Option<Timestamp>,
+    /// Why the plan has it, if its job runs a while after its last run has ended.
+    pub follows: Option<Follows>,
+    /// The backfill that asked for it, if that is known.
+    pub backfill: Option<String>,
     /// Where the job waits for its next occurrence that isn't in the minute tier.
     pub placed: Option<Placed>,
     /// Up to where the shard is planned and taken; `None` if nobody ever planned it.
@@ -53,6 +60,15 @@ pub struct Facts {
     pub dispatcher: Option<String>,
     /// The job's queue, if its server answered.
     pub queue: Option<QueueFacts>,
+}
+
+/// Why a run is there whose job runs a while after its last run has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// So long before, a run of the job ended.
+    End(Timestamp),
+    /// It is what the plan has last, whichever end that follows.
+    Planned,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +111,32 @@ pub struct RunFacts {
     pub skip_reason: Option<String>,
     pub ended_at: Option<Timestamp>,
     pub waits_for: Option<WaitsFor>,
-    /// Who asked for it to be cancelled, when and why, in words.
-    pub cancel: Option<String>,
+    pub cancel: Option<CancelFacts>,
+}
+
+impl RunFacts {
+    /// Whether it was ever in the run stream, as far as is known.
+    #[must_use]
+    pub fn was_published(&self) -> bool {
+        self.published_at.is_some() || !self.attempts.is_empty()
+    }
+}
+
+/// Who asked for a run to be cancelled, when and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelFacts {
+    pub at: Timestamp,
+    pub by: String,
+    pub reason: Option<String>,
+}
+
+impl CancelFacts {
+    /// `by ann@desk: not today`.
+    fn whose(&self) -> String {
+        let by = if self.by == REPLACED_BY { "`overlap: replace`" } else { self.by.as_str() };
+        let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("by {by}{reason}")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,6 +269,8 @@ mod tests {
             run: None,
             entry: None,
             not_before: None,
+            follows: None,
+            backfill: None,
             placed: None,
             plan: Some(PlanFacts {
                 planned_until: at("2026-11-22T02:17:00Z"),
@@ -257,6 +299,10 @@ mod tests {
             waits_for: None,
             cancel: None,
         }
+    }
+
+    fn by_ann(when: &str) -> CancelFacts {
+        CancelFacts { at: at(when), by: "ann@desk".into(), reason: Some("enough".into()) }
     }
 
     fn code(facts: &Facts) -> &'static str {
@@ -318,7 +364,10 @@ mod tests {
             ),
             (
                 "being-cancelled",
-                with_run(RunFacts { cancel: Some("02:10 ann enough".into()), ..run(RunState::Dispatched) }),
+                with_run(RunFacts {
+                    cancel: Some(by_ann("2026-11-22T02:10:00Z")),
+                    ..run(RunState::Dispatched)
+                }),
             ),
             ("cancelled", with_run(run(RunState::Cancelled))),
         ];

@@ -1,26 +1,32 @@
 //! `explain`: fetches what is known of an occurrence, and lets `model::explain` say why. Reads only.
 
+use model::backfill::Backfill;
 use model::change::Change;
 use model::declared::Declared;
-use model::explain::{self, AttemptFacts, Explanation, Facts, PlanFacts, QueueFacts, RunFacts};
+use model::explain::{
+    self, AttemptFacts, CancelFacts, Explanation, Facts, Follows, PlanFacts, QueueFacts, RunFacts,
+};
 use model::gate::GateRules;
 use model::id::{Occurrence, Revision};
 use model::misfire::Interruption;
 use model::name::JobId;
-use model::object::ObjectKey;
+use model::object::{ObjectKey, ObjectKind};
+use model::run::Generation;
 use model::schedule::Zone;
 use model::shard::ShardId;
 use model::time::{SECOND_MS, Timestamp};
 use store::lease::Role;
-use store::ledger::{CancelMark, RunRecord};
+use store::ledger::RunRecord;
 use store::plan::{Cursor, JobRecord};
 use store::space::{SPACED_SEARCHED_MAX, Spaced};
 use store::{Store, StoreError};
 
 use super::Api;
 use super::queues::queue_of;
+use super::read::{last_due, next_open};
 use super::types::{ApiError, ExplainReply, ExplainRequest, ExplanationView, StepView};
 use super::write::job_id;
+use crate::backfill::from_bytes;
 use crate::install::declared;
 use crate::service::PlannerBus;
 
@@ -147,14 +153,14 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
 
     /// The last occurrence and the next.
     async fn around_now(&self, known: &Known) -> Result<Vec<Timestamp>, ApiError> {
-        let newest = self.store.runs(known.shard, &known.job, 1).await?;
-        let ran = newest.first().map(|run| run.occurrence.due_at);
+        let newest = self.newest_runs(known.shard, &known.job, 1).await?;
+        let ran = last_due(&newest, known.now).map(|run| run.occurrence.due_at);
         let Some(declared) = &known.declared else {
             return Ok(vec![ran.unwrap_or(known.now)]);
         };
         let since = declared.acceptance.schedule_since;
         let before = declared.schedule.previous_before(known.now.plus_ms(1)).filter(|due| *due > since);
-        let (last, next) = (ran.max(before), declared.schedule.next_after(known.now.max(since)));
+        let (last, next) = (ran.max(before), next_open(&declared.schedule, &newest, known.now.max(since)));
         let instants: Vec<Timestamp> =
             last.into_iter().chain(next.filter(|next| Some(*next) != last)).collect();
         Ok(if instants.is_empty() { vec![known.now] } else { instants })
@@ -169,6 +175,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let occurrence = Occurrence { job: known.job.clone(), due_at: at };
         let run = match self.run_at(known, at).await? {
             Some(record) => Some(self.run_facts(known.shard, record).await?),
+            None => None,
+        };
+        let backfill = match &run {
+            Some(run) => self.backfill_of(known, &occurrence, run).await?,
             None => None,
         };
         let observed = known.record.as_ref().map(|record| record.revision);
@@ -190,6 +200,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             run,
             entry: planned.or(spaced.as_ref().map(|(entry, _)| entry.revision)),
             not_before: spaced.map(|(_, not_before)| not_before),
+            follows: self.follows(known, at).await?,
+            backfill,
             placed: known.record.as_ref().and_then(|record| record.placed),
             plan: known.cursor.as_ref().map(|cursor| PlanFacts {
                 planned_until: cursor.planned_until,
@@ -205,6 +217,48 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     async fn spaced(&self, known: &Known, occurrence: &Occurrence) -> Result<Option<Spaced>, ApiError> {
         let spaced = self.store.spaced(known.shard, &known.job, SPACED_SEARCHED_MAX).await?;
         Ok(spaced.into_iter().find(|(entry, _)| entry.occurrence == *occurrence))
+    }
+
+    /// Why a job that follows its own ends runs at an instant, as far as its runs tell.
+    async fn follows(&self, known: &Known, at: Timestamp) -> Result<Option<Follows>, ApiError> {
+        let delay = known.declared.as_ref().and_then(|declared| declared.schedule.after_delay());
+        let Some(delay) = delay else { return Ok(None) };
+        let runs = self.store.runs(known.shard, &known.job, RUNS_SEARCHED).await?;
+        let follows = |ended_at: &Timestamp| (0..SECOND_MS).contains(&at.ms_since(ended_at.plus(delay)));
+        let others = runs.iter().filter(|run| run.occurrence.due_at != at);
+        let end = others.filter_map(|run| run.ended_at).find(follows);
+        let is_planned = || known.record.as_ref().is_some_and(|record| record.after_due == Some(at));
+        Ok(end.map(Follows::End).or_else(|| is_planned().then_some(Follows::Planned)))
+    }
+
+    /// The backfill that asked for a run: what was due before it began was published after that.
+    async fn backfill_of(
+        &self,
+        known: &Known,
+        occurrence: &Occurrence,
+        run: &RunFacts,
+    ) -> Result<Option<String>, ApiError> {
+        let open = self.store.backfill_runs(known.shard).await?;
+        if let Some(found) = open.into_iter().find(|open| open.occurrence == *occurrence) {
+            return Ok(Some(found.backfill.to_string()));
+        }
+        let due_at = occurrence.due_at;
+        // A redrive is published anew, whoever asked for the run first.
+        let first = run.published_at.filter(|_| run.generation == Generation(0));
+        let Some(published_at) = first else { return Ok(None) };
+        let stored = self.bus.objects(ObjectKind::Backfill, Some(&known.job.namespace)).await?;
+        let backfills = stored.iter().filter_map(|(key, stored)| match key {
+            ObjectKey::Backfill(id) => from_bytes(id, &stored.value),
+            ObjectKey::Calendar(_) | ObjectKey::Namespace(_) | ObjectKey::Queue(_) => None,
+        });
+        let asked = backfills.filter(|Backfill { spec, status, .. }| {
+            let lasted = status.ended_at.is_none_or(|ended_at| published_at <= ended_at);
+            spec.job == known.job
+                && (spec.from..spec.to).contains(&due_at)
+                && status.created_at <= published_at
+                && lasted
+        });
+        Ok(asked.last().map(|backfill| backfill.id.to_string()))
     }
 
     async fn run_facts(&self, shard: ShardId, record: RunRecord) -> Result<RunFacts, ApiError> {
@@ -232,7 +286,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             skip_reason: record.skip_reason,
             ended_at: record.ended_at,
             waits_for: record.waits_for,
-            cancel: record.cancel.as_ref().map(cancel_text),
+            cancel: record.cancel.map(|mark| CancelFacts { at: mark.at, by: mark.by, reason: mark.reason }),
         })
     }
 
@@ -289,10 +343,4 @@ fn limits_text(rules: &GateRules) -> String {
     ];
     let limits: Vec<String> = limits.into_iter().flatten().collect();
     format!("whose limits are reached ({})", limits.join(", "))
-}
-
-/// Who cancelled a run, when, and why.
-fn cancel_text(mark: &CancelMark) -> String {
-    let reason = mark.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("asked for at {} by {}{reason}", mark.at, mark.by)
 }

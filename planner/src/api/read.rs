@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use bus::specs::StoredSpec;
 use model::declared::Declared;
+use model::explain::attempts_made;
 use model::id::RunId;
 use model::manifest::encode;
 use model::name::JobId;
 use model::progress::Progress;
 use model::run::RunState;
+use model::schedule::Schedule;
+use model::shard::ShardId;
 use model::time::Timestamp;
 use store::adhoc::AdHocRun;
 use store::ledger::RunRecord;
@@ -41,12 +44,12 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let Some(stored) = self.bus.get(shard, &job).await? else {
             return Err(ApiError::not_found(&format!("the job {job}")));
         };
-        let Standing { record, runs, broken } = self.standing(&job, 1).await?;
-        let mut view = self.view(&job, &stored, record.as_ref(), runs.first());
-        if broken.is_none() {
+        let standing = self.standing(&job, 1).await?;
+        let mut view = self.view(&job, &stored, &standing);
+        if standing.broken.is_none() {
             view.status.observed_revision = self.observed(&job).await?;
         }
-        view.status.condition = view.status.condition.or(broken);
+        view.status.condition = view.status.condition.or(standing.broken);
         view.status.stats = Some(stats_view(&self.store.stats(shard, &job).await?));
         Ok(view)
     }
@@ -69,7 +72,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             }
             Err(problem) => return Err(problem.into()),
         };
-        let runs = match self.store.runs(shard, job, recent.max(1)).await {
+        let runs = match self.newest_runs(shard, job, recent.max(1)).await {
             Ok(runs) => runs,
             Err(problem @ StoreError::Corrupt { .. }) => {
                 broken = Some(format!("failed to {problem}"));
@@ -77,7 +80,23 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             }
             Err(problem) => return Err(problem.into()),
         };
-        Ok(Standing { record, runs, broken })
+        Ok(Standing { now: self.clock.now(), record, runs, broken })
+    }
+
+    /// A job's newest runs; more than asked for, if the newest were cancelled ahead of their time: what was due last comes
+    /// after them.
+    pub(super) async fn newest_runs(
+        &self,
+        shard: ShardId,
+        job: &JobId,
+        limit: usize,
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        let runs = self.store.runs(shard, job, limit).await?;
+        let now = self.clock.now();
+        if runs.first().is_some_and(|run| run.occurrence.due_at > now) {
+            return self.store.runs(shard, job, RUNS_MAX).await;
+        }
+        Ok(runs)
     }
 
     /// A job as `list` shows it, with its newest runs.
@@ -87,13 +106,13 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         stored: &StoredSpec,
         recent: usize,
     ) -> Result<JobView, ApiError> {
-        let Standing { record, runs, broken } = self.standing(job, recent).await?;
-        let mut view = self.view(job, stored, record.as_ref(), runs.first());
-        if broken.is_none() {
+        let standing = self.standing(job, recent).await?;
+        let mut view = self.view(job, stored, &standing);
+        if standing.broken.is_none() {
             view.status.observed_revision = self.observed(job).await?;
         }
-        view.status.condition = view.status.condition.or(broken);
-        view.status.recent = runs.iter().take(recent).map(run_mark).collect();
+        view.status.condition = view.status.condition.or(standing.broken);
+        view.status.recent = standing.runs.iter().take(recent).map(run_mark).collect();
         Ok(view)
     }
 
@@ -132,9 +151,11 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let shard = self.shards.shard_of(&occurrence.job);
         match self.store.run(shard, &occurrence).await? {
             Some(record) => {
-                let running = self.store.latest_progress(shard, &occurrence).await?.map(running_view);
+                let progress = self.store.latest_progress(shard, &occurrence).await?;
                 let attempts = self.attempts(shard, &record).await?;
-                let attempt_log = attempts.iter().map(attempt_view).collect();
+                let under_way = progress.as_ref().map(|noted| (noted.generation, noted.attempt));
+                let attempt_log = attempts_made(&attempts, under_way).iter().map(attempt_view).collect();
+                let running = progress.map(running_view);
                 Ok(RunView { running, attempt_log, ..run_view(&record) })
             }
             None => {
@@ -145,17 +166,12 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         }
     }
 
-    fn view(
-        &self,
-        job: &JobId,
-        stored: &StoredSpec,
-        record: Option<&JobRecord>,
-        last: Option<&RunRecord>,
-    ) -> JobView {
+    fn view(&self, job: &JobId, stored: &StoredSpec, standing: &Standing) -> JobView {
+        let record = standing.record.as_ref();
         let mut status = JobStatus {
             revision: stored.revision.0,
             observed_revision: record.map_or(0, |record| record.revision.0),
-            last_run: last.map(run_view),
+            last_run: last_due(&standing.runs, standing.now).map(run_view),
             ..JobStatus::default()
         };
         // The newest revision's own, not the record's: that may still tell of an older one until the planner gets here.
@@ -167,9 +183,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 status.paused_since = paused_since.map(|since| since.to_string());
                 status.namespace_paused = acceptance.namespace_paused;
                 status.schedule = schedule.describe();
-                let after = self.clock.now().max(acceptance.schedule_since);
+                let after = standing.now.max(acceptance.schedule_since);
                 let follows = || record.and_then(|record| record.after_due).filter(|due_at| *due_at > after);
-                let next = if status.suspended { None } else { schedule.next_after(after).or_else(follows) };
+                let named = || next_open(&schedule, &standing.runs, after);
+                let next = if status.suspended { None } else { named().or_else(follows) };
                 status.next_due_at = next.map(|due_at| due_at.to_string());
                 encode(&spec)
             }
@@ -184,11 +201,25 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
 
 /// What is remembered of a job.
 struct Standing {
+    now: Timestamp,
     record: Option<JobRecord>,
     /// Newest first.
     runs: Vec<RunRecord>,
     /// What of it can't be read.
     broken: Option<String>,
+}
+
+/// The run that was due last, of a job's newest ones.
+pub(super) fn last_due(runs: &[RunRecord], now: Timestamp) -> Option<&RunRecord> {
+    runs.iter().find(|run| run.occurrence.due_at <= now)
+}
+
+/// When a schedule's next occurrence is due that nobody has cancelled yet, of a job with these newest runs.
+pub(super) fn next_open(schedule: &Schedule, runs: &[RunRecord], after: Timestamp) -> Option<Timestamp> {
+    let is_over =
+        |due_at: Timestamp| runs.iter().any(|run| run.occurrence.due_at == due_at && run.state.is_end());
+    std::iter::successors(schedule.next_after(after), |due_at| schedule.next_after(*due_at))
+        .find(|due_at| !is_over(*due_at))
 }
 
 fn run_mark(record: &RunRecord) -> RunMark {

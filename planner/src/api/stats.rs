@@ -1,5 +1,7 @@
 //! A job's statistics as the API shows them.
 
+use model::explain::{AttemptFacts, Attempted, NO_REPORT};
+use model::run::Outcome;
 use model::stats::{Histogram, JobStats};
 
 use super::types::{AttemptView, PercentilesView, StatsView};
@@ -29,15 +31,25 @@ fn percentiles(times: &Histogram) -> Option<PercentilesView> {
 
 /// An attempt as JSON says it.
 #[must_use]
-pub fn attempt_view(attempt: &model::explain::AttemptFacts) -> AttemptView {
-    let end = &attempt.end;
-    AttemptView {
-        generation: attempt.generation.0,
-        attempt: end.attempt,
-        outcome: end.outcome.as_str().into(),
-        started_at: end.started_at.to_string(),
-        ended_at: end.ended_at.to_string(),
-        error: end.error.clone(),
-        executor: attempt.executor.clone(),
+pub fn attempt_view(made: &Attempted<'_>) -> AttemptView {
+    match made {
+        Attempted::Ended(AttemptFacts { generation, end, executor }) => AttemptView {
+            generation: generation.0,
+            attempt: end.attempt,
+            outcome: end.outcome.as_str().into(),
+            started_at: Some(end.started_at.to_string()),
+            ended_at: Some(end.ended_at.to_string()),
+            error: end.error.clone(),
+            executor: Some(executor.clone()),
+        },
+        Attempted::Unreported { generation, attempt } => AttemptView {
+            generation: generation.0,
+            attempt: *attempt,
+            outcome: Outcome::Lost.as_str().into(),
+            started_at: None,
+            ended_at: None,
+            error: Some(NO_REPORT.into()),
+            executor: None,
+        },
     }
 }

@@ -353,7 +353,7 @@ pub struct RunView {
     /// The attempt that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<RunningView>,
-    /// Every attempt whose end is known, in order; in answers of `run`, not of `runs`.
+    /// Every attempt before the one that is under way, in order; in answers of `run`, not of `runs`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempt_log: Vec<AttemptView>,
 }
@@ -449,11 +449,15 @@ pub struct AttemptView {
     pub generation: u32,
     pub attempt: u32,
     pub outcome: String,
-    pub started_at: String,
-    pub ended_at: String,
+    /// Not known of one that nobody reported; nor is its executor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    pub executor: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor: Option<String>,
 }
 
 /// `delete`: a job goes, with its history.

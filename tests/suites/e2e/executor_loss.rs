@@ -70,6 +70,8 @@ async fn a_run_of_a_killed_executor_is_finished_by_another() -> anyhow::Result<(
     let [run] = runs.as_slice() else { anyhow::bail!("expected one run: {runs:#?}") };
     // A lost attempt counts but doesn't end a run: the policy allows one failure, and there was none.
     assert_eq!((run.state.as_str(), run.attempts), ("succeeded", 2), "{run:#?}");
+    let shown = cli.ok(&["get", "run", &run.run]).await?;
+    assert!(shown.contains("  1  lost: no report: its executor was lost"), "{shown}");
     let begun = witness.begun()?;
     assert_eq!(begun.iter().map(|begun| begun.attempt).collect::<Vec<_>>(), [1, 2], "{begun:#?}");
     assert_eq!(begun[0].run, begun[1].run);

@@ -43,6 +43,17 @@ impl Declaration {
         in_force.is_some_and(|(_, schedule)| schedule.names(due_at))
     }
 
+    /// The next occurrence but for those that somebody has cancelled ahead.
+    pub(crate) fn next_due(
+        &self,
+        now: Timestamp,
+        cancelled: impl Fn(Timestamp) -> bool,
+    ) -> Option<Timestamp> {
+        let next = |after: Timestamp| self.schedule.next_after(after);
+        std::iter::successors(next(now.max(self.since)), |due_at| next(*due_at))
+            .find(|due_at| !cancelled(*due_at))
+    }
+
     pub(crate) fn paused_since(&self) -> Option<Timestamp> {
         self.pause.filter(|(_, until)| until.is_none()).map(|(since, _)| since)
     }

@@ -493,7 +493,8 @@ impl Job {
             runs: self.runs.iter().map(told).collect(),
             forgettable: self.orphans.clone(),
             counts: self.counts,
-            next_due: next_due.and_then(|declared| declared.schedule.next_after(now.max(declared.since))),
+            next_due: next_due
+                .and_then(|declared| declared.next_due(now, |due_at| self.runs.contains_key(&due_at))),
         }
     }
 }
