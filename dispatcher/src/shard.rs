@@ -40,6 +40,10 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// When to start worrying about a published run: by then a healthy executor has usually reported.
 pub const WORRY_AFTER: Duration = Duration::from_secs(15);
 
+/// A shard that nobody looked at for longer has stood still, if only for a moment: what its catch-ups had spaced out
+/// would come all at once. More than `POLL_INTERVAL` and the pass that it began, less than two of them.
+const STANDSTILL_MIN: Duration = Duration::from_millis(1_500);
+
 /// How soon a shard is looked at again whose planner hasn't caught up with an interruption.
 const UNPLANNED_DELAY: Duration = Duration::from_millis(100);
 
@@ -129,7 +133,7 @@ where
         }
     }
 
-    /// One pass at `now`.
+    /// One pass at `now`, or at the instant at which it may begin.
     pub async fn run_once(&mut self, now: Timestamp) -> Result<ShardReport, PassError> {
         if !self.bus.connected() {
             // Nothing is taken while nothing can be published: the interruption is then what nobody took.
@@ -145,6 +149,8 @@ where
             }
             self.unresolved = false;
         }
+        // The barrier may have taken a while, and what was missed is spaced out from its end on.
+        let now = now.max(self.clock.now());
         let mut report = ShardReport::default();
         if !self.recover_interruption(now, &mut report).await? {
             // The planner is about to plan it: look again soon, not at the next poll.
@@ -178,13 +184,21 @@ where
         let shard = self.lease.shard;
         let decided = self.taken_until.max(self.recovered_until);
         let known = match decided {
-            Some(until) if Interruption::between(until, now).is_none() => return Ok(true),
+            Some(until) if Interruption::between(until, now).is_none() => {
+                if now > until.plus(STANDSTILL_MIN) {
+                    self.store.delay_spaced(shard, self.lease.epoch, now).await?;
+                }
+                return Ok(true);
+            }
             Some(_) | None => self.store.cursor(shard).await?.ok_or(StoreError::Fenced)?,
         };
         self.taken_until = Some(known.taken_until);
         let since = known.taken_until.max(self.recovered_until.unwrap_or(known.taken_until));
         let interruption = Interruption::between(since, now).filter(|_| !known.is_beginning(since, now));
-        let Some(interruption) = interruption else { return Ok(true) };
+        let Some(interruption) = interruption else {
+            self.store.delay_spaced(shard, self.lease.epoch, now).await?;
+            return Ok(true);
+        };
         if known.planned_until <= now {
             return Ok(false);
         }

@@ -3,9 +3,16 @@
 
 #![expect(clippy::expect_used, reason = "a name that a test makes up is a name")]
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
+use dispatcher::gate::Gates;
+use dispatcher::queue_rules::QueueRules;
+use dispatcher::settle::Settler;
 use harness::world::World;
 use model::name::JobId;
+use model::shard::ShardCount;
 use model::time::Timestamp;
 use serde_json::json;
 
@@ -153,5 +160,82 @@ async fn what_waits_for_its_turn_in_a_catch_up_goes_on_after_another_interruptio
     let caught_up = starts(&world, "tick", down_at, up_at);
     assert_eq!(steps(&caught_up)[4..], [12, 12, 12, 12, 12], "{caught_up:?}");
     assert_eq!(world.doubled().len(), 0);
+    Ok(())
+}
+
+/// A job that is due every ten seconds and catches up no faster than one a second.
+fn each_second(name: &str) -> serde_json::Value {
+    let mut each_second = every(name, 10, "all");
+    each_second["spec"]["catchUp"]["rate"] = json!("1/1s");
+    each_second
+}
+
+#[tokio::test]
+async fn a_stall_that_is_no_interruption_starts_nothing_at_once() -> Result<()> {
+    for stalled in [2, 3, 6, 9] {
+        for crashes in [false, true] {
+            let mut world = World::begin()?;
+            world.start();
+            world.apply(each_second("tick")).await?;
+            world.run(33).await?;
+            let down_at = world.clock.now();
+            world.crash();
+            world.run(150).await?;
+            let up_at = world.clock.now();
+            world.start();
+            world.run(4).await?;
+            if crashes {
+                // Not for so long that its leases run out: the planner goes on.
+                world.crash_dispatcher();
+                world.start_dispatcher();
+            }
+            world.stalled = true;
+            world.run(stalled).await?;
+            world.stalled = false;
+            world.run(30).await?;
+            let caught_up = starts(&world, "tick", down_at, up_at);
+            assert_eq!(caught_up.len(), 15, "{caught_up:?}");
+            let steps = steps(&caught_up);
+            ensure!(steps.iter().all(|step| *step > 0), "{stalled} s, crashed: {crashes}: {steps:?}");
+            assert_eq!(world.doubled().len(), 0);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn catching_up_begins_when_the_outcomes_of_before_are_settled() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(each_second("tick")).await?;
+    world.run(33).await?;
+    world.unsettled = true;
+    world.run(10).await?;
+    let down_at = world.clock.now();
+    world.crash();
+    world.run(100).await?;
+    let up_at = world.clock.now();
+    world.start();
+    let (clock, bus) = (world.clock.clone(), Arc::clone(&world.bus));
+    let shards = ShardCount::new(4).expect("four shards");
+    let rules = QueueRules::default();
+    let settler = Settler::new(Gates::new(Arc::clone(&world.store), bus, clock.clone(), shards, rules));
+    let settle_late = async {
+        for pause in 0..36 {
+            if pause == 30 {
+                settler.run_once(Duration::ZERO).await?;
+            }
+            clock.advance(Duration::from_millis(50));
+            tokio::task::yield_now().await;
+        }
+        Ok::<(), anyhow::Error>(())
+    };
+    let (stepped, settled) = tokio::join!(world.step(), settle_late);
+    (stepped?, settled?);
+    world.unsettled = false;
+    world.run(30).await?;
+    let caught_up = starts(&world, "tick", down_at, up_at);
+    assert_eq!(caught_up.len(), 10, "{caught_up:?}");
+    assert_eq!(steps(&caught_up), [1; 9], "{caught_up:?}");
     Ok(())
 }

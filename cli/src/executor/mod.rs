@@ -11,6 +11,7 @@ pub(crate) mod child;
 mod capture;
 mod discover;
 mod exec;
+mod group;
 mod http;
 mod process;
 mod spawner;

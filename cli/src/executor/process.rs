@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use executor_sdk::Context;
 use futures_util::future::{Either, join3, select};
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::Signal;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::capture::{Capture, Pipe};
+use super::group::Group;
 use super::spawner::Spawner;
 
 /// How long a process group may take to end after SIGTERM; then it gets SIGKILL. Less than the SDK's `CANCEL_GRACE`,
@@ -23,8 +24,10 @@ pub(super) const KILL_GRACE: Duration = Duration::from_secs(5);
 /// ever; what that prints later isn't part of the run.
 const OUTPUT_GRACE: Duration = Duration::from_millis(500);
 
-/// How often we look whether a group that was told to end has ended.
+/// How often we look whether a group that was told to end has ended: at first, and in the end. Each look reads what the
+/// kernel says of every process.
 const GROUP_POLL: Duration = Duration::from_millis(20);
+const GROUP_POLL_MAX: Duration = Duration::from_millis(320);
 
 /// How a process ended, and what it printed.
 #[derive(Debug)]
@@ -88,9 +91,13 @@ async fn wait(
     group.send(Signal::TERM);
     let ended = async {
         let status = child.wait().await;
-        while group.exists() {
-            sleep(GROUP_POLL).await;
+        let mut poll = GROUP_POLL;
+        while group.goes_on() {
+            sleep(poll).await;
+            poll = (poll * 2).min(GROUP_POLL_MAX);
         }
+        // What began while we looked has had no time to do anything.
+        group.send(Signal::KILL);
         status
     };
     match timeout(KILL_GRACE, ended).await {
@@ -114,49 +121,5 @@ async fn read(capture: &Capture, ctx: &Context, pipe: Pipe, from: Option<impl to
         && let Err(error) = capture.read(ctx, pipe, from).await
     {
         tracing::debug!(%error, ?pipe, "failed to read what a command prints");
-    }
-}
-
-/// A process group in our care. Dropped before it was let go (the attempt was aborted), it is killed.
-struct Group<'a> {
-    pid: Option<Pid>,
-    spawner: &'a Spawner,
-}
-
-impl<'a> Group<'a> {
-    /// The group that a child leads.
-    fn of(child: &Child, spawner: &'a Spawner) -> Self {
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Self { pid, spawner }
-    }
-
-    fn send(&self, signal: Signal) {
-        if let Some(pid) = self.pid {
-            // Fails if everybody in it has ended, which is what we want.
-            let _ = kill_process_group(pid, signal);
-        }
-    }
-
-    fn exists(&self) -> bool {
-        self.pid.is_some_and(|pid| test_kill_process_group(pid).is_ok())
-    }
-
-    /// The command has ended. What it started in the background may go on, as it may under cron.
-    fn let_go(mut self) {
-        self.tell();
-        self.pid = None;
-    }
-
-    fn tell(&self) {
-        if let Some(group) = self.pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok()) {
-            self.spawner.ended(group);
-        }
-    }
-}
-
-impl Drop for Group<'_> {
-    fn drop(&mut self) {
-        self.send(Signal::KILL);
-        self.tell();
     }
 }
