@@ -231,7 +231,8 @@ async fn catching_up_begins_when_the_outcomes_of_before_are_settled() -> Result<
         Ok::<(), anyhow::Error>(())
     };
     let (stepped, settled) = tokio::join!(world.step(), settle_late);
-    (stepped?, settled?);
+    stepped?;
+    settled?;
     world.unsettled = false;
     world.run(30).await?;
     let caught_up = starts(&world, "tick", down_at, up_at);
