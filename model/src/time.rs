@@ -182,6 +182,19 @@ impl From<DateTime<Utc>> for Timestamp {
     }
 }
 
+/// So many milliseconds for people, in at most two units: `3.4 s`, `5m 20s`, `3h 9m`, `1186d 0h`.
+#[must_use]
+pub fn duration_text(ms: i64) -> String {
+    let (seconds, minutes, hours) = (ms / 1_000, ms / 60_000, ms / 3_600_000);
+    match ms.max(0) {
+        ms @ ..1_000 => format!("{ms} ms"),
+        ms @ 1_000..60_000 => format!("{seconds}.{} s", ms % 1_000 / 100),
+        60_000..3_600_000 => format!("{minutes}m {}s", seconds % 60),
+        3_600_000..86_400_000 => format!("{hours}h {}m", minutes % 60),
+        _ => format!("{}d {}h", hours / 24, hours % 24),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,5 +234,20 @@ mod tests {
         let at: Timestamp = "2026-11-22T06:45:17.250Z".parse().unwrap();
         assert_eq!(at.floor(MINUTE_MS).to_string(), "2026-11-22T06:45:00Z");
         assert_eq!(at.floor(HALF_HOUR_MS).to_string(), "2026-11-22T06:30:00Z");
+    }
+
+    #[test]
+    fn a_time_is_told_in_two_units() {
+        let table = [
+            (-5, "0 ms"),
+            (999, "999 ms"),
+            (3_450, "3.4 s"),
+            (320_000, "5m 20s"),
+            (11_353_652, "3h 9m"),
+            (102_470_400_000, "1186d 0h"),
+        ];
+        for (ms, text) in table {
+            assert_eq!(duration_text(ms), text);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::world::World;
+use model::limits::OVERLAP_WAITING_MAX;
 use model::name::JobId;
 use model::time::{SECOND_MS, Timestamp};
 use serde_json::{Value, json};
@@ -54,6 +55,17 @@ async fn expect_steps(
 
 /// The steps that every occurrence of a job in force has behind it.
 const IN_FORCE: [&str; 4] = ["done declared", "done named", "done enabled", "done installed"];
+
+/// And those that a run has that ended with its first attempt.
+const TO_ITS_END: [&str; 7] = [
+    "done planned",
+    "done taken",
+    "done admitted",
+    "done published",
+    "done delivered",
+    "done attempted",
+    "done acknowledged",
+];
 
 fn in_force_then<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [IN_FORCE.as_slice(), more].concat()
@@ -256,4 +268,136 @@ async fn a_pause_is_told_with_who_paused_and_what_the_resumption_made_of_it() ->
     );
     let steps = in_force_then(&["open planned", "open taken", "refused admitted"]);
     expect_steps(&world, "tick", within, &steps, &["catchUp is none"]).await
+}
+
+#[tokio::test]
+async fn what_is_not_named_is_told_so_of_a_suspended_job_too() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("tick", 10, json!({}))).await?;
+    world.run(15).await?;
+    world.ask("pause", json!({"job": "default/tick", "by": "ann@desk"})).await?;
+    world.run(5).await?;
+    let ahead = tick(world.clock.now(), 3);
+    let odd = ahead.plus_ms(SECOND_MS);
+    expect(&world, "tick", odd, "not-named", &["doesn't name this instant"]).await?;
+    expect_steps(&world, "tick", odd, &["done declared", "refused named"], &[]).await?;
+    expect(&world, "tick", ahead, "suspended", &["is suspended"]).await?;
+    let steps = ["done declared", "done named", "refused enabled"];
+    expect_steps(&world, "tick", ahead, &steps, &["suspended"]).await
+}
+
+#[tokio::test]
+async fn a_schedule_that_came_later_is_told_with_its_instant() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("edited", 20, json!({}))).await?;
+    world.run(45).await?;
+    let begun = world.clock.now();
+    world.run(20).await?;
+    world.apply(every("edited", 30, json!({}))).await?;
+    let since = world.clock.now();
+    world.run(5).await?;
+    // The change log is gone with Redis: what the older schedule was isn't known any more.
+    world.store.wipe();
+    world.run(30).await?;
+    let early = (-2..=2).map(|n| tick(begun, n)).find(|at| {
+        let named = |seconds: i64| at.as_ms() % (seconds * SECOND_MS) == 0;
+        named(30) && !named(20)
+    });
+    let early = early.context("an instant that only the new schedule names")?;
+    let words = [format!("counts only since {since}, when it was declared")];
+    expect(&world, "edited", early, "before-schedule", &[&words[0]]).await?;
+    let steps = ["done declared", "refused named"];
+    expect_steps(&world, "edited", early, &steps, &["counts only since then"]).await
+}
+
+#[tokio::test]
+async fn a_job_that_follows_its_ends_says_which_end() -> Result<()> {
+    let mut world = World::begin()?;
+    world.takes.insert(job("follows"), Duration::from_secs(5));
+    world.start();
+    let mut follows = every("follows", 10, json!({}));
+    follows["spec"]["schedule"] = json!({"after": "10s"});
+    world.apply(follows).await?;
+    world.run(60).await?;
+    let runs = world.runs(&job("follows")).await?;
+    let mut newest = runs.iter().rev().filter(|(_, run)| run.ended_at.is_some());
+    let ((at, _), (_, before)) = newest.next().zip(newest.next()).context("two runs that have ended")?;
+    let ended_at = before.ended_at.context("an end")?;
+    let answer = world.ask("explain", json!({"job": "default/follows", "at": at.to_string()})).await?;
+    let named = &answer["explanations"][0]["steps"][1];
+    let note = named["note"].as_str().unwrap_or_default();
+    ensure!(note.ends_with(&format!("the one before ended at {ended_at}")), "{answer:#}");
+    expect_steps(&world, "follows", *at, &in_force_then(&TO_ITS_END), &["succeeded"]).await?;
+    // None was due here.
+    let odd = at.plus_ms(3 * SECOND_MS);
+    expect(&world, "follows", odd, "follows-ends", &["10s after the last one ended", "none was due"]).await?;
+    expect_steps(&world, "follows", odd, &["done declared", "refused named"], &[]).await
+}
+
+#[tokio::test]
+async fn what_a_backfill_asked_for_is_told_with_its_name() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(every("tick", 3_600, json!({"history": {"succeeded": 100}}))).await?;
+    world.run(5).await?;
+    let request = json!({
+        "job": "default/tick", "name": "b1", "from": "2026-11-22T02:00:00Z", "to": "2026-11-22T04:00:00Z",
+    });
+    world.ask("backfill", request).await?;
+    world.run(20).await?;
+    let at: Timestamp = "2026-11-22T03:00:00Z".parse()?;
+    expect(&world, "tick", at, "succeeded", &["it ran and succeeded"]).await?;
+    expect_steps(&world, "tick", at, &in_force_then(&TO_ITS_END), &["succeeded"]).await?;
+    let answer = world.ask("explain", json!({"job": "default/tick", "at": at.to_string()})).await?;
+    let notes: Vec<&str> = ["/0/note", "/1/note"]
+        .iter()
+        .filter_map(|path| answer["explanations"][0]["steps"].pointer(path)?.as_str())
+        .collect();
+    ensure!(notes[0] == "created after this instant; the run was asked for", "{answer:#}");
+    ensure!(notes[1].ends_with("asked for by the backfill default/b1"), "{answer:#}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_full_overlap_queue_is_told() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    let all = json!({"policy": "all", "max": 10_000});
+    world
+        .apply(every("queues", 1, json!({"overlap": "queue-all", "queue": "unserved", "catchUp": all})))
+        .await?;
+    world.run(1).await?;
+    let begun = world.clock.now().floor(SECOND_MS);
+    // More than may wait, all at once.
+    world.crash();
+    world.run(OVERLAP_WAITING_MAX + 10).await?;
+    world.start();
+    world.run(3).await?;
+    let due = |nth: u32| begun.plus_ms(i64::from(nth) * SECOND_MS);
+    let waits = OVERLAP_WAITING_MAX / 2;
+    expect(&world, "queues", due(waits), "waits-for-earlier-run", &["waits for an earlier run"]).await?;
+    let beyond = OVERLAP_WAITING_MAX + 5;
+    let words = ["too many occurrences waited", "OVERLAP_WAITING_MAX"];
+    expect(&world, "queues", due(beyond), "overlap-queue-full", &words).await?;
+    let steps = in_force_then(&["done planned", "done taken", "refused admitted"]);
+    expect_steps(&world, "queues", due(beyond), &steps, &words).await
+}
+
+#[tokio::test]
+async fn a_run_that_waits_at_its_gate_is_told_with_the_queue() -> Result<()> {
+    let mut world = World::begin()?;
+    world.limit(json!({"concurrency": 1})).await?;
+    world.takes.insert(job("narrow"), Duration::from_secs(1_000));
+    world.start();
+    world.apply(every("narrow", 10, json!({}))).await?;
+    let begun = world.clock.now();
+    world.run(25).await?;
+    let words = ["at the gate of the queue default/work", "whose limits are reached (concurrency 1)"];
+    expect(&world, "narrow", tick(begun, 2), "waits-at-gate", &words).await?;
+    // Nothing is published before it is let through.
+    let later = ["missing published", "missing delivered", "missing attempted", "missing acknowledged"];
+    let steps = [["done planned", "done taken", "missing admitted"].as_slice(), &later].concat();
+    expect_steps(&world, "narrow", tick(begun, 2), &in_force_then(&steps), &["no end is known yet"]).await
 }

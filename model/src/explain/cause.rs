@@ -7,7 +7,7 @@ use crate::misfire::{CatchUpPolicy, MissedReason};
 use crate::retry::AfterFailure;
 use crate::run::{Outcome, RunState, SkipReason, WaitsFor};
 use crate::spec::JobSpec;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, duration_text};
 
 /// Missed occurrences that are counted to find which of them catch-up chose.
 const MISSED_COUNTED_MAX: usize = 10_001;
@@ -23,12 +23,6 @@ fn by(change: &Change) -> String {
     change.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default()
 }
 
-/// A time for people: to the second once it is longer than a few.
-fn duration_text(ms: i64) -> String {
-    let ms = if ms >= 10_000 { ms / 1_000 * 1_000 } else { ms.max(0) };
-    humantime::format_duration(std::time::Duration::from_millis(ms.unsigned_abs())).to_string()
-}
-
 pub(super) fn cause(facts: &Facts, then: &Then, naming: Option<&Naming>) -> Cause {
     if let Some(run) = &facts.run {
         return of_run(facts, then, run);
@@ -39,7 +33,7 @@ pub(super) fn cause(facts: &Facts, then: &Then, naming: Option<&Naming>) -> Caus
         return is(Fate::UnderWay, "waits-for-catch-up", text);
     }
     if facts.entry.is_none()
-        && let Some(cause) = of_job(facts, then).or_else(|| of_schedule(facts, then, naming))
+        && let Some(cause) = of_job(facts, then, naming).or_else(|| of_schedule(facts, then, naming))
     {
         return cause;
     }
@@ -53,8 +47,8 @@ fn of_run(facts: &Facts, then: &Then, run: &RunFacts) -> Cause {
     match run.state {
         RunState::Succeeded => {
             let how = last.map_or(String::new(), |last| {
-                let late = last.end.started_at.ms_since(facts.at);
-                format!(" on {}, {} ms after it was due, attempt {}", last.executor, late, last.end.attempt)
+                let late = duration_text(last.end.started_at.ms_since(facts.at));
+                format!(" on {}, {late} after it was due, attempt {}", last.executor, last.end.attempt)
             });
             is(Fate::Ran, "succeeded", format!("it ran and succeeded{ended}{how}"))
         }
@@ -235,7 +229,7 @@ fn retrying(facts: &Facts, run: &RunFacts, last: &super::AttemptFacts) -> Cause 
 }
 
 /// Reasons that lie in the job itself.
-fn of_job(facts: &Facts, then: &Then) -> Option<Cause> {
+fn of_job(facts: &Facts, then: &Then, naming: Option<&Naming>) -> Option<Cause> {
     let ahead = facts.at > facts.now;
     let not = if ahead { Fate::WillNotRun } else { Fate::DidNotRun };
     if let Some(created) = then.created_later.filter(|_| then.existed == Some(false)) {
@@ -259,7 +253,9 @@ fn of_job(facts: &Facts, then: &Then) -> Option<Cause> {
             format!("the job's spec is invalid, so nothing is planned: {problems}"),
         ));
     }
-    if let Some(paused) = &then.paused {
+    // What the schedule doesn't name wouldn't have run anyway.
+    let named = matches!(naming, None | Some(Naming::Named { .. } | Naming::FollowsEnds { .. }));
+    if let Some(paused) = then.paused.as_ref().filter(|_| named) {
         let until = then.resumed.as_ref();
         let until = until.map(|r| format!(" until {}{}", r.at, by(r))).unwrap_or_default();
         let text = format!("the job was suspended then: paused at {}{}{until}", paused.at, by(paused));

@@ -1,6 +1,6 @@
 //! The chain: every step from the schedule to the outcome, and how far this occurrence came.
 
-use super::{Cause, Facts, Fate, Naming, RunFacts, Status, Step, Then};
+use super::{Cause, Facts, Fate, Follows, Naming, RunFacts, Status, Step, Then};
 use crate::bucket::Tier;
 use crate::run::{RunState, WaitsFor};
 use crate::time::Timestamp;
@@ -10,7 +10,8 @@ fn step(what: &'static str, status: Status, at: Option<Timestamp>, note: impl In
 }
 
 pub(super) fn chain(facts: &Facts, then: &Then, naming: Option<&Naming>, cause: &Cause) -> Vec<Step> {
-    let mut steps = vec![declared(facts, then), named(facts, then, naming), enabled(facts, then, cause)];
+    let mut steps =
+        vec![declared(facts, then), named(facts, then, naming, cause), enabled(facts, then, cause)];
     steps.push(current(facts, cause));
     steps.push(planned(facts, cause));
     steps.push(taken(facts, cause));
@@ -54,11 +55,14 @@ fn cancelled(run: &RunFacts) -> String {
 fn declared(facts: &Facts, then: &Then) -> Step {
     let what = "declared";
     let created = facts.declared.as_ref().map(|declared| declared.acceptance.created_at);
+    let asked_for = facts.run.is_some() || facts.entry.is_some();
+    let (status, more) =
+        if asked_for { (Status::Done, "; the run was asked for") } else { (Status::Refused, "") };
     if let Some(deleted) = &then.deleted {
-        return step(what, Status::Refused, Some(deleted.at), "deleted before this instant");
+        return step(what, status, Some(deleted.at), format!("deleted before this instant{more}"));
     }
     if let (Some(later), Some(false)) = (then.created_later, then.existed) {
-        return step(what, Status::Refused, Some(later), "created after this instant");
+        return step(what, status, Some(later), format!("created after this instant{more}"));
     }
     match (&facts.invalid, &facts.declared) {
         (Some(problems), None) => step(what, Status::Refused, None, format!("invalid: {problems}")),
@@ -67,26 +71,50 @@ fn declared(facts: &Facts, then: &Then) -> Step {
     }
 }
 
-fn named(facts: &Facts, then: &Then, naming: Option<&Naming>) -> Step {
+fn named(facts: &Facts, then: &Then, naming: Option<&Naming>, cause: &Cause) -> Step {
     let what = "named";
+    let asked_for = facts.run.is_some() || facts.entry.is_some();
     let schedule = facts.declared.as_ref().filter(|_| then.older.is_none());
     let schedule = schedule.map(|declared| declared.schedule.describe());
     let schedule = schedule.unwrap_or_else(|| "by the schedule it had then".into());
+    let backfill = facts.backfill.as_ref().map(|name| format!("; asked for by the backfill {name}"));
+    let backfill = backfill.unwrap_or_default();
     match naming {
+        Some(Naming::Named { .. }) if cause.code == "before-schedule" => {
+            let since = facts.declared.as_ref().map(|declared| declared.acceptance.schedule_since);
+            step(what, Status::Refused, since, "the schedule counts only since then")
+        }
         Some(Naming::Named { reasons }) if reasons.is_empty() => {
-            step(what, Status::Done, Some(facts.at), schedule)
+            step(what, Status::Done, Some(facts.at), format!("{schedule}{backfill}"))
         }
         Some(Naming::Named { reasons }) => {
-            step(what, Status::Done, Some(facts.at), format!("{schedule} ({})", reasons.join("; ")))
+            let note = format!("{schedule} ({}){backfill}", reasons.join("; "));
+            step(what, Status::Done, Some(facts.at), note)
         }
         None => step(what, Status::Open, None, "the schedule that it had then isn't known any more"),
-        Some(_) if facts.run.is_some() || facts.entry.is_some() => {
+        Some(Naming::FollowsEnds { .. }) if asked_for => {
+            step(what, Status::Done, Some(facts.at), followed(facts, &schedule))
+        }
+        // It might have been due here.
+        Some(Naming::FollowsEnds { .. }) if cause.code == "suspended" => {
+            step(what, Status::Open, None, schedule)
+        }
+        Some(_) if asked_for => {
             let edited = then.edited.as_ref().or(facts.changes.first()).is_some_and(|c| c.at > facts.at);
             let note =
                 if edited { "not by its present schedule" } else { "not by its schedule: it was triggered" };
-            step(what, Status::Done, Some(facts.at), note)
+            step(what, Status::Done, Some(facts.at), format!("{note}{backfill}"))
         }
         Some(_) => step(what, Status::Refused, None, schedule),
+    }
+}
+
+/// Why a run is there whose job runs a while after its last run has ended.
+fn followed(facts: &Facts, schedule: &str) -> String {
+    match facts.follows {
+        Some(Follows::End(at)) => format!("{schedule}: the one before ended at {at}"),
+        Some(Follows::Planned) => schedule.to_owned(),
+        None => format!("{schedule}, or triggered: which of them isn't remembered"),
     }
 }
 

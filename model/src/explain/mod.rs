@@ -45,6 +45,10 @@ pub struct Facts {
     pub entry: Option<Revision>,
     /// Until when `catchUp.rate` holds it back, if it does.
     pub not_before: Option<Timestamp>,
+    /// Why the plan has it, if its job runs a while after its last run has ended.
+    pub follows: Option<Follows>,
+    /// The backfill that asked for it, if that is known.
+    pub backfill: Option<String>,
     /// Where the job waits for its next occurrence that isn't in the minute tier.
     pub placed: Option<Placed>,
     /// Up to where the shard is planned and taken; `None` if nobody ever planned it.
@@ -54,6 +58,15 @@ pub struct Facts {
     pub dispatcher: Option<String>,
     /// The job's queue, if its server answered.
     pub queue: Option<QueueFacts>,
+}
+
+/// Why a run is there whose job runs a while after its last run has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows {
+    /// So long before, a run of the job ended.
+    End(Timestamp),
+    /// It is what the plan has last, whichever end that follows.
+    Planned,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,6 +267,8 @@ mod tests {
             run: None,
             entry: None,
             not_before: None,
+            follows: None,
+            backfill: None,
             placed: None,
             plan: Some(PlanFacts {
                 planned_until: at("2026-11-22T02:17:00Z"),

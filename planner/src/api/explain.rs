@@ -1,13 +1,17 @@
 //! `explain`: fetches what is known of an occurrence, and lets `model::explain` say why. Reads only.
 
+use model::backfill::Backfill;
 use model::change::Change;
 use model::declared::Declared;
-use model::explain::{self, AttemptFacts, CancelFacts, Explanation, Facts, PlanFacts, QueueFacts, RunFacts};
+use model::explain::{
+    self, AttemptFacts, CancelFacts, Explanation, Facts, Follows, PlanFacts, QueueFacts, RunFacts,
+};
 use model::gate::GateRules;
 use model::id::{Occurrence, Revision};
 use model::misfire::Interruption;
 use model::name::JobId;
-use model::object::ObjectKey;
+use model::object::{ObjectKey, ObjectKind};
+use model::run::Generation;
 use model::schedule::Zone;
 use model::shard::ShardId;
 use model::time::{SECOND_MS, Timestamp};
@@ -21,6 +25,7 @@ use super::Api;
 use super::queues::queue_of;
 use super::types::{ApiError, ExplainReply, ExplainRequest, ExplanationView, StepView};
 use super::write::job_id;
+use crate::backfill::from_bytes;
 use crate::install::declared;
 use crate::service::PlannerBus;
 
@@ -171,6 +176,10 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             Some(record) => Some(self.run_facts(known.shard, record).await?),
             None => None,
         };
+        let backfill = match &run {
+            Some(run) => self.backfill_of(known, &occurrence, run).await?,
+            None => None,
+        };
         let observed = known.record.as_ref().map(|record| record.revision);
         let mut revisions: Vec<Revision> = observed.into_iter().collect();
         revisions.extend(known.changes.iter().map(|change| change.revision));
@@ -190,6 +199,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             run,
             entry: planned.or(spaced.as_ref().map(|(entry, _)| entry.revision)),
             not_before: spaced.map(|(_, not_before)| not_before),
+            follows: self.follows(known, at).await?,
+            backfill,
             placed: known.record.as_ref().and_then(|record| record.placed),
             plan: known.cursor.as_ref().map(|cursor| PlanFacts {
                 planned_until: cursor.planned_until,
@@ -205,6 +216,48 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     async fn spaced(&self, known: &Known, occurrence: &Occurrence) -> Result<Option<Spaced>, ApiError> {
         let spaced = self.store.spaced(known.shard, &known.job, SPACED_SEARCHED_MAX).await?;
         Ok(spaced.into_iter().find(|(entry, _)| entry.occurrence == *occurrence))
+    }
+
+    /// Why a job that follows its own ends runs at an instant, as far as its runs tell.
+    async fn follows(&self, known: &Known, at: Timestamp) -> Result<Option<Follows>, ApiError> {
+        let delay = known.declared.as_ref().and_then(|declared| declared.schedule.after_delay());
+        let Some(delay) = delay else { return Ok(None) };
+        let runs = self.store.runs(known.shard, &known.job, RUNS_SEARCHED).await?;
+        let follows = |ended_at: &Timestamp| (0..SECOND_MS).contains(&at.ms_since(ended_at.plus(delay)));
+        let others = runs.iter().filter(|run| run.occurrence.due_at != at);
+        let end = others.filter_map(|run| run.ended_at).find(follows);
+        let is_planned = || known.record.as_ref().is_some_and(|record| record.after_due == Some(at));
+        Ok(end.map(Follows::End).or_else(|| is_planned().then_some(Follows::Planned)))
+    }
+
+    /// The backfill that asked for a run: what was due before it began was published after that.
+    async fn backfill_of(
+        &self,
+        known: &Known,
+        occurrence: &Occurrence,
+        run: &RunFacts,
+    ) -> Result<Option<String>, ApiError> {
+        let open = self.store.backfill_runs(known.shard).await?;
+        if let Some(found) = open.into_iter().find(|open| open.occurrence == *occurrence) {
+            return Ok(Some(found.backfill.to_string()));
+        }
+        let due_at = occurrence.due_at;
+        // A redrive is published anew, whoever asked for the run first.
+        let first = run.published_at.filter(|_| run.generation == Generation(0));
+        let Some(published_at) = first else { return Ok(None) };
+        let stored = self.bus.objects(ObjectKind::Backfill, Some(&known.job.namespace)).await?;
+        let backfills = stored.iter().filter_map(|(key, stored)| match key {
+            ObjectKey::Backfill(id) => from_bytes(id, &stored.value),
+            ObjectKey::Calendar(_) | ObjectKey::Namespace(_) | ObjectKey::Queue(_) => None,
+        });
+        let asked = backfills.filter(|Backfill { spec, status, .. }| {
+            let lasted = status.ended_at.is_none_or(|ended_at| published_at <= ended_at);
+            spec.job == known.job
+                && (spec.from..spec.to).contains(&due_at)
+                && status.created_at <= published_at
+                && lasted
+        });
+        Ok(asked.last().map(|backfill| backfill.id.to_string()))
     }
 
     async fn run_facts(&self, shard: ShardId, record: RunRecord) -> Result<RunFacts, ApiError> {
