@@ -34,6 +34,8 @@ pub struct StoredRun {
     pub message_id: String,
     /// Where it waits; `None` if its subject isn't a queue's.
     pub queue: Option<QueueId>,
+    /// Whoever is given it later than that skips it.
+    pub start_by: Option<Timestamp>,
 }
 
 pub trait RunStream: Send + Sync + 'static {

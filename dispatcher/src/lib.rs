@@ -32,14 +32,34 @@ pub mod shard;
 
 pub use service::{Dispatcher, DispatcherConfig};
 
-use bus::{CancelSignal, Checkpoints, DeadLetters, EventReader, Nudge, ObjectStore, RunStream, SpecStore};
+use bus::{
+    CancelSignal, Checkpoints, DeadLetters, EventReader, Nudge, ObjectStore, QueueBacklog, RunStream,
+    SpecStore,
+};
 
 /// What a dispatcher needs from the bus.
 pub trait DispatcherBus:
-    RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore + ObjectStore + CancelSignal
+    RunStream
+    + EventReader
+    + Checkpoints
+    + Nudge
+    + DeadLetters
+    + SpecStore
+    + ObjectStore
+    + CancelSignal
+    + QueueBacklog
 {
 }
-impl<T: RunStream + EventReader + Checkpoints + Nudge + DeadLetters + SpecStore + ObjectStore + CancelSignal>
-    DispatcherBus for T
+impl<
+    T: RunStream
+        + EventReader
+        + Checkpoints
+        + Nudge
+        + DeadLetters
+        + SpecStore
+        + ObjectStore
+        + CancelSignal
+        + QueueBacklog,
+> DispatcherBus for T
 {
 }

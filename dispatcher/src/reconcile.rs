@@ -1,6 +1,7 @@
 //! Reconciling: published runs that nobody has reported for a while.
 //!
-//! Still in the stream → leave it. Gone with an outcome → settled by then. Gone without:
+//! Still in the stream → leave it, unless nobody was ever given it and its `startingDeadline` has passed: then it is skipped
+//! here, as whoever is given it now would do. Gone with an outcome → settled by then. Gone without:
 //! - the stream is younger than the publication, or ends before it → it was lost: publish again, under a new id;
 //! - otherwise an executor took it off the stream. Our SDK never does that before its report is stored, so it was a
 //!   bare client: `ack` means succeeded, `term` means a dead letter.
@@ -9,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::dead::{DeadLetter, DeadReason};
+use bus::runs::StoredRun;
 use bus::subjects::QueueSubject;
 use bus::wire::{encode_publication, message_id};
-use bus::{BusError, DeadLetters, EventReader, Nudge, RunStream, SpecStore};
+use bus::{BusError, DeadLetters, EventReader, Nudge, QueueBacklog, RunStream, SpecStore};
 use model::id::{Entry, RunId};
-use model::run::{AttemptEnd, Outcome, RunState};
+use model::run::{AttemptEnd, Outcome, RunState, SkipReason};
 use model::time::Timestamp;
 use store::control::ControlStore;
 use store::ledger::{CancelMark, CancelOutcome, LedgerStore, Sent, SentRun, Settled, Settlement};
@@ -37,6 +39,10 @@ const RECONCILE_BATCH_MAX: usize = 100;
 const WORRY_MAX: Duration = Duration::from_secs(300);
 /// Who is said to have carried out a run that a bare client acknowledged.
 pub const BARE_CLIENT: &str = "(a client that doesn't report)";
+/// Who is said to have skipped a run that nobody was given in time.
+pub const NOBODY: &str = "(nobody was given it)";
+/// How far an executor's clock may be behind ours: it may still start what has just become too late.
+const TOO_LATE_MARGIN: Duration = Duration::from_secs(5);
 
 /// What is known of an overdue run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,32 +64,38 @@ pub struct Reconciler<S, B> {
 impl<S, B> Reconciler<S, B>
 where
     S: PlanStore + LedgerStore + ControlStore + GateStore,
-    B: RunStream + EventReader + DeadLetters + SpecStore + Nudge,
+    B: RunStream + EventReader + DeadLetters + SpecStore + Nudge + QueueBacklog,
 {
     /// One pass over one shard; answers with how many runs it changed.
     pub async fn run_once(&self, lease: &Lease, now: Timestamp) -> Result<usize, PassError> {
         let overdue = self.gates.store.overdue(lease.shard, now, RECONCILE_BATCH_MAX).await?;
-        let mut gone = Vec::new();
+        let (mut gone, mut changed) = (Vec::new(), 0);
         for run in overdue {
-            if self.in_stream(&run).await? {
+            let stored = self.gates.bus.stored_run(run.sequence).await?;
+            if let Some(stored) = stored.filter(|stored| self.is_ours(&run, &stored.message_id)) {
+                let too_late_at = stored.start_by.map(|start_by| start_by.plus(TOO_LATE_MARGIN));
+                if too_late_at.is_some_and(|at| at <= now)
+                    && self.skip_unserved(lease, &run, &stored, now).await?
+                {
+                    changed += 1;
+                    continue;
+                }
                 let age = now.ms_since(run.published_at).max(0).unsigned_abs();
                 let patience = Duration::from_millis(age / 2).clamp(WORRY_AFTER, WORRY_MAX);
-                self.gates
-                    .store
-                    .worry_later(lease.shard, lease.epoch, &run.occurrence, now.plus(patience))
-                    .await?;
+                let worry_at = now.plus(patience);
+                let worry_at = too_late_at.filter(|at| *at > now).map_or(worry_at, |at| at.min(worry_at));
+                self.gates.store.worry_later(lease.shard, lease.epoch, &run.occurrence, worry_at).await?;
             } else {
                 gone.push(run);
             }
         }
         if gone.is_empty() {
-            return Ok(0);
+            return Ok(changed);
         }
         // Its outcome may be stored already, and only wait to be settled.
         if !self.barrier.pass(&*self.gates.bus).await? {
             return Err(PassError::OutcomesBehind);
         }
-        let mut changed = 0;
         for run in gone {
             changed += usize::from(self.resolve(lease, run, now).await?);
         }
@@ -92,7 +104,32 @@ where
 
     async fn in_stream(&self, run: &SentRun) -> Result<bool, BusError> {
         let stored = self.gates.bus.stored_message_id(run.sequence).await?;
-        Ok(stored.is_some_and(|id| id == self.message_id(run) || run.generation.0 > 0))
+        Ok(stored.is_some_and(|id| self.is_ours(run, &id)))
+    }
+
+    fn is_ours(&self, run: &SentRun, message_id: &str) -> bool {
+        run.generation.0 > 0 || message_id == self.message_id(run)
+    }
+
+    /// Skips a run that is too late, if nobody was ever given it. Its message goes last: whoever is given it meanwhile
+    /// skips it likewise, whereas a run without message and outcome counts as carried out by a bare client.
+    async fn skip_unserved(
+        &self,
+        lease: &Lease,
+        run: &SentRun,
+        stored: &StoredRun,
+        now: Timestamp,
+    ) -> Result<bool, PassError> {
+        let Some(queue) = stored.queue.as_ref().filter(|_| run.cancel.is_none()) else { return Ok(false) };
+        let backlog = self.gates.bus.backlog(queue).await?;
+        if backlog.is_some_and(|backlog| backlog.delivered_until >= run.sequence) {
+            return Ok(false);
+        }
+        let settlement = settlement(run, RunState::Skipped, Outcome::Cancelled, None, now);
+        let output = Some(SkipReason::StartingDeadline.describe().to_owned());
+        self.settle(lease, run, Settlement { executor: NOBODY.into(), output, ..settlement }).await?;
+        self.gates.bus.withdraw(run.sequence).await?;
+        Ok(true)
     }
 
     fn message_id(&self, run: &SentRun) -> String {
@@ -246,16 +283,10 @@ where
         error: Option<String>,
         now: Timestamp,
     ) -> Result<bool, PassError> {
-        let settlement = Settlement {
-            occurrence: run.occurrence.clone(),
-            revision: run.revision,
-            generation: run.generation,
-            state,
-            last: AttemptEnd { attempt: 1, outcome, error, started_at: run.published_at, ended_at: now },
-            executor: BARE_CLIENT.into(),
-            output: None,
-            settled_at: now,
-        };
+        self.settle(lease, run, settlement(run, state, outcome, error, now)).await
+    }
+
+    async fn settle(&self, lease: &Lease, run: &SentRun, settlement: Settlement) -> Result<bool, PassError> {
         // Before the end is recorded: afterwards nobody would look at this run again.
         one_off::forget(&*self.gates.bus, lease.shard, &run.occurrence).await?;
         if self.gates.store.settle(lease.shard, &settlement).await? == Settled::RecordedAndReleased {
@@ -263,5 +294,24 @@ where
         }
         self.leave_gate(lease, run).await?;
         Ok(true)
+    }
+}
+
+fn settlement(
+    run: &SentRun,
+    state: RunState,
+    outcome: Outcome,
+    error: Option<String>,
+    now: Timestamp,
+) -> Settlement {
+    Settlement {
+        occurrence: run.occurrence.clone(),
+        revision: run.revision,
+        generation: run.generation,
+        state,
+        last: AttemptEnd { attempt: 1, outcome, error, started_at: run.published_at, ended_at: now },
+        executor: BARE_CLIENT.into(),
+        output: None,
+        settled_at: now,
     }
 }

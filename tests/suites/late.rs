@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use ambient::Entropy;
 use anyhow::{Result, ensure};
-use bus::Checkpoints;
+use bus::{Checkpoints, RunStream};
 use harness::world::{INJECTED, World};
 use model::name::JobId;
 use model::run::RunState;
@@ -279,5 +279,52 @@ async fn random_edits_at_any_time_lose_and_double_nothing() -> Result<()> {
         }
         assert_nothing_lost(&world, &mut course, &format!("seed {seed}: {done:?}")).await?;
     }
+    Ok(())
+}
+
+/// A job every half a minute, one run at a time, that is to start within twenty seconds.
+fn hasty(queue: &str) -> Value {
+    let mut hasty = every(30, "none");
+    hasty["spec"]["queue"] = json!(queue);
+    hasty["spec"]["overlap"] = json!("skip");
+    hasty["spec"]["startingDeadline"] = json!("20s");
+    hasty
+}
+
+#[tokio::test]
+async fn what_nobody_was_given_in_time_is_skipped_and_lets_go_who_waits() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(hasty("nobody")).await?;
+    world.run(330).await?;
+    let records = world.runs(&tick()).await?;
+    let ended: Vec<_> = records.values().filter(|record| record.state.is_end()).collect();
+    ensure!(ended.len() >= 9, "{records:?}");
+    for record in ended {
+        assert_eq!(record.state, RunState::Skipped, "{record:?}");
+        assert_eq!(record.output.as_deref(), Some("not started within startingDeadline"), "{record:?}");
+        let told =
+            world.ask("explain", json!({"job": "default/tick", "at": record.occurrence.due_at.to_string()}));
+        let told = told.await?;
+        assert_eq!(told["explanations"][0]["code"], "starting-deadline", "{told}");
+    }
+    ensure!(world.bus.extent().await?.messages <= 1, "their messages are still there");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_somebody_was_given_in_time_may_take_its_time() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    world.apply(hasty("work")).await?;
+    world.takes.insert(tick(), std::time::Duration::from_secs(100));
+    world.run(400).await?;
+    let records = world.runs(&tick()).await?;
+    let succeeded = records.values().filter(|record| record.state == RunState::Succeeded).count();
+    ensure!(succeeded >= 3, "{records:?}");
+    let late = records.values().filter(|record| {
+        record.output.as_deref() == Some(model::run::SkipReason::StartingDeadline.describe())
+    });
+    assert_eq!(late.count(), 0);
     Ok(())
 }

@@ -30,7 +30,7 @@ use crate::subjects::{
 };
 use crate::wire::dead::{decode_letter, encode_letter, letter_id, queue_of, redrive_order};
 use crate::wire::event::{decode_events, encode_progress, encode_report, report_id};
-use crate::wire::headers::{Headers, MESSAGE_ID};
+use crate::wire::headers::{Headers, MESSAGE_ID, START_BY};
 use crate::wire::log::{decode_log, encode_log, log_id};
 use crate::wire::message_id;
 use crate::wire::order::{RawRun, decode_order, encode_publication};
@@ -62,6 +62,7 @@ impl RunStream for MemoryBus {
         Ok(state.runs.messages.get(&sequence).map(|stored| StoredRun {
             message_id: stored.headers.get(MESSAGE_ID).cloned().unwrap_or_default(),
             queue: parse_queue_subject(&stored.subject).map(|(_, queue)| queue),
+            start_by: stored.headers.get(START_BY).and_then(|text| text.parse().ok()),
         }))
     }
 

@@ -19,7 +19,7 @@ use crate::error::BusError;
 use crate::order::Publication;
 use crate::runs::{PUBLISH_BATCH_MAX, Published, RunStream, StoredRun, StreamExtent};
 use crate::subjects::{QueueSubject, STREAM_RUNS, parse_queue_subject};
-use crate::wire::headers::{Headers, MESSAGE_ID};
+use crate::wire::headers::{Headers, MESSAGE_ID, START_BY};
 
 /// For how long a queue's consumer that was seen counts as there. It bounds how long a queue whose stream was replaced
 /// is without one; executors create theirs anyway.
@@ -156,6 +156,7 @@ impl RunStream for NatsBus {
         Ok(stored.map(|mut message| StoredRun {
             message_id: message.headers.remove(MESSAGE_ID).unwrap_or_default(),
             queue: parse_queue_subject(&message.subject).map(|(_, queue)| queue),
+            start_by: message.headers.get(START_BY).and_then(|text| text.parse().ok()),
         }))
     }
 
