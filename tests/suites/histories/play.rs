@@ -25,6 +25,9 @@ const SLOTS: usize = 10_000;
 /// Ticks in which a newly started node may not have taken over yet: the dead one's lease (3 s) and name (5 s) run out first.
 const TAKEOVER_S: u32 = 6;
 
+/// Of the runtime's clock, on which a scene takes a few milliseconds for each of its seconds: who needs so long waits for ever.
+const STUCK_AFTER: Duration = Duration::from_secs(3_600);
+
 /// Of the world.
 const SHARDS: usize = 4;
 
@@ -337,7 +340,8 @@ async fn play_on(history: &History) -> Result<Seen> {
         play.tick().await?;
     }
     for scene in &history.scenes {
-        play.scene(scene).await?;
+        let playing = tokio::time::timeout(STUCK_AFTER, play.scene(scene)).await;
+        playing.with_context(|| format!("{:?} never ends", scene.deed))??;
     }
     let mut standings = BTreeMap::new();
     for which in 0..JOBS.len() {
