@@ -15,6 +15,8 @@ use crate::error::BusError;
 pub enum DeadReason {
     /// Its last attempt failed.
     AttemptsExhausted,
+    /// An attempt failed in a way that trying again can't help, however many attempts were left.
+    Permanent,
     /// Executors died with it too often.
     Poison,
     /// Its headers or body can't be read.

@@ -124,7 +124,7 @@ pub(crate) fn follow(order: &Order, tally: Tally, end: HandlerEnd, now: Timestam
                 FailureKind::RetryAfter(delay) => {
                     within_deadline(order, failed(after_limit(order, tally, delay)), now)
                 }
-                FailureKind::Permanent => failed(given_up(DeadReason::AttemptsExhausted)),
+                FailureKind::Permanent => failed(given_up(DeadReason::Permanent)),
                 FailureKind::Undecodable => failed(given_up(DeadReason::Undecodable)),
             }
         }

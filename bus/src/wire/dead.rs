@@ -25,11 +25,23 @@ pub const DEAD_AT: &str = "Ecron-Dead-At";
 const ORIGINAL: &str = "Ecron-Original-";
 
 impl DeadReason {
+    /// Every reason, as lists show them.
+    pub const ALL: [Self; 7] = [
+        Self::AttemptsExhausted,
+        Self::Permanent,
+        Self::Poison,
+        Self::Undecodable,
+        Self::MalformedHeaders,
+        Self::Terminated,
+        Self::DeadlineExceeded,
+    ];
+
     /// The word of `Ecron-Dead-Reason`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AttemptsExhausted => "attempts-exhausted",
+            Self::Permanent => "permanent",
             Self::Poison => "poison",
             Self::Undecodable => "undecodable",
             Self::MalformedHeaders => "malformed-headers",
@@ -41,16 +53,7 @@ impl DeadReason {
     /// The reason of that word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        [
-            Self::AttemptsExhausted,
-            Self::Poison,
-            Self::Undecodable,
-            Self::MalformedHeaders,
-            Self::Terminated,
-            Self::DeadlineExceeded,
-        ]
-        .into_iter()
-        .find(|reason| reason.as_str() == word)
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 }
 

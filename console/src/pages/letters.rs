@@ -29,15 +29,6 @@ const PAYLOAD_CHARS: usize = 20_000;
 /// Failures of a redrive that are spelled out.
 const FAILURES: usize = 10;
 
-const REASONS: [DeadReason; 6] = [
-    DeadReason::AttemptsExhausted,
-    DeadReason::Poison,
-    DeadReason::Undecodable,
-    DeadReason::MalformedHeaders,
-    DeadReason::Terminated,
-    DeadReason::DeadlineExceeded,
-];
-
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
@@ -106,7 +97,7 @@ fn form(filters: &Filters) -> Markup {
                     @if name == "reason" {
                         select id=(name) name=(name) {
                             option value="" { "any" }
-                            @for reason in REASONS { option value=(reason.as_str()) selected[value.map(String::as_str) == Some(reason.as_str())] { (reason.as_str().replace('-', " ")) } }
+                            @for reason in DeadReason::ALL { option value=(reason.as_str()) selected[value.map(String::as_str) == Some(reason.as_str())] { (reason.as_str().replace('-', " ")) } }
                         }
                     } @else {
                         input id=(name) name=(name) value=(value.map(String::as_str).unwrap_or_default()) placeholder=(match name { "error" => "text, or /regex/", "olderThan" | "newerThan" => "2h", _ => "" });

@@ -47,7 +47,8 @@ pub(crate) struct Filters {
     pub(crate) namespace: Option<String>,
     /// Part of the last error, or `/an expression/`.
     pub(crate) error: Option<String>,
-    /// `attempts-exhausted`, `poison`, `undecodable`, `malformed-headers`, `terminated` or `deadline-exceeded`.
+    /// `attempts-exhausted`, `permanent`, `poison`, `undecodable`, `malformed-headers`, `terminated` or
+    /// `deadline-exceeded`.
     pub(crate) reason: Option<String>,
     /// A duration: `30d` isn't one, `720h` is.
     pub(crate) older_than: Option<String>,

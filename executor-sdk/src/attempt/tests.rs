@@ -179,7 +179,7 @@ async fn the_last_failure_is_parked_then_reported_then_terminated() {
 async fn a_permanent_failure_gives_up_at_once() {
     let world = World::new();
     let handler = Raw(async |_, _| Err::<(), _>(HandlerError::permanent("no such customer")));
-    let reason = DeadReason::AttemptsExhausted;
+    let reason = DeadReason::Permanent;
     assert_eq!(world.carry_out(handler, nth(1)).await, Ending::DeadLettered { reason });
     assert_eq!((world.letter().attempts, world.said().as_str()), (1, "PRT"));
 }
@@ -198,7 +198,7 @@ async fn a_payload_of_another_shape_is_a_dead_letter() {
 async fn a_handler_of_payloads_gets_no_commands() {
     let world = World::new();
     let exec = message(Order { kind: WorkKind::Exec, ..order() });
-    let reason = DeadReason::AttemptsExhausted;
+    let reason = DeadReason::Permanent;
     assert_eq!(world.carry_out(never_called(), exec).await, Ending::DeadLettered { reason });
     assert!(world.letter().error.contains("for the built-in executor"), "{}", world.letter().error);
 }

@@ -71,6 +71,7 @@ pub(crate) struct FilterArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Reason {
     AttemptsExhausted,
+    Permanent,
     Poison,
     Undecodable,
     MalformedHeaders,

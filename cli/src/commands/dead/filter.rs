@@ -25,6 +25,7 @@ impl Reason {
     fn reason(self) -> DeadReason {
         match self {
             Self::AttemptsExhausted => DeadReason::AttemptsExhausted,
+            Self::Permanent => DeadReason::Permanent,
             Self::Poison => DeadReason::Poison,
             Self::Undecodable => DeadReason::Undecodable,
             Self::MalformedHeaders => DeadReason::MalformedHeaders,

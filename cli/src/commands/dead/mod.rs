@@ -73,6 +73,7 @@ fn not_found(number: u64) -> Failure {
 fn reason(reason: DeadReason) -> &'static str {
     match reason {
         DeadReason::AttemptsExhausted => "attempts exhausted",
+        DeadReason::Permanent => "permanent failure",
         DeadReason::Poison => "poison",
         DeadReason::Undecodable => "undecodable",
         DeadReason::MalformedHeaders => "malformed headers",
