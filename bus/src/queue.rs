@@ -15,6 +15,16 @@ use crate::order::{Order, OrderProblem};
 /// How the reason of a `term` begins if a report of ours came before it; anything else comes from a bare client.
 pub const REPORTED_TERM_PREFIX: &str = "ecron: ";
 
+/// The wait before a message that nobody took is delivered again, by how often it was delivered. A pull that is under way
+/// when its puller stops brings it back at once, as often as it has room: without a wait, a message could use up its lost
+/// attempts (`LOST_ATTEMPTS_MAX`) on one that is leaving. Doubling from a quarter of a second, five take longer than a pull.
+#[must_use]
+pub fn hand_back_delay(delivered: u32) -> Duration {
+    const FIRST: Duration = Duration::from_millis(250);
+    const DOUBLINGS_MAX: u32 = 6;
+    FIRST * 2u32.pow(delivered.saturating_sub(1).min(DOUBLINGS_MAX))
+}
+
 /// A run's message in the hands of an executor. Exactly one of `ack`, `nak` and `term` ends it; `in_progress` extends
 /// the time to do so. A delivery that is dropped unanswered is delivered again after the ack wait.
 pub trait Delivery: Send + Sync + 'static {

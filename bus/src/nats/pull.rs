@@ -22,10 +22,11 @@ use tokio::time::Instant;
 
 use super::acks::Acker;
 use super::link::Link;
-use super::message::{Delivered, nak_with};
+use super::message::{Delivered, Position, nak_with};
 use super::reader::{Access, Heard, Reader};
 use super::streams::ConsumerSpec;
 use crate::error::BusError;
+use crate::queue::hand_back_delay;
 
 /// The longest that one pull is left with the server; a fetch that waits longer asks again. Bounds for how long a pull
 /// outlives a caller who gave up.
@@ -453,7 +454,8 @@ impl Pulls {
 
     async fn give_back(&self, message: Message) {
         if let Some(reply) = message.reply {
-            let _ = self.link.publish(reply, nak_with(Duration::ZERO)).await;
+            let delivered = Position::parse(&reply).map_or(1, |position| position.delivered);
+            let _ = self.link.publish(reply, nak_with(hand_back_delay(delivered))).await;
         }
     }
 
