@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ambient::shutdown::DRAIN_TIMEOUT_DEFAULT;
 use bus::BusError;
+use bus::queue::hand_back_delay;
 use model::time::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -187,7 +188,7 @@ async fn a_run_that_arrives_while_stopping_is_handed_back_without_being_run() {
     world.shutdown.stop();
     world.put(0..1);
     executor.await.unwrap().unwrap();
-    assert_eq!(world.bus.calls(), [Call::Nak(0, Duration::ZERO)]);
+    assert_eq!(world.bus.calls(), [Call::Nak(0, hand_back_delay(1))]);
     assert_eq!(world.running.borrow().1, 0);
 }
 
