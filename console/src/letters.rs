@@ -3,15 +3,29 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bus::dead::{DeadReason, StoredDeadLetter};
+use bus::dead::{DeadLetter, DeadReason, StoredDeadLetter};
 use bus::wire::dead::queue_of;
+use bus::wire::headers::GENERATION;
 use bus::{BusError, DeadLetters};
+use model::explain::AttemptFacts;
 use model::id::RunId;
+use model::run::Generation;
 use model::time::{Timestamp, duration_ms};
+use planner::api::stats::attempt_view;
+use planner::api::types::AttemptView;
 use regex::Regex;
 
 /// Letters in one look.
 const LOOK: usize = 1_000;
+
+/// How the attempts ended that a letter tells of; not on which executors.
+#[must_use]
+pub fn attempts(letter: &DeadLetter) -> Vec<AttemptView> {
+    let generation = letter.original_headers.get(GENERATION).and_then(|number| number.parse().ok());
+    let generation = Generation(generation.unwrap_or(0));
+    let facts = |end| AttemptFacts { generation, end, executor: String::new() };
+    letter.attempt_log.iter().cloned().map(|end| attempt_view(&facts(end))).collect()
+}
 
 /// Filters as they are asked for.
 #[derive(Clone, Debug, Default)]

@@ -107,9 +107,9 @@ pub(crate) fn print_attempts(attempts: &[AttemptView]) -> Result<(), Failure> {
             attempt;
         let redrive = if *generation > 0 { format!(" (redrive {generation})") } else { String::new() };
         let error = error.as_deref().map(|error| format!(": {}", brief(error, 200))).unwrap_or_default();
-        output::line(format_args!(
-            "  {number}{redrive}  {started_at} to {ended_at}  {outcome}  on {executor}{error}"
-        ))?;
+        // A letter doesn't know on which.
+        let on = if executor.is_empty() { String::new() } else { format!("  on {executor}") };
+        output::line(format_args!("  {number}{redrive}  {started_at} to {ended_at}  {outcome}{on}{error}"))?;
     }
     Ok(())
 }
