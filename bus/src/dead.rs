@@ -5,7 +5,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 use model::id::{Revision, RunId};
-use model::run::Generation;
+use model::run::{AttemptEnd, Generation};
 use model::time::Timestamp;
 
 use crate::error::BusError;
@@ -39,6 +39,8 @@ pub struct DeadLetter {
     pub reason: DeadReason,
     pub error: String,
     pub attempts: u32,
+    /// How its attempts ended, oldest first, as far as executors of ours noted it; long errors are cut, so that all fit.
+    pub attempt_log: Vec<AttemptEnd>,
     pub died_at: Timestamp,
     pub original_headers: BTreeMap<String, String>,
     pub payload: Bytes,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::name::QueueId;
 use model::retry::Tally;
+use model::run::AttemptEnd;
 use model::time::Timestamp;
 
 use crate::error::BusError;
@@ -23,6 +24,31 @@ pub fn hand_back_delay(delivered: u32) -> Duration {
     const FIRST: Duration = Duration::from_millis(250);
     const DOUBLINGS_MAX: u32 = 6;
     FIRST * 2u32.pow(delivered.saturating_sub(1).min(DOUBLINGS_MAX))
+}
+
+/// What is noted of a message for its next delivery.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    pub tally: Tally,
+    /// How the attempts ended that executors noted, oldest first; long errors are cut, so that all fit. What is missing
+    /// was lost with its executor.
+    pub attempts: Vec<AttemptEnd>,
+}
+
+impl Notes {
+    /// With one more attempt's end.
+    #[must_use]
+    pub fn after(&self, tally: Tally, end: AttemptEnd) -> Self {
+        Self { tally, attempts: self.with(end) }
+    }
+
+    /// The attempts, and one more.
+    #[must_use]
+    pub fn with(&self, end: AttemptEnd) -> Vec<AttemptEnd> {
+        let mut attempts = self.attempts.clone();
+        attempts.push(end);
+        attempts
+    }
 }
 
 /// A run's message in the hands of an executor. Exactly one of `ack`, `nak` and `term` ends it; `in_progress` extends
@@ -55,10 +81,10 @@ pub trait Delivery: Send + Sync + 'static {
     fn term(&self, reason: &str) -> impl Future<Output = Result<(), BusError>> + Send;
     /// What was noted of this message's earlier deliveries; none of it if nothing was, or its order can't be read. It
     /// needn't be asked for at the first delivery.
-    fn tally(&self) -> impl Future<Output = Result<Tally, BusError>> + Send;
+    fn notes(&self) -> impl Future<Output = Result<Notes, BusError>> + Send;
     /// Notes, for the next delivery of this message, what became of those so far; `Ok` once it is stored. To be done
     /// before `nak`; without it an attempt counts as lost.
-    fn note_tally(&self, tally: Tally) -> impl Future<Output = Result<(), BusError>> + Send;
+    fn note(&self, notes: &Notes) -> impl Future<Output = Result<(), BusError>> + Send;
     /// Still at it: restarts the ack wait.
     fn in_progress(&self) -> impl Future<Output = Result<(), BusError>> + Send;
 }

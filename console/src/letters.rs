@@ -3,15 +3,31 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bus::dead::{DeadReason, StoredDeadLetter};
+use bus::dead::{DeadLetter, DeadReason, StoredDeadLetter};
 use bus::wire::dead::queue_of;
+use bus::wire::headers::GENERATION;
 use bus::{BusError, DeadLetters};
+use model::explain::{AttemptFacts, attempts_made};
 use model::id::RunId;
+use model::run::{AttemptEnd, Generation};
 use model::time::{Timestamp, duration_ms};
+use planner::api::stats::attempt_view;
+use planner::api::types::AttemptView;
 use regex::Regex;
 
 /// Letters in one look.
 const LOOK: usize = 1_000;
+
+/// The attempts that a letter tells of, with those that nobody reported; not on which executors they were.
+#[must_use]
+pub fn attempts(letter: &DeadLetter) -> Vec<AttemptView> {
+    let generation = letter.original_headers.get(GENERATION).and_then(|number| number.parse().ok());
+    let generation = Generation(generation.unwrap_or(0));
+    let facts = |end: &AttemptEnd| AttemptFacts { generation, end: end.clone(), executor: String::new() };
+    let known: Vec<AttemptFacts> = letter.attempt_log.iter().map(facts).collect();
+    let after_all = Some((generation, letter.attempts.saturating_add(1)));
+    attempts_made(&known, after_all).iter().map(attempt_view).collect()
+}
 
 /// Filters as they are asked for.
 #[derive(Clone, Debug, Default)]

@@ -266,6 +266,7 @@ where
             reason: DeadReason::Terminated,
             error: reason.to_owned(),
             attempts: 1,
+            attempt_log: vec![],
             died_at: now,
             original_headers: encode_publication(&original),
             payload: original.payload,

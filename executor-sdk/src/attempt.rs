@@ -29,11 +29,10 @@ use bus::BusError;
 use bus::dead::{DeadLetter, DeadReason};
 use bus::events::AttemptReport;
 use bus::order::{Order, OrderProblem};
-use bus::queue::{Delivery, REPORTED_TERM_PREFIX};
+use bus::queue::{Delivery, Notes, REPORTED_TERM_PREFIX};
 use bus::subjects::{QueueSubject, STREAM_RUNS, parse_queue_subject};
 use bus::wire::standing::Revised;
 use model::limits::{ERROR_BYTES_MAX, HEADER_BYTES_MAX, OUTPUT_BYTES_MAX, PAYLOAD_BYTES_MAX};
-use model::retry::Tally;
 use model::run::{AttemptEnd, Outcome, RunState, SkipReason};
 use model::time::Timestamp;
 use passing::Passed;
@@ -96,7 +95,7 @@ struct Numbered<'a> {
     attempt: u32,
     started_at: Timestamp,
     /// What became of the deliveries before this one.
-    tally: Tally,
+    notes: &'a Notes,
     /// What takes the place of the message's own order.
     revised: Option<&'a Revised>,
 }
@@ -115,31 +114,31 @@ impl<B: Bus> Attempt<B> {
         let held =
             self.delivery.order().as_ref().ok().map(|order| hands.take(&order.run_id, order.generation));
         let grip = held.as_ref().map(Held::grip).cloned().unwrap_or_default();
-        let tally = self.tally().await?;
+        let notes = self.notes().await?;
         loop {
-            if let Some(ending) = self.beginning(tally, &grip).await? {
+            if let Some(ending) = self.beginning(&notes, &grip).await? {
                 return Ok(ending);
             }
         }
     }
 
     /// Passes the fence and goes on from there; `None` if that took so long that it must be passed again.
-    async fn beginning(&self, tally: Tally, grip: &Grip) -> Result<Option<Ending>, Unanswered> {
+    async fn beginning(&self, notes: &Notes, grip: &Grip) -> Result<Option<Ending>, Unanswered> {
         let (revised, lapses_at) = match self.passing().await? {
             Passed::Start { revised, lapses_at } => (revised, lapses_at),
             Passed::Elsewhere => {
                 self.ack().await?;
                 return Ok(Some(Ending::Elsewhere));
             }
-            Passed::Deleted => return self.deleted(tally).await.map(Some),
-            Passed::Unanswered => return self.putting_off(tally).await.map(Some),
+            Passed::Deleted => return self.deleted(notes).await.map(Some),
+            Passed::Unanswered => return self.putting_off(notes).await.map(Some),
         };
         // Nothing is awaited from here to the handler.
         let revised = revised.as_deref();
         let order = revised.map_or(self.delivery.order().as_ref(), |revised| Ok(&revised.order));
         let started_at = self.host.clock.now();
-        let numbered = |order, attempt| Numbered { order, attempt, started_at, tally, revised };
-        let ending = match examine(order, self.delivery.delivered(), tally, started_at) {
+        let numbered = |order, attempt| Numbered { order, attempt, started_at, notes, revised };
+        let ending = match examine(order, self.delivery.delivered(), notes.tally, started_at) {
             Verdict::Quarantine { problem } => self.quarantining(problem).await,
             Verdict::Poison { order, attempt } => self.poisoned(numbered(order, attempt)).await,
             Verdict::TooLate { order, attempt } => self.too_late(numbered(order, attempt)).await,
@@ -175,16 +174,11 @@ impl<B: Bus> Attempt<B> {
 
     async fn poisoned(&self, numbered: Numbered<'_>) -> Result<Ending, Unanswered> {
         let (reason, made) = (DeadReason::Poison, numbered.attempt.saturating_sub(1));
-        let lost = numbered.tally.lost(self.delivery.delivered());
+        let lost = numbered.notes.tally.lost(self.delivery.delivered());
         let error = format!("{made} attempts were made, and {lost} of them ended with their executor");
-        self.park(self.letter(
-            numbered.order.run_id.to_string(),
-            reason,
-            error.clone(),
-            made,
-            numbered.revised,
-        ))
-        .await?;
+        let id = numbered.order.run_id.to_string();
+        let letter = self.letter(id, reason, error.clone(), made, numbered.revised);
+        self.park(DeadLetter { attempt_log: numbered.notes.attempts.clone(), ..letter }).await?;
         let report = self.report_of(numbered, Outcome::Lost, Some(RunState::DeadLettered));
         self.report(AttemptReport { end: AttemptEnd { error: Some(error), ..report.end }, ..report }).await?;
         self.term("poison").await?;
@@ -194,14 +188,9 @@ impl<B: Bus> Attempt<B> {
     async fn overdue(&self, numbered: Numbered<'_>, deadline: Timestamp) -> Result<Ending, Unanswered> {
         let (reason, made) = (DeadReason::DeadlineExceeded, numbered.attempt.saturating_sub(1));
         let error = format!("the run's deadline, {deadline}, had passed before attempt {}", numbered.attempt);
-        self.park(self.letter(
-            numbered.order.run_id.to_string(),
-            reason,
-            error.clone(),
-            made,
-            numbered.revised,
-        ))
-        .await?;
+        let id = numbered.order.run_id.to_string();
+        let letter = self.letter(id, reason, error.clone(), made, numbered.revised);
+        self.park(DeadLetter { attempt_log: numbered.notes.attempts.clone(), ..letter }).await?;
         let report = self.report_of(numbered, Outcome::TimedOut, Some(RunState::DeadLettered));
         self.report(AttemptReport { end: AttemptEnd { error: Some(error), ..report.end }, ..report }).await?;
         self.term("deadline exceeded").await?;
@@ -232,7 +221,7 @@ impl<B: Bus> Attempt<B> {
         lapses_at: Duration,
         grip: &Grip,
     ) -> Result<Option<Ending>, Unanswered> {
-        let Numbered { order, attempt, started_at, tally, revised } = numbered;
+        let Numbered { order, attempt, started_at, notes, revised } = numbered;
         let Host { clock, drained, .. } = &*self.host;
         let ctx = Context::new(order.clone(), attempt, started_at, clock.clone());
         tracing::debug!(run = %order.run_id, attempt, lateness = ?ctx.lateness(), "starting an attempt");
@@ -248,7 +237,7 @@ impl<B: Bus> Attempt<B> {
             end
         };
         let Some(end) = end else { return Ok(None) };
-        let Sequel { outcome, error, output, step } = follow(order, tally, end, clock.now());
+        let Sequel { outcome, error, output, step } = follow(order, notes.tally, end, clock.now());
         tracing::debug!(run = %order.run_id, attempt, outcome = outcome.as_str(), error, "ended an attempt");
 
         let error = match grip.request().filter(|_| step == Step::Cancel) {
@@ -264,14 +253,21 @@ impl<B: Bus> Attempt<B> {
         };
         let ending = match step {
             Step::Succeed => self.succeeding(report).await,
-            Step::Retry { delay, tally } => self.retrying(report, delay, tally).await,
+            Step::Retry { delay, tally } => {
+                let notes = notes.after(tally, report.end.clone());
+                self.retrying(report, delay, &notes).await
+            }
             Step::GiveUp { reason } => {
-                let error = error.unwrap_or_default();
-                self.giving_up(report, self.letter(order.run_id.to_string(), reason, error, attempt, revised))
-                    .await
+                let (id, error) = (order.run_id.to_string(), error.unwrap_or_default());
+                let letter = self.letter(id, reason, error, attempt, revised);
+                let attempt_log = notes.with(report.end.clone());
+                self.giving_up(report, DeadLetter { attempt_log, ..letter }).await
             }
             Step::Cancel => self.cancelling(report).await,
-            Step::HandBack { tally } => self.handing_back(report, tally).await,
+            Step::HandBack { tally } => {
+                let notes = notes.after(tally, report.end.clone());
+                self.handing_back(report, &notes).await
+            }
         };
         ending.map(Some)
     }
@@ -286,10 +282,10 @@ impl<B: Bus> Attempt<B> {
         &self,
         report: AttemptReport,
         delay: Duration,
-        tally: Tally,
+        notes: &Notes,
     ) -> Result<Ending, Unanswered> {
         self.report(report).await?;
-        self.note(tally).await?;
+        self.note(notes).await?;
         self.nak(delay).await?;
         Ok(Ending::Retried { delay })
     }
@@ -305,11 +301,11 @@ impl<B: Bus> Attempt<B> {
 
     /// The run goes on elsewhere, so this report only explains: one try, then the message. Unnoted, the attempt
     /// counts as lost.
-    async fn handing_back(&self, report: AttemptReport, tally: Tally) -> Result<Ending, Unanswered> {
+    async fn handing_back(&self, report: AttemptReport, notes: &Notes) -> Result<Ending, Unanswered> {
         if let Err(error) = self.host.bus.report(&report).await {
             tracing::debug!(run = %report.run_id, %error, "failed to report an interrupted attempt");
         }
-        if let Err(error) = self.delivery.note_tally(tally).await {
+        if let Err(error) = self.delivery.note(notes).await {
             tracing::debug!(run = %report.run_id, %error, "failed to note an interrupted attempt");
         }
         self.nak(Duration::ZERO).await?;
@@ -358,6 +354,7 @@ impl<B: Bus> Attempt<B> {
             reason,
             error: clip(&error, ERROR_BYTES_MAX),
             attempts,
+            attempt_log: vec![],
             died_at: self.host.clock.now(),
             original_headers: headers.clone(),
             payload: payload.clone(),
@@ -365,21 +362,21 @@ impl<B: Bus> Attempt<B> {
     }
 
     /// What became of the earlier deliveries, if there were any.
-    async fn tally(&self) -> Result<Tally, Unanswered> {
+    async fn notes(&self) -> Result<Notes, Unanswered> {
         if self.delivery.delivered() <= 1 {
-            return Ok(Tally::default());
+            return Ok(Notes::default());
         }
         let Host { clock, drained, .. } = &*self.host;
         insist("read what was noted of a message", &self.label(), clock, drained, async || {
-            self.allowed(self.delivery.tally().await)
+            self.allowed(self.delivery.notes().await)
         })
         .await
     }
 
-    async fn note(&self, tally: Tally) -> Result<(), Unanswered> {
+    async fn note(&self, notes: &Notes) -> Result<(), Unanswered> {
         let Host { clock, drained, .. } = &*self.host;
         insist("note an attempt", &self.label(), clock, drained, async || {
-            self.allowed(self.delivery.note_tally(tally).await)
+            self.allowed(self.delivery.note(notes).await)
         })
         .await
     }

@@ -14,13 +14,14 @@ use bus::edits::{Edit, EditMark, Edits};
 use bus::events::{AttemptReport, ProgressNote};
 use bus::logs::{LogBatch, LogWriter};
 use bus::order::{Order, OrderProblem, WorkKind};
-use bus::queue::Delivery;
+use bus::queue::{Delivery, Notes};
 use bus::wire::standing::OrderReply;
 use bus::{ApiClient, DeadLetters, EditReader, EventWriter, QueueReader};
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use model::name::QueueId;
 use model::retry::{RetryPolicy, Tally};
+use model::run::AttemptEnd;
 use model::time::Timestamp;
 use tokio::sync::watch;
 
@@ -71,6 +72,8 @@ struct Shared {
     edits: Mutex<Vec<Edit>>,
     /// How long the answer about edits takes.
     edits_delay: Mutex<Duration>,
+    /// The attempts that were noted last.
+    noted: Mutex<Vec<AttemptEnd>>,
     /// How often edits were asked for.
     looks: AtomicUsize,
     /// What planners will say of orders.
@@ -90,6 +93,8 @@ pub(crate) struct Message {
     pub(crate) stored_at: Timestamp,
     pub(crate) delivered: u32,
     pub(crate) tally: Tally,
+    /// The attempts that were noted of it.
+    pub(crate) attempts: Vec<AttemptEnd>,
 }
 
 pub(crate) struct Delivered {
@@ -125,6 +130,7 @@ pub(crate) fn message(order: Order) -> Message {
         stored_at: Timestamp::from_ms(1_001),
         delivered: 1,
         tally: Tally::default(),
+        attempts: vec![],
     }
 }
 
@@ -136,6 +142,7 @@ impl Double {
             faults: Mutex::default(),
             edits: Mutex::default(),
             edits_delay: Mutex::default(),
+            noted: Mutex::default(),
             looks: AtomicUsize::default(),
             answers: Mutex::default(),
             calls: watch::Sender::default(),
@@ -168,6 +175,11 @@ impl Double {
     /// How often edits were asked for.
     pub(crate) fn looks(&self) -> usize {
         self.0.looks.load(Ordering::Relaxed)
+    }
+
+    /// The attempts that were noted last.
+    pub(crate) fn noted(&self) -> Vec<AttemptEnd> {
+        lock(&self.0.noted).clone()
     }
 
     /// A planner's next answer about an order.
@@ -268,11 +280,13 @@ impl Delivery for Delivered {
     async fn term(&self, _reason: &str) -> Result<(), BusError> {
         self.bus.said(Kind::Term, Call::Term(self.sequence()))
     }
-    async fn tally(&self) -> Result<Tally, BusError> {
-        self.bus.fault(Kind::Tally).map(|()| self.message.tally)
+    async fn notes(&self) -> Result<Notes, BusError> {
+        let Message { tally, attempts, .. } = self.message.clone();
+        self.bus.fault(Kind::Tally).map(|()| Notes { tally, attempts })
     }
-    async fn note_tally(&self, tally: Tally) -> Result<(), BusError> {
-        self.bus.said(Kind::Note, Call::Note(self.sequence(), tally))
+    async fn note(&self, notes: &Notes) -> Result<(), BusError> {
+        lock(&self.bus.0.noted).clone_from(&notes.attempts);
+        self.bus.said(Kind::Note, Call::Note(self.sequence(), notes.tally))
     }
     async fn in_progress(&self) -> Result<(), BusError> {
         self.bus.said(Kind::InProgress, Call::InProgress(self.sequence()))

@@ -73,7 +73,7 @@ fn declared(row: &Row<'_>, policy: &str) -> Option<Declared> {
     Some(Declared::of(spec, acceptance).unwrap())
 }
 
-/// What our rules do: the words of the column `outcome`, and the next instant.
+/// What our rules do: the words of the column `outcome`, and the next instant that they lay out.
 fn played(row: &Row<'_>, policy: &str) -> (String, Option<Timestamp>) {
     const REVISION: Revision = Revision(1);
     let Some(mut job) = declared(row, policy) else { return ("refused".into(), None) };
@@ -85,6 +85,8 @@ fn played(row: &Row<'_>, policy: &str) -> (String, Option<Timestamp>) {
         ShardStanding { planned_until: minute_tier_until(row.now), taken_until: reached, rebuilding: false };
     let before: Acceptance = job.acceptance.clone();
     let layout = first_layout(&job, Some(&before), shard, row.now);
+    let upcoming = layout.minute.iter().copied().find(|due_at| *due_at > row.now);
+    let next = upcoming.or_else(|| layout.next.map(|placed| placed.due_at));
     let names = |due_at| job.schedule.names(due_at);
     let starting_deadline = job.spec.starting_deadline;
     let mut due = layout.minute.into_iter().filter(|due_at| *due_at <= row.now).filter(|due_at| {
@@ -97,7 +99,6 @@ fn played(row: &Row<'_>, policy: &str) -> (String, Option<Timestamp>) {
     });
     let outcome = due.next().map_or_else(|| "-".to_owned(), |due_at| overlap(policy, row.active, due_at));
     assert_eq!(due.next(), None, "{}: latest means one", row.what);
-    let next = (!row.paused).then(|| job.schedule.next_after(row.now.max(reached.min(row.now)))).flatten();
     (outcome, next)
 }
 

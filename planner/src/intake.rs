@@ -83,6 +83,7 @@ async fn accept<S: Store, B: PlannerBus, D: IntakeDelivery>(
             reason,
             error,
             attempts: 0,
+            attempt_log: vec![],
             died_at: now,
             original_headers: delivery.headers().clone(),
             payload: delivery.payload().clone(),

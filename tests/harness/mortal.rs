@@ -14,12 +14,11 @@ use bus::edits::{EditMark, EditReader, Edits};
 use bus::events::{AttemptReport, EventWriter, ProgressNote};
 use bus::logs::{LogBatch, LogWriter};
 use bus::order::{Order, OrderProblem};
-use bus::queue::{Delivery, QueueReader};
+use bus::queue::{Delivery, Notes, QueueReader};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use model::name::QueueId;
-use model::retry::Tally;
 use model::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -108,12 +107,12 @@ impl<D: Delivery> Delivery for MortalDelivery<D> {
         self.life.lives(self.delivery.term(reason)).await
     }
 
-    async fn tally(&self) -> Result<Tally, BusError> {
-        self.life.lives(self.delivery.tally()).await
+    async fn notes(&self) -> Result<Notes, BusError> {
+        self.life.lives(self.delivery.notes()).await
     }
 
-    async fn note_tally(&self, tally: Tally) -> Result<(), BusError> {
-        self.life.lives(self.delivery.note_tally(tally)).await
+    async fn note(&self, notes: &Notes) -> Result<(), BusError> {
+        self.life.lives(self.delivery.note(notes)).await
     }
 
     async fn in_progress(&self) -> Result<(), BusError> {

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::retry::Tally;
+use model::run::{AttemptEnd, Outcome};
 use tokio::time::Instant;
 
 use super::{ACK_WAIT, GLANCE, PATIENCE, World, none, one, publication, publish, queue};
 use crate::intake::{Intake, IntakeDelivery};
 use crate::order::WorkKind;
-use crate::queue::{Delivery, QueueReader};
+use crate::queue::{Delivery, Notes, QueueReader};
 use crate::runs::RunStream;
 use crate::subjects::QueueSubject;
 use crate::wire::headers::Headers;
@@ -299,12 +300,20 @@ pub async fn a_tally_is_there_at_the_next_delivery_and_for_no_other_message(worl
     let queue = queue("reports");
     publish(world.bus(), &queue, 2).await;
     let (first, second) = (one(world.bus(), &queue).await, one(world.bus(), &queue).await);
-    assert_eq!(first.tally().await, Ok(Tally::default()));
+    assert_eq!(first.notes().await, Ok(Notes::default()));
     let tally = Tally { failed: 1, limited: 2, handed_back: 3 };
-    first.note_tally(Tally { failed: 9, ..tally }).await.expect("noted");
-    first.note_tally(tally).await.expect("noted again");
+    let end = AttemptEnd {
+        attempt: 1,
+        outcome: Outcome::Failed,
+        error: Some("no disk".into()),
+        started_at: first.stored_at(),
+        ended_at: first.stored_at().plus_ms(1_500),
+    };
+    let notes = Notes::default().after(tally, end);
+    first.note(&Notes { tally: Tally { failed: 9, ..tally }, attempts: vec![] }).await.expect("noted");
+    first.note(&notes).await.expect("noted again");
     first.nak(Duration::ZERO).await.expect("nak");
     let again = one(&world.other().await, &queue).await;
-    assert_eq!((again.delivered(), again.tally().await), (2, Ok(tally)));
-    assert_eq!(second.tally().await, Ok(Tally::default()));
+    assert_eq!((again.delivered(), again.notes().await), (2, Ok(notes)));
+    assert_eq!(second.notes().await, Ok(Notes::default()));
 }

@@ -8,7 +8,6 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use model::id::RunId;
 use model::name::QueueId;
-use model::retry::Tally;
 use model::time::Timestamp;
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -23,7 +22,7 @@ use crate::events::{
 use crate::intake::{Intake, IntakeDelivery};
 use crate::logs::{LOG_PAGE_MAX, LogBatch, LogReader, LogWriter, StoredLogBatch};
 use crate::order::{Order, OrderProblem, Publication};
-use crate::queue::{Delivery, QueueReader};
+use crate::queue::{Delivery, Notes, QueueReader};
 use crate::runs::{Published, RunStream, StoredRun, StreamExtent};
 use crate::subjects::{
     QueueSubject, STREAM_RUNS, attempt_event, dead, log, parse_queue_subject, progress_event, queue_consumer,
@@ -182,17 +181,17 @@ impl Delivery for MemoryDelivery {
         Ok(())
     }
 
-    async fn tally(&self) -> Result<Tally, BusError> {
+    async fn notes(&self) -> Result<Notes, BusError> {
         let state = self.bus.state()?;
         let (Ok(order), Some(noted)) = (&self.order, state.tallies.get(&self.sequence)) else {
-            return Ok(Tally::default());
+            return Ok(Notes::default());
         };
         Ok(decode_tally(order, noted))
     }
 
-    async fn note_tally(&self, tally: Tally) -> Result<(), BusError> {
+    async fn note(&self, notes: &Notes) -> Result<(), BusError> {
         let Ok(order) = &self.order else { return Ok(()) };
-        let noted = encode_tally(&order.run_id, order.generation, tally);
+        let noted = encode_tally(&order.run_id, order.generation, notes);
         self.bus.state()?.tallies.insert(self.sequence, noted);
         Ok(())
     }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::name::QueueId;
-use model::retry::Tally;
 use model::time::Timestamp;
 use serde_json::json;
 
@@ -17,7 +16,7 @@ use super::streams::ConsumerSpec;
 use super::{NatsBus, PUBLISH_TIMEOUT, lock};
 use crate::error::BusError;
 use crate::order::{Order, OrderProblem};
-use crate::queue::{Delivery, QueueReader};
+use crate::queue::{Delivery, Notes, QueueReader};
 use crate::subjects::{STREAM_TALLIES, tally};
 use crate::wire::headers::Headers;
 use crate::wire::order::{RawRun, decode_order};
@@ -95,16 +94,16 @@ impl Delivery for NatsDelivery {
         self.message.term(reason).await
     }
 
-    async fn tally(&self) -> Result<Tally, BusError> {
-        let Ok(order) = &self.order else { return Ok(Tally::default()) };
+    async fn notes(&self) -> Result<Notes, BusError> {
+        let Ok(order) = &self.order else { return Ok(Notes::default()) };
         let which = json!({"last_by_subj": tally(&order.queue, self.sequence())});
         let stored = unread_message(&self.trusted, STREAM_TALLIES, &which).await?;
-        Ok(stored.map_or_else(Tally::default, |stored| decode_tally(order, &stored.payload)))
+        Ok(stored.map_or_else(Notes::default, |stored| decode_tally(order, &stored.payload)))
     }
 
-    async fn note_tally(&self, noted: Tally) -> Result<(), BusError> {
+    async fn note(&self, notes: &Notes) -> Result<(), BusError> {
         let Ok(order) = &self.order else { return Ok(()) };
-        let payload = encode_tally(&order.run_id, order.generation, noted);
+        let payload = encode_tally(&order.run_id, order.generation, notes);
         let message = Outgoing::new(tally(&order.queue, self.sequence()), &Headers::new(), payload);
         self.trusted.store_only(message, PUBLISH_TIMEOUT).await.map(drop)
     }

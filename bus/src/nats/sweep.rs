@@ -116,6 +116,7 @@ fn letter(stream: &str, message: UnreadMessage, malformed: Malformed) -> DeadLet
         reason: if ad_hoc { DeadReason::MalformedHeaders } else { DeadReason::Undecodable },
         error: malformed.problem,
         attempts: 0,
+        attempt_log: vec![],
         // It never lived. So everybody who parks it says the same.
         died_at: message.stored_at,
         original_headers: malformed.headers,

@@ -7,6 +7,7 @@ use model::name::QueueId;
 use model::run::Generation;
 use model::time::Timestamp;
 
+use super::attempts::{ends, forms};
 use super::event::bounded;
 use super::headers::{GENERATION, Headers, block_bytes};
 use super::order::{RawRun, decode_order};
@@ -19,6 +20,8 @@ pub const DEAD_SUBJECT: &str = "Ecron-Dead-Subject";
 pub const DEAD_REASON: &str = "Ecron-Dead-Reason";
 pub const DEAD_ERROR: &str = "Ecron-Dead-Error";
 pub const DEAD_ATTEMPTS: &str = "Ecron-Dead-Attempts";
+/// The attempts, as JSON.
+pub const DEAD_ATTEMPT_LOG: &str = "Ecron-Dead-Attempt-Log";
 pub const DEAD_AT: &str = "Ecron-Dead-At";
 
 /// Goes before the name of an original header that would mean something in the dead-letter stream itself.
@@ -115,7 +118,16 @@ pub fn encode_letter(letter: &DeadLetter) -> Headers {
     set(DEAD_ERROR, one_line(bounded(&letter.error, ERROR_BYTES_MAX)));
     set(DEAD_ATTEMPTS, letter.attempts.to_string());
     set(DEAD_AT, letter.died_at.to_string());
+    if !letter.attempt_log.is_empty() {
+        set(DEAD_ATTEMPT_LOG, attempt_log(letter));
+    }
     headers
+}
+
+/// JSON writes line breaks as `\n`, so it is one line.
+fn attempt_log(letter: &DeadLetter) -> String {
+    // Numbers and texts only: it can't fail.
+    serde_json::to_string(&forms(&letter.attempt_log)).unwrap_or_default()
 }
 
 /// Room for the headers of a letter that aren't the original's: bounded ones, and the protocol's own.
@@ -127,7 +139,7 @@ const LETTER_HEADERS_BYTES: usize = 16 * 1024;
 pub fn fit_letter(letter: &DeadLetter, bytes_max: usize) -> DeadLetter {
     let mut letter = letter.clone();
     let mut cuts = Vec::new();
-    let room = bytes_max.saturating_sub(LETTER_HEADERS_BYTES);
+    let room = bytes_max.saturating_sub(LETTER_HEADERS_BYTES + attempt_log(&letter).len());
     // Each name may get `ORIGINAL` put before it.
     let prefixes = letter.original_headers.len().saturating_mul(ORIGINAL.len());
     let mut headers = block_bytes(&letter.original_headers).saturating_add(prefixes);
@@ -162,6 +174,7 @@ pub fn decode_letter(subject: &str, all: &Headers, payload: Bytes, stored_at: Ti
             (!means_something(name)).then(|| (name.clone(), value.clone()))
         }
     };
+    let attempt_log = all.get(DEAD_ATTEMPT_LOG).and_then(|json| serde_json::from_str(json).ok());
     let reason = all.get(DEAD_REASON).and_then(|word| DeadReason::from_word(word));
     DeadLetter {
         id: text(DEAD_ID).unwrap_or_default(),
@@ -169,6 +182,7 @@ pub fn decode_letter(subject: &str, all: &Headers, payload: Bytes, stored_at: Ti
         reason: reason.unwrap_or(DeadReason::Undecodable),
         error: text(DEAD_ERROR).unwrap_or_default(),
         attempts: all.get(DEAD_ATTEMPTS).and_then(|number| number.parse().ok()).unwrap_or(0),
+        attempt_log: ends(attempt_log.unwrap_or_default()),
         died_at: all.get(DEAD_AT).and_then(|at| at.parse().ok()).unwrap_or(stored_at),
         original_headers: all.iter().filter_map(original).collect(),
         payload,
@@ -201,6 +215,7 @@ pub fn redrive_order(letter: &DeadLetter) -> Result<Order, OrderProblem> {
 
 #[cfg(test)]
 mod tests {
+    use model::run::{AttemptEnd, Outcome};
     use proptest::prelude::*;
 
     use super::*;
@@ -219,6 +234,7 @@ mod tests {
             reason: DeadReason::AttemptsExhausted,
             error: "line one\nC:\\new".into(),
             attempts: 3,
+            attempt_log: vec![],
             died_at: "2026-11-22T06:45:00Z".parse().unwrap(),
             original_headers: original_headers.map(|(n, v)| (n.to_owned(), v.to_owned())).into(),
             payload: Bytes::from_static(b"x"),
@@ -232,6 +248,28 @@ mod tests {
         let expected = r"Ecron-Dead-At: 2026-11-22T06:45:00Z|Ecron-Dead-Attempts: 3|Ecron-Dead-Error: line one\nC:\\new|Ecron-Dead-Id: billing/reports~k1|Ecron-Dead-Reason: attempts-exhausted|Ecron-Dead-Subject: ecron.submit.billing.reports|Ecron-Key: k1|Ecron-Original-Ecron-Dead-Reason: a publisher's nonsense|Ecron-Original-Nats-Msg-Id: m1|traceparent: 00";
         assert_eq!(text.join("|"), expected);
         assert_eq!(letter_id(&letter()), "billing/reports~k1/0/attempts-exhausted");
+    }
+
+    #[test]
+    fn a_letter_tells_how_its_attempts_ended() {
+        let end = AttemptEnd {
+            attempt: 2,
+            outcome: Outcome::Failed,
+            error: Some("no disk\nC:\\".into()),
+            started_at: Timestamp::from_ms(1_000),
+            ended_at: Timestamp::from_ms(2_500),
+        };
+        let letter = DeadLetter { attempt_log: vec![end], ..letter() };
+        let headers = encode_letter(&letter);
+        let log = r#"[{"attempt":2,"outcome":"failed","error":"no disk\nC:\\","startedAt":"1970-01-01T00:00:01Z","endedAt":"1970-01-01T00:00:02.500Z"}]"#;
+        assert_eq!(headers[DEAD_ATTEMPT_LOG], log);
+        let read = |headers: &Headers| {
+            decode_letter("ecron.dead.x.y", headers, letter.payload.clone(), Timestamp::from_ms(5))
+        };
+        assert_eq!(read(&headers), letter);
+        let mut broken = headers;
+        broken.insert(DEAD_ATTEMPT_LOG.into(), "[{}".into());
+        assert!(read(&broken).attempt_log.is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Versioned types of their own, apart from those of `model`; pure functions, no IO and no clock. Whatever arrives was
 //! written by somebody else: nothing here panics on it, and a problem names the header.
 
+mod attempts;
 pub mod audit;
 pub mod cancel;
 pub mod cluster;

@@ -6,7 +6,9 @@ use model::retry::Tally;
 use model::run::Generation;
 use serde::{Deserialize, Serialize};
 
+use super::attempts::{AttemptForm, ends, forms};
 use crate::order::Order;
+use crate::queue::Notes;
 
 const VERSION: u32 = 1;
 
@@ -22,12 +24,14 @@ struct TallyV1 {
     limited: u32,
     #[serde(default)]
     handed_back: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<AttemptForm>,
 }
 
 /// A tally as JSON.
 #[must_use]
-pub fn encode_tally(run_id: &RunId, generation: Generation, tally: Tally) -> Bytes {
-    let Tally { failed, limited, handed_back } = tally;
+pub fn encode_tally(run_id: &RunId, generation: Generation, notes: &Notes) -> Bytes {
+    let Tally { failed, limited, handed_back } = notes.tally;
     let form = TallyV1 {
         v: VERSION,
         run_id: run_id.to_string(),
@@ -35,6 +39,7 @@ pub fn encode_tally(run_id: &RunId, generation: Generation, tally: Tally) -> Byt
         failed,
         limited,
         handed_back,
+        attempts: forms(&notes.attempts),
     };
     // Numbers and texts only: it can't fail; and if it did, the reader would take it for none.
     serde_json::to_vec(&form).unwrap_or_default().into()
@@ -43,14 +48,13 @@ pub fn encode_tally(run_id: &RunId, generation: Generation, tally: Tally) -> Byt
 /// The tally of an order's message. One that can't be read, or is about another run (sequences begin anew with a new
 /// stream), is none.
 #[must_use]
-pub fn decode_tally(order: &Order, payload: &[u8]) -> Tally {
+pub fn decode_tally(order: &Order, payload: &[u8]) -> Notes {
     let read = serde_json::from_slice::<TallyV1>(payload).ok().filter(|form| {
         form.v == VERSION && form.run_id == order.run_id.to_string() && form.generation == order.generation.0
     });
-    read.map_or_else(Tally::default, |form| Tally {
-        failed: form.failed,
-        limited: form.limited,
-        handed_back: form.handed_back,
+    read.map_or_else(Notes::default, |form| Notes {
+        tally: Tally { failed: form.failed, limited: form.limited, handed_back: form.handed_back },
+        attempts: ends(form.attempts),
     })
 }
 
@@ -61,6 +65,7 @@ mod tests {
 
     use model::id::Revision;
     use model::retry::RetryPolicy;
+    use model::run::{AttemptEnd, Outcome};
     use model::time::Timestamp;
 
     use super::*;
@@ -87,18 +92,30 @@ mod tests {
     fn the_json_of_a_tally_never_changes() {
         let json = r#"{"v":1,"runId":"billing/nightly-report@2026-11-22T06:45:00Z","generation":1,"failed":2,"limited":17,"handedBack":1}"#;
         let tally = Tally { failed: 2, limited: 17, handed_back: 1 };
-        assert_eq!(encode_tally(&order().run_id, Generation(1), tally), json);
-        assert_eq!(decode_tally(&order(), json.as_bytes()), tally);
+        let notes = Notes { tally, attempts: vec![] };
+        assert_eq!(encode_tally(&order().run_id, Generation(1), &notes), json);
+        assert_eq!(decode_tally(&order(), json.as_bytes()), notes);
+        let json = r#"{"v":1,"runId":"billing/nightly-report@2026-11-22T06:45:00Z","generation":1,"failed":2,"limited":17,"handedBack":1,"attempts":[{"attempt":1,"outcome":"failed","error":"no disk","startedAt":"1970-01-01T00:00:01Z","endedAt":"1970-01-01T00:00:02.500Z"}]}"#;
+        let end = AttemptEnd {
+            attempt: 1,
+            outcome: Outcome::Failed,
+            error: Some("no disk".into()),
+            started_at: Timestamp::from_ms(1_000),
+            ended_at: Timestamp::from_ms(2_500),
+        };
+        let notes = Notes { tally, attempts: vec![end] };
+        assert_eq!(encode_tally(&order().run_id, Generation(1), &notes), json);
+        assert_eq!(decode_tally(&order(), json.as_bytes()), notes);
     }
 
     #[test]
     fn what_is_about_another_run_is_no_tally() {
-        let tally = Tally { failed: 2, ..Tally::default() };
-        let text = String::from_utf8(encode_tally(&order().run_id, Generation(1), tally).to_vec()).unwrap();
+        let notes = Notes { tally: Tally { failed: 2, ..Tally::default() }, attempts: vec![] };
+        let text = String::from_utf8(encode_tally(&order().run_id, Generation(1), &notes).to_vec()).unwrap();
         for (from, to) in
             [("\"v\":1", "\"v\":2"), ("06:45", "06:46"), ("\"generation\":1", "\"generation\":0"), ("{", "")]
         {
-            assert_eq!(decode_tally(&order(), text.replace(from, to).as_bytes()), Tally::default(), "{to}");
+            assert_eq!(decode_tally(&order(), text.replace(from, to).as_bytes()), Notes::default(), "{to}");
         }
     }
 }

@@ -13,14 +13,14 @@ use bus::edits::{EditMark, Edits};
 use bus::events::{AttemptReport, ProgressNote};
 use bus::logs::{LogBatch, LogWriter};
 use bus::order::{Order, OrderProblem, WorkKind};
-use bus::queue::Delivery;
+use bus::queue::{Delivery, Notes};
 use bus::specs::{SpecChange, SpecStore, StoredSpec};
 use bus::{ApiClient, BusError, DeadLetters, EditReader, EventWriter, QueueReader};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use model::id::{Revision, RunId};
 use model::name::{JobId, Name, QueueId};
-use model::retry::{RetryPolicy, Tally};
+use model::retry::RetryPolicy;
 use model::run::Generation;
 use model::shard::ShardId;
 use model::time::Timestamp;
@@ -200,10 +200,10 @@ impl Delivery for TestDelivery {
     async fn term(&self, _: &str) -> Result<(), BusError> {
         self.answer(Answer::Term)
     }
-    async fn tally(&self) -> Result<Tally, BusError> {
-        Ok(Tally::default())
+    async fn notes(&self) -> Result<Notes, BusError> {
+        Ok(Notes::default())
     }
-    async fn note_tally(&self, _: Tally) -> Result<(), BusError> {
+    async fn note(&self, _: &Notes) -> Result<(), BusError> {
         Ok(())
     }
     async fn in_progress(&self) -> Result<(), BusError> {

@@ -2,6 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde::Deserialize;
 
 use super::parts::wrong;
 use crate::access::Caller;
@@ -32,6 +33,12 @@ const PLACES: [(Place, &str, &str); 8] = [
     (Place::Buckets, "/buckets", "Buckets"),
     (Place::Audit, "/audit", "Audit"),
 ];
+
+/// What was just done, by the address that one was sent on to.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Said {
+    pub(super) said: Option<String>,
+}
 
 /// A page before it is put together.
 #[derive(Debug)]

@@ -10,10 +10,9 @@ use planner::api::types::{
     ChangeView, ChangesReply, ChangesRequest, JobRequest, JobView, NextReply, NextRequest, PercentilesView,
     RunMark, RunView, RunsReply, RunsRequest, StatsView,
 };
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::frame::{Frame, Place};
+use super::frame::{Frame, Place, Said};
 use super::parts::{empty, figure, job_state, runs, strip};
 use super::words::{brief, count, duration, when_maybe, when_text};
 use super::{Page, calendar, chart};
@@ -33,12 +32,6 @@ const DAYS: usize = 260;
 const CHANGES: usize = 12;
 /// Characters of the spec; a payload may be large.
 const SPEC_CHARS: usize = 12_000;
-
-/// What was just done, by the address that one was sent on to.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Said {
-    said: Option<String>,
-}
 
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,

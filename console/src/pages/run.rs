@@ -10,11 +10,10 @@ use model::time::Timestamp;
 use planner::api::types::{
     ExplainReply, ExplainRequest, ExplanationView, JobRequest, JobView, RunRequest, RunView, StepView,
 };
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::Page;
-use super::frame::{Frame, Place};
+use super::frame::{Frame, Place, Said};
 use super::parts::{figure, state, took};
 use super::words::{between, brief, duration, job_of, run_href, when, when_maybe, when_text};
 use crate::access::Caller;
@@ -30,11 +29,6 @@ const LINE_CHARS: usize = 400;
 const TEXT_CHARS: usize = 6_000;
 /// Attempts that are listed.
 const ATTEMPTS: usize = 30;
-
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Said {
-    said: Option<String>,
-}
 
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,

@@ -9,14 +9,14 @@ use axum::{Extension, Json, Router};
 use bus::DeadLetters;
 use bus::dead::{DeadReason, StoredDeadLetter};
 use planner::api::dead::LETTERS_MAX;
-use planner::api::types::{LettersReply, LettersRequest};
+use planner::api::types::{AttemptView, LettersReply, LettersRequest};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Refusals;
 use super::input::{Answer, Body, Params, Place};
 use crate::access::Caller;
-use crate::letters::{LetterFilter, LetterPick, chosen, groups, page};
+use crate::letters::{LetterFilter, LetterPick, attempts, chosen, groups, page};
 use crate::problem::Problem;
 use crate::server::Shared;
 
@@ -105,6 +105,9 @@ pub(crate) struct LetterView {
     pub(crate) error: String,
     pub(crate) attempts: u32,
     pub(crate) died_at: String,
+    /// How the attempts of its message ended, also when its run is forgotten; not on which executors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) attempt_log: Option<Vec<AttemptView>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) headers: Option<std::collections::BTreeMap<String, String>>,
     /// As JSON if it is, as text if it is, else `{"base64": …}`.
@@ -122,6 +125,7 @@ pub(crate) fn view(stored: &StoredDeadLetter, whole: bool) -> LetterView {
         error: letter.error.clone(),
         attempts: letter.attempts,
         died_at: letter.died_at.to_string(),
+        attempt_log: whole.then(|| attempts(letter)),
         headers: whole.then(|| letter.original_headers.clone()),
         payload: whole.then(|| payload(&letter.payload)),
     }

@@ -41,6 +41,27 @@ async fn a_rate_limit_does_not_turn_away_for_ever() {
 }
 
 #[tokio::test]
+async fn a_letter_tells_how_every_attempt_ended_but_the_lost_ones() {
+    // The second of four deliveries was lost with its executor.
+    let (mut attempts, mut failures) = (vec![], 0);
+    for delivered in [1, 3, 4] {
+        let world = World::new();
+        let made = Message { attempts, delivered, tally: failed(failures), ..message(order()) };
+        let ending = world.carry_out(fails(), made).await;
+        (attempts, failures) = (world.bus.noted(), failures + 1);
+        if delivered < 4 {
+            assert!(matches!(ending, Ending::Retried { .. }), "{ending:?}");
+            continue;
+        }
+        let letter = world.letter();
+        let told: Vec<_> = letter.attempt_log.iter().map(|end| (end.attempt, end.error.as_deref())).collect();
+        let no_stock = Some("no stock");
+        assert_eq!(told, [(1, no_stock), (3, no_stock), (4, no_stock)]);
+        assert_eq!(letter.attempt_log.last(), Some(&world.report().0.end));
+    }
+}
+
+#[tokio::test]
 async fn a_run_that_is_delivered_after_its_deadline_is_a_dead_letter() {
     let world = World::new();
     let late = Order { deadline: Some(Timestamp::from_ms(5_000)), ..order() };

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use bus::BusError;
 use bus::events::AttemptReport;
-use bus::queue::Delivery;
+use bus::queue::{Delivery, Notes};
 use bus::subjects::order_verb;
 use bus::wire::standing::{Fate, Revised, decode_answer, encode_question};
-use model::retry::Tally;
 use model::run::{AttemptEnd, Outcome, RunState, SkipReason};
 
 use super::{Attempt, Ending, Host, Numbered};
@@ -73,18 +72,19 @@ impl<B: Bus> Attempt<B> {
     }
 
     /// It comes again, perhaps when somebody knows its order.
-    pub(super) async fn putting_off(&self, tally: Tally) -> Result<Ending, Unanswered> {
-        self.note(tally.after_hand_back()).await?;
+    pub(super) async fn putting_off(&self, notes: &Notes) -> Result<Ending, Unanswered> {
+        let attempts = notes.attempts.clone();
+        self.note(&Notes { tally: notes.tally.after_hand_back(), attempts }).await?;
         self.nak(ORDER_AGAIN_AFTER).await?;
         Ok(Ending::HandedBack)
     }
 
     /// Its job was deleted: nothing of it starts any more.
-    pub(super) async fn deleted(&self, tally: Tally) -> Result<Ending, Unanswered> {
+    pub(super) async fn deleted(&self, notes: &Notes) -> Result<Ending, Unanswered> {
         let Ok(order) = self.delivery.order() else { return Ok(Ending::Unanswered) };
         let attempt = order.attempt_base.saturating_add(self.delivery.delivered());
         let started_at = self.host.clock.now();
-        let numbered = Numbered { order, attempt, started_at, tally, revised: None };
+        let numbered = Numbered { order, attempt, started_at, notes, revised: None };
         let reason = SkipReason::Deleted.describe();
         if attempt > 1 {
             let report = self.report_of(numbered, Outcome::Cancelled, Some(RunState::Cancelled));

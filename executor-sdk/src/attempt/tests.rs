@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bus::BusError;
 use bus::order::WorkKind;
-use model::retry::RetryPolicy;
+use model::retry::{RetryPolicy, Tally};
 use model::run::Generation;
 use tokio::sync::Notify;
 

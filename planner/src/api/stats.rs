@@ -40,7 +40,7 @@ pub fn attempt_view(made: &Attempted<'_>) -> AttemptView {
             started_at: Some(end.started_at.to_string()),
             ended_at: Some(end.ended_at.to_string()),
             error: end.error.clone(),
-            executor: Some(executor.clone()),
+            executor: Some(executor.clone()).filter(|executor| !executor.is_empty()),
         },
         Attempted::Unreported { generation, attempt } => AttemptView {
             generation: generation.0,

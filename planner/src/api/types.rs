@@ -449,7 +449,7 @@ pub struct AttemptView {
     pub generation: u32,
     pub attempt: u32,
     pub outcome: String,
-    /// Not known of one that nobody reported; nor is its executor.
+    /// Not known of one that nobody reported; nor is its executor, which dead letters don't tell either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

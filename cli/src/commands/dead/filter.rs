@@ -50,6 +50,7 @@ mod tests {
             reason: DeadReason::AttemptsExhausted,
             error: "Disk full on /dev/sda".into(),
             attempts: 3,
+            attempt_log: vec![],
             died_at: "2026-11-22T06:50:00Z".parse().unwrap(),
             original_headers: Default::default(),
             payload: bytes::Bytes::new(),

@@ -9,7 +9,7 @@ use bus::DeadLetters;
 use bus::dead::{DeadReason, StoredDeadLetter};
 use bus::nats::NatsBus;
 use console::letters;
-use planner::api::types::{RunRequest, RunView};
+use planner::api::types::{AttemptView, RunRequest, RunView};
 use serde_json::{Value, json};
 
 use crate::args::Servers;
@@ -49,21 +49,25 @@ pub(crate) async fn run(servers: &Servers, command: DeadCommand) -> Result<(), F
         }
         DeadCommand::Show { number, output } => {
             let Some(letter) = bus.letter(number).await? else { return Err(not_found(number)) };
-            let run = run_of(&bus, &letter).await;
+            let attempts = attempts_of(&bus, &letter).await;
             let mut json = as_json(&letter);
-            if let (Some(run), Some(fields)) = (&run, json.as_object_mut()) {
-                fields.insert("attemptLog".into(), json!(run.attempt_log));
+            if let Some(fields) = json.as_object_mut() {
+                fields.insert("attemptLog".into(), json!(attempts));
             }
-            if output::structured(&json, output)? { Ok(()) } else { print(&letter, run.as_ref()) }
+            if output::structured(&json, output)? { Ok(()) } else { print(&letter, &attempts) }
         }
         DeadCommand::Redrive(args) => bulk::run(&bus, &args, Deed::Redrive).await,
         DeadCommand::Purge(args) => bulk::run(&bus, &args, Deed::Purge).await,
     }
 }
 
-/// The record of a letter's run, with all its attempts, if it is still known.
-async fn run_of(bus: &NatsBus, stored: &StoredDeadLetter) -> Option<RunView> {
-    ask(bus, "run", &RunRequest { run: stored.letter.id.clone() }).await.ok()
+/// All attempts of a letter's run, also of earlier redrives, while its record is kept; then those in the letter.
+async fn attempts_of(bus: &NatsBus, stored: &StoredDeadLetter) -> Vec<AttemptView> {
+    let run: Result<RunView, _> = ask(bus, "run", &RunRequest { run: stored.letter.id.clone() }).await;
+    match run {
+        Ok(run) if !run.attempt_log.is_empty() => run.attempt_log,
+        _ => letters::attempts(&stored.letter),
+    }
 }
 
 fn not_found(number: u64) -> Failure {
@@ -103,7 +107,7 @@ fn as_json(stored: &StoredDeadLetter) -> Value {
     })
 }
 
-fn print(stored: &StoredDeadLetter, run: Option<&RunView>) -> Result<(), Failure> {
+fn print(stored: &StoredDeadLetter, attempts: &[AttemptView]) -> Result<(), Failure> {
     let letter = &stored.letter;
     output::line(format_args!("Number:    {}", stored.number))?;
     output::line(format_args!("Run:       {}", letter.id))?;
@@ -112,7 +116,7 @@ fn print(stored: &StoredDeadLetter, run: Option<&RunView>) -> Result<(), Failure
     output::line(format_args!("Attempts:  {}", letter.attempts))?;
     output::line(format_args!("Died:      {}", letter.died_at))?;
     output::line(format_args!("Error:     {}", letter.error))?;
-    describe::print_attempts(run.map(|run| run.attempt_log.as_slice()).unwrap_or_default())?;
+    describe::print_attempts(attempts)?;
     output::line("Headers:")?;
     for (name, value) in &letter.original_headers {
         output::line(format_args!("  {name}: {value}"))?;
