@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ambient::Shutdown;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use harness::witness::now_ms;
@@ -139,6 +140,7 @@ fn kinds(campaign: &Campaign) -> anyhow::Result<Vec<Kind>> {
 }
 
 async fn run(campaign: &Campaign) -> anyhow::Result<serde_json::Value> {
+    let shutdown = Shutdown::on_signals()?;
     let temporary = tempfile::Builder::new().prefix("ecron-chaos-").tempdir()?;
     let folder = campaign.out.clone().unwrap_or_else(|| temporary.path().into());
     std::fs::create_dir_all(&folder)?;
@@ -152,7 +154,7 @@ async fn run(campaign: &Campaign) -> anyhow::Result<serde_json::Value> {
     tell(format!("evidence and logs: {}", folder.display()));
     let campaigned = tokio::select! {
         biased;
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        () = shutdown.stopped() => Err(anyhow::anyhow!("interrupted")),
         fallen = cluster.watch() => fallen,
         tapped = tap(&cluster, &folder) => tapped,
         done = under_fire(campaign, &cluster, &folder, &tell) => done,
