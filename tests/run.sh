@@ -14,16 +14,19 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} RUST_BACKTRACE=${RUST_BACKTRAC
 if [[ ${CI:-} == true ]]; then export CARGO_INCREMENTAL=0 CARGO_TERM_PROGRESS_WHEN=never; fi # built once, then thrown away
 
 log=$(mktemp)
+aside=$(mktemp)
+beside=''
 table=''
 failed_step=''
 
 # finish: on every exit, so that a failing or interrupted run is counted too.
 finish() {
   local code=$? passed failed ignored
+  if [[ -n $beside ]]; then kill "$beside" && wait "$beside" || true; fi
   read -r passed failed ignored < <(sed 's/\x1b\[[0-9;]*m//g' "$log" |
     awk '/^test result: / {for (i = 2; i <= NF; i++) {if ($i ~ /^passed;/) p += $(i-1); if ($i ~ /^failed;/) f += $(i-1); if ($i ~ /^ignored;/) g += $(i-1)}}
          END {print p + 0, f + 0, g + 0}')
-  rm -f "$log"
+  rm -f "$log" "$aside"
   printf '\n%-32s %10s  %s\n%b' step seconds result "$table"
   if ((ignored > 0)); then printf '%d tests were ignored\n' "$ignored"; fi
   if [[ -n $failed_step ]]; then printf 'stopped at the step: %s\n' "$failed_step"; fi
@@ -49,6 +52,19 @@ step() {
   table+=$(printf '%-32s %10s  %s' "$name" "$(took "$start" | sed 's/ s//')" "$( ((code == 0)) && echo ok || echo FAILED)")'\n'
   if ((code != 0)); then exit 1; fi
   failed_step=''
+}
+
+# meanwhile COMMAND...: begins what waits more than it computes, beside the steps that follow; the step `joined` is its end.
+meanwhile() {
+  "$@" >"$aside" 2>&1 &
+  beside=$!
+}
+joined() {
+  local code=0
+  wait "$beside" || code=$?
+  beside=''
+  cat "$aside"
+  return "$code"
 }
 
 servers() {
@@ -125,6 +141,7 @@ step servers servers
 step "python client" python_client
 step lint lint
 step tests tests
-step "chaos (2 minutes)" chaos
+meanwhile chaos
 step "benches (smoke)" benches
 step docs docs
+step "chaos (2 minutes)" joined
