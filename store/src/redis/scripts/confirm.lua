@@ -48,7 +48,6 @@ for _ = 1, tonumber(ARGV[3]) do
       local claimed = record[1] == 'waiting' and waits and record[4] == revision
       if claimed then
         redis.call('HDEL', run, 'waits_for')
-        redis.call('HSET', run, 'state', 'dispatched')
         admitted[#admitted + 1] = id
       end
       open = claimed or record[1] == 'dispatched' and tonumber(ARGV[at + 3]) >= (tonumber(record[2] or 0) or 0)
@@ -57,7 +56,7 @@ for _ = 1, tonumber(ARGV[3]) do
     end
     if open then
       if record then
-        redis.call('HSET', run, 'published', ARGV[at + 1])
+        redis.call('HSET', run, 'state', 'dispatched', 'published', ARGV[at + 1])
       else
         redis.call('HSET', run, 'v', '1', 'state', 'dispatched', 'revision', revision, 'published', ARGV[at + 1])
         opened[id] = true

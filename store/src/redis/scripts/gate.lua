@@ -6,7 +6,7 @@
 --       11 how many of a line may be passed over, 12 stride of a namespace without a share,
 --       13 how many shares, then each: namespace, stride; how many ended, then each: run id;
 --       how many ask, then each: run id, due (ms), priority, namespace, rate key or ''
--- returns {{run id let go, …}, when to come again (ms) or -1, {1|0 for each that asks: it is active}}
+-- returns {{run id let go (of those that ask, perhaps not all), …}, when to come again (ms) or -1, {1|0 for each that asks: it is active}}
 -- Atomic: of all dispatchers that ask at once, together no more than the limits may go.
 -- The rule is model::gate::Gate, which this follows step by step; the passes live while anything waits.
 local active_key, lines_key, runs_key, passes_key, marks_key = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -82,14 +82,70 @@ local function catch_up_line(line) set_pass(line.name, math.max(pass(line.name),
 
 -- Who asks.
 local asking, known = tonumber(argument()), {}
-local ids, runs = {}, {}
+local ASKS = 5
+local ids, first_ask = {}, position + 1
+for n = 1, asking do ids[n] = ARGV[first_ask + ASKS * (n - 1)] end
+local scores = asking > 0 and redis.call('ZMSCORE', active_key, unpack(ids)) or {}
+
+-- Due marks: '=' of the queue, ':<key>' of a key.
+redis.call('ZREMRANGEBYSCORE', marks_key, '-inf', digits(now_us))
+local marks, new_marks = {}, {}
+local function mark_of(member)
+  if marks[member] == nil then marks[member] = tonumber(redis.call('ZSCORE', marks_key, member) or '') or false end
+  return marks[member]
+end
+local function blocked_until(limit, member)
+  local mark = limit and mark_of(member)
+  local free = mark and mark - limit[2]
+  return free and free > now_us and free or nil
+end
+local function start(limit, member, count)
+  marks[member] = math.max(mark_of(member) or now_us, now_us) + count * limit[1]
+  new_marks[member] = marks[member]
+end
+
+local active = redis.call('ZCARD', active_key)
+local function remember(picked)
+  if #picked > 0 then
+    local members = {}
+    for i, id in ipairs(picked) do members[2 * i - 1], members[2 * i] = ARGV[3], id end
+    spread('ZADD', active_key, members)
+  end
+  local members = {}
+  for member, mark in pairs(new_marks) do members[#members + 1], members[#members + 2] = digits(mark), member end
+  if #members > 0 then spread('ZADD', marks_key, members) end
+end
+
+-- Nearly always nobody waits and there is room for all who ask. Then no turn has to be found, which costs most.
+if asking > 0 and not had_lines and not paused and not key_rate then
+  local fresh, flags = {}, {}
+  for n, id in ipairs(ids) do
+    flags[n] = 1
+    if not scores[n] and not known[id] then
+      known[id] = true
+      fresh[#fresh + 1] = id
+    end
+  end
+  local count = #fresh
+  -- The mark that the last of them would find.
+  local last_mark = rate and math.max(mark_of('=') or now_us, now_us) + (count - 1) * rate[1]
+  if count <= most and (not concurrency or active + count <= concurrency)
+    and (not rate or count == 0 or last_mark - rate[2] <= now_us) then
+    if rate and count > 0 then start(rate, '=', count) end
+    remember(fresh)
+    if active + count > 0 or redis.call('EXISTS', marks_key) == 1 then redis.call('SADD', KEYS[1], ARGV[2]) end
+    return {{}, -1, flags}
+  end
+  known = {}
+end
+
+local runs = {}
 for n = 1, asking do
-  local run = {id = argument(), due = argument(), priority = argument(), namespace = argument(), key = argument()}
-  ids[n], runs[n] = run.id, run
+  local at = first_ask + ASKS * (n - 1)
+  runs[n] = {id = ids[n], due = ARGV[at + 1], priority = ARGV[at + 2], namespace = ARGV[at + 3], key = ARGV[at + 4]}
 end
 local is_active = {}
 if asking > 0 then
-  local scores = redis.call('ZMSCORE', active_key, unpack(ids))
   local standing = had_lines and redis.call('HMGET', runs_key, unpack(ids)) or {}
   for n, run in ipairs(runs) do
     if scores[n] then
@@ -134,23 +190,6 @@ for _, line in pairs(by_name) do
 end
 for _, priority in ipairs(PRIORITIES) do
   table.sort(lines[priority], function(a, b) return a.namespace < b.namespace end)
-end
-
--- Due marks: '=' of the queue, ':<key>' of a key.
-redis.call('ZREMRANGEBYSCORE', marks_key, '-inf', digits(now_us))
-local marks, new_marks = {}, {}
-local function mark_of(member)
-  if marks[member] == nil then marks[member] = tonumber(redis.call('ZSCORE', marks_key, member) or '') or false end
-  return marks[member]
-end
-local function blocked_until(limit, member)
-  local mark = limit and mark_of(member)
-  local free = mark and mark - limit[2]
-  return free and free > now_us and free or nil
-end
-local function start(limit, member)
-  marks[member] = math.max(mark_of(member) or now_us, now_us) + limit[1]
-  new_marks[member] = marks[member]
 end
 
 local key_free
@@ -216,7 +255,6 @@ local function drop_line(line)
   end
 end
 
-local active = redis.call('ZCARD', active_key)
 local picked, next_us = {}, nil
 while waiting_lines() > 0 and not paused and (not concurrency or active < concurrency) do
   if #picked >= most then
@@ -243,8 +281,8 @@ while waiting_lines() > 0 and not paused and (not concurrency or active < concur
   set_pass(line.priority, pass(line.priority) + TURN[line.priority])
   set_pass('@' .. line.priority, pass(line.name))
   set_pass(line.name, pass(line.name) + (strides[line.namespace] or plain_stride))
-  if rate then start(rate, '=') end
-  if key_rate and run.key ~= '' then start(key_rate, ':' .. run.key) end
+  if rate then start(rate, '=', 1) end
+  if key_rate and run.key ~= '' then start(key_rate, ':' .. run.key, 1) end
   active = active + 1
   picked[#picked + 1] = run.id
   is_active[run.id] = true
@@ -276,14 +314,7 @@ for _, line in pairs(by_name) do
     redis.call('ZADD', lines_key, 0, line.name)
   end
 end
-if #picked > 0 then
-  local scores = {}
-  for _, id in ipairs(picked) do scores[#scores + 1], scores[#scores + 2] = ARGV[3], id end
-  spread('ZADD', active_key, scores)
-end
-local scores = {}
-for member, mark in pairs(new_marks) do scores[#scores + 1], scores[#scores + 2] = digits(mark), member end
-if #scores > 0 then spread('ZADD', marks_key, scores) end
+remember(picked)
 if waiting_lines() > 0 then
   local fields = {}
   for field in pairs(dirty) do fields[#fields + 1], fields[#fields + 2] = field, digits(passes[field]) end
