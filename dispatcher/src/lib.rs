@@ -29,6 +29,7 @@ pub mod reconcile;
 pub mod service;
 pub mod settle;
 pub mod shard;
+mod turns;
 
 pub use service::{Dispatcher, DispatcherConfig};
 

@@ -26,6 +26,7 @@ use crate::queue_rules::QueueRules;
 use crate::reconcile::{RECONCILE_INTERVAL, Reconciler};
 use crate::settle::Settler;
 use crate::shard::{POLL_INTERVAL, PassError, ShardDispatch, ShardReport, TAKE_AHEAD};
+use crate::turns::Turns;
 
 /// Passes begin on this grid, so that the shards' scripts reach the store together: twenty at once wake it (and us) hardly
 /// more often than one.
@@ -54,6 +55,7 @@ pub struct Dispatcher<S, B> {
     jobs: Jobs,
     progress: Progress,
     barrier: Barrier,
+    turns: Turns,
     gates: Gates<S, B>,
 }
 
@@ -80,6 +82,7 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
             jobs: Jobs::default(),
             progress: Progress::default(),
             barrier,
+            turns: Turns::default(),
             gates,
         }
     }
@@ -174,7 +177,8 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
             self.config.message_id_key,
             lease.clone(),
             self.barrier.clone(),
-        );
+        )
+        .in_line(self.turns.clone());
         let reconciler = Reconciler {
             gates: self.gates.clone(),
             jobs: self.jobs.clone(),

@@ -27,9 +27,10 @@ use crate::admit::{Replaced, decide_all};
 use crate::asked::Asked;
 use crate::barrier::Barrier;
 use crate::cancel;
-use crate::gate::Gates;
+use crate::gate::{DueRun, Gates};
 use crate::jobs::{Jobs, KnownJob};
 use crate::order::publication;
+use crate::turns::Turns;
 
 /// Entries are taken this long before they are due, so that the store is off the critical path. Less the grid on which
 /// passes begin (`service`), it is the time that `take` has.
@@ -90,6 +91,7 @@ pub struct ShardDispatch<S, B> {
     pub(crate) message_id_key: [u8; 16],
     pub(crate) lease: Lease,
     barrier: Barrier,
+    turns: Turns,
     /// How far the shard is taken; unknown until the first pass.
     taken_until: Option<Timestamp>,
     /// The end of the newest interruption that was decided about. Draining what it left to run takes a while, and that
@@ -125,12 +127,19 @@ where
             message_id_key,
             lease,
             barrier,
+            turns: Turns::default(),
             taken_until: None,
             recovered_until: None,
             last_problem: None,
             unresolved: true,
             asked: Asked::default(),
         }
+    }
+
+    /// The same, in line with other shards.
+    #[must_use]
+    pub(crate) fn in_line(self, turns: Turns) -> Self {
+        Self { turns, ..self }
     }
 
     /// One pass at `now`, or at the instant at which it may begin.
@@ -164,7 +173,10 @@ where
         report.cancels_at = taken.cancels_at;
         report.more = taken.entries.len() >= PUBLISH_BATCH_MAX;
         if !taken.entries.is_empty() {
-            self.dispatch(taken.entries, taken.taken_before, now, &mut report).await?;
+            let turn = self.turns.next(&self.clock, taken.entries.len()).await;
+            let publish = self.prepare(taken.entries, taken.taken_before, now, &mut report).await?;
+            drop(turn);
+            self.publish(publish, &mut report).await?;
         }
         if report.unpublished == 0 && report.undecided == 0 {
             // Others may be due at the very instant of the last one taken.
@@ -281,13 +293,14 @@ where
         Ok((skipped.into_iter().map(skip).collect(), spaced.into_values().collect()))
     }
 
-    async fn dispatch(
+    /// Decides about what was taken; answers with what may be published, in order.
+    async fn prepare(
         &mut self,
         entries: Vec<TakenEntry>,
         taken_before: Timestamp,
         now: Timestamp,
         report: &mut ShardReport,
-    ) -> Result<(), PassError> {
+    ) -> Result<Vec<DueRun>, PassError> {
         let shard = self.lease.shard;
         let wanted: Vec<(JobId, Revision)> = entries
             .iter()
@@ -321,7 +334,7 @@ where
         let passed = self.gates.pass(&self.lease, publish).await?;
         report.parked += passed.parked;
         report.undecided += passed.undecided;
-        self.publish(passed.publish, report).await
+        Ok(passed.publish)
     }
 
     /// Cancels the oldest runs of a job, so that a newer one may take their place.
@@ -358,7 +371,7 @@ where
         &self,
         claims: Vec<(Claim, Arc<KnownJob>)>,
         report: &mut ShardReport,
-    ) -> Result<Vec<(Entry, Arc<KnownJob>)>, PassError> {
+    ) -> Result<Vec<DueRun>, PassError> {
         if claims.is_empty() {
             return Ok(Vec::new());
         }
@@ -377,11 +390,7 @@ where
     }
 
     /// Publishes each entry at its due instant and confirms what arrived.
-    async fn publish(
-        &mut self,
-        entries: Vec<(Entry, Arc<KnownJob>)>,
-        report: &mut ShardReport,
-    ) -> Result<(), PassError> {
+    async fn publish(&mut self, entries: Vec<DueRun>, report: &mut ShardReport) -> Result<(), PassError> {
         let mut rest = entries.as_slice();
         while let Some((first, _)) = rest.first() {
             // Entries of the same instant, or whose instant has passed, go out together.
@@ -398,11 +407,7 @@ where
         Ok(())
     }
 
-    async fn publish_batch(
-        &mut self,
-        batch: &[(Entry, Arc<KnownJob>)],
-        report: &mut ShardReport,
-    ) -> Result<(), PassError> {
+    async fn publish_batch(&mut self, batch: &[DueRun], report: &mut ShardReport) -> Result<(), PassError> {
         let now = self.clock.now();
         let publications: Vec<Publication> = batch
             .iter()
