@@ -15,6 +15,8 @@ const COMPARED: [&str; 4] = ["p50_ms", "p99_ms", "throughput_per_s", "cpu_us_per
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
     systems: Vec<(&'static str, Vec<Figures>)>,
+    /// What the others are compared with, too.
+    baseline: Option<&'static str>,
 }
 
 /// A median, and between what it lies.
@@ -26,6 +28,11 @@ pub(super) struct Spread {
 }
 
 impl Outcome {
+    /// Every system is compared with this one, not only ours.
+    pub(super) fn against(baseline: &'static str) -> Self {
+        Self { systems: Vec::new(), baseline: Some(baseline) }
+    }
+
     pub(super) fn push(&mut self, system: &'static str, figures: Figures) {
         match self.systems.iter_mut().find(|(known, _)| *known == system) {
             Some((_, all)) => all.push(figures),
@@ -42,18 +49,23 @@ impl Outcome {
         self.systems.iter().map(|(name, all)| (*name, spreads(all)))
     }
 
-    /// Ours by theirs, such as `p99_ms_vs_floor`.
+    /// Ours by theirs, such as `p99_ms_vs_floor`; and each other system by the baseline: `skip_p99_ms_vs_without`.
     pub(super) fn ratios(&self) -> BTreeMap<String, Spread> {
-        let Some((ours_name, ours)) = self.systems.first() else { return BTreeMap::new() };
-        let others = self.systems.iter().filter(|(name, _)| name != ours_name);
+        let Some((ours, others)) = self.systems.split_first() else { return BTreeMap::new() };
+        let with_ours = others.iter().map(|theirs| (String::new(), &ours.1, theirs));
+        let baseline = others.iter().find(|(name, _)| Some(*name) == self.baseline);
+        let with_baseline = baseline.into_iter().flat_map(|baseline| {
+            let rest = others.iter().filter(|(name, _)| *name != baseline.0);
+            rest.map(move |(name, figures)| (format!("{name}_"), figures, baseline))
+        });
         let mut ratios = BTreeMap::new();
-        for (name, theirs) in others {
+        for (prefix, ours, (name, theirs)) in with_ours.chain(with_baseline) {
             for figure in COMPARED {
                 let pairs =
                     ours.iter().zip(theirs).filter_map(|(a, b)| Some((a.get(figure)?, b.get(figure)?)));
                 let values: Vec<f64> = pairs.filter(|(_, b)| **b > 0.0).map(|(a, b)| a / b).collect();
                 if let Some(spread) = spread(values) {
-                    ratios.insert(format!("{figure}_vs_{name}"), spread);
+                    ratios.insert(format!("{prefix}{figure}_vs_{name}"), spread);
                 }
             }
         }
@@ -134,5 +146,16 @@ mod tests {
         let json = outcome.to_json("steady", &Value::Null);
         assert_eq!((&json["ours"]["p50_ms"], &json["floor"]["p50_ms"]), (&json!(6.0), &json!(2.0)));
         assert_eq!(json["ranges"]["ours"]["p50_ms"], json!([2.0, 40.0]));
+    }
+    #[test]
+    fn others_are_compared_with_the_baseline_too() {
+        let mut outcome = Outcome::against("without");
+        for (name, ours) in [("ours", 6.0), ("skip", 4.0), ("without", 2.0)] {
+            outcome.push(name, Figures::from([("p50_ms", ours)]));
+        }
+        let ratios: Vec<(String, f64)> =
+            outcome.ratios().into_iter().map(|(name, s)| (name, s.median)).collect();
+        let expected = [("p50_ms_vs_skip", 1.5), ("p50_ms_vs_without", 3.0), ("skip_p50_ms_vs_without", 2.0)];
+        assert_eq!(ratios, expected.map(|(name, ratio)| (name.to_owned(), ratio)));
     }
 }

@@ -56,8 +56,16 @@ pub(super) enum Rules {
     None,
     /// Whether an earlier run of the job is under way.
     Skip,
-    /// That, and its queue, for a place and for a start within its rate.
-    Limited,
+    /// Its queue, for a place and for a start within its rate.
+    Queue,
+    /// Both.
+    SkipAndQueue,
+}
+
+impl Rules {
+    fn limit_queue(self) -> bool {
+        matches!(self, Self::Queue | Self::SkipAndQueue)
+    }
 }
 
 /// Ours at work.
@@ -132,7 +140,7 @@ impl Ours {
         rules: Rules,
         jobs: impl ExactSizeIterator<Item = (String, Timestamp, String)>,
     ) -> Result<Revision, Failure> {
-        let queue = queue(if rules == Rules::Limited { LIMITED_QUEUE } else { QUEUE })?;
+        let queue = queue(if rules.limit_queue() { LIMITED_QUEUE } else { QUEUE })?;
         let now = self.clock().now();
         let writes = jobs.map(|(name, at, text)| {
             let spec = one_shot(&name, &queue, at, text).map(|spec| ruled(spec, rules));
@@ -249,8 +257,8 @@ fn queue(name: &str) -> Result<QueueId, Failure> {
 
 fn ruled(spec: JobSpec, rules: Rules) -> JobSpec {
     match rules {
-        Rules::None => spec,
-        Rules::Skip | Rules::Limited => JobSpec { overlap: Overlap::Skip, ..spec },
+        Rules::None | Rules::Queue => spec,
+        Rules::Skip | Rules::SkipAndQueue => JobSpec { overlap: Overlap::Skip, ..spec },
     }
 }
 

@@ -93,13 +93,19 @@ pub(super) async fn backlog(stage: &mut Stage, args: &BenchArgs) -> Result<Outco
 }
 
 /// A herd that must ask before each start, beside the same herd that needn't: what limits cost while they don't bite.
-/// `ours` has `overlap: skip` and a queue with a concurrency and a rate, `skip` only the former, `without` neither.
+/// `ours` has `overlap: skip` and a queue with a concurrency and a rate, `limited` the latter, `skip` the former, `without` neither.
 pub(super) async fn limits(stage: &mut Stage, args: &BenchArgs) -> Result<Outcome, Failure> {
+    const SYSTEMS: [(&str, Rules); 4] = [
+        ("ours", Rules::SkipAndQueue),
+        ("limited", Rules::Queue),
+        ("skip", Rules::Skip),
+        ("without", Rules::None),
+    ];
     let timed = Timed::herd(args.count);
     stage.ours.limit().await?;
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome::against("without");
     for repeat in 1..=args.repeats {
-        for (name, rules) in [("ours", Rules::Limited), ("skip", Rules::Skip), ("without", Rules::None)] {
+        for (name, rules) in SYSTEMS {
             eprintln!("repeat {repeat}/{}: {name}, {} runs", args.repeats, timed.len());
             outcome.push(name, ours(stage, args, &timed, rules).await?);
         }
