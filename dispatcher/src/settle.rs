@@ -12,6 +12,7 @@ use model::id::{Occurrence, RunId};
 use model::name::QueueId;
 use model::run::RunState;
 use model::shard::{ShardCount, ShardId};
+use model::stats::FirstStart;
 use model::time::Timestamp;
 use model::unique::{Freed, UniqueKey};
 use store::adhoc::{AdHocRun, AdHocStore};
@@ -247,6 +248,7 @@ fn ad_hoc_run(report: &AttemptReport) -> Option<AdHocRun> {
         state,
         due_at: report.due_at,
         last: report.end.clone(),
+        first: FirstStart::after(None, report.generation, report.end.started_at),
         executor: report.executor.clone(),
         output: report.output.clone().or_else(|| report.reason.clone()),
     })

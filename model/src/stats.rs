@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::run::{AttemptEnd, RunState};
+use crate::run::{AttemptEnd, Generation, RunState};
 use crate::time::Timestamp;
 
 /// Buckets of one doubling.
@@ -70,17 +70,50 @@ pub struct JobStats {
     pub cancelled: u64,
     pub skipped: u64,
     pub last_success_at: Option<Timestamp>,
-    /// From due to the first attempt's start.
+    /// From due to the first attempt's start; not of runs that a backfill asked for.
     pub lateness: Histogram,
-    /// From the last attempt's start to its end.
+    /// From the first attempt's start to the last one's end.
     pub duration: Histogram,
+}
+
+/// When a run was started first, as far as its reports tell: an attempt that was lost has reported nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstStart {
+    /// At all: what its lateness is counted to.
+    pub at: Timestamp,
+    /// The newest generation that was started.
+    pub generation: Generation,
+    /// In that generation: what its duration is counted from. A dead letter's wait for its redrive is no work.
+    pub again_at: Timestamp,
+}
+
+impl FirstStart {
+    /// After one more report.
+    #[must_use]
+    pub fn after(known: Option<Self>, generation: Generation, started_at: Timestamp) -> Self {
+        match known {
+            None => Self { at: started_at, generation, again_at: started_at },
+            Some(known) if known.generation < generation => {
+                Self { generation, again_at: started_at, ..known }
+            }
+            Some(known) => known,
+        }
+    }
+}
+
+/// What was known of a run before a report of it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Earlier {
+    pub first: Option<FirstStart>,
+    /// It was asked for by a backfill: how long ago it would have been due says nothing about lateness.
+    pub backfilled: bool,
 }
 
 /// What one end of a run adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
     pub state: RunState,
-    /// Not of a run that was tried before: its first attempt has been counted.
+    /// Not of a run that was started before (that start was counted), nor of a backfill's.
     pub lateness: Option<u16>,
     pub duration: Option<u16>,
     pub ended_at: Timestamp,
@@ -89,16 +122,35 @@ pub struct Counted {
 impl Counted {
     /// What a run's end adds. `last` is its last attempt; number 0 says that there was none.
     #[must_use]
-    pub fn of(state: RunState, due_at: Timestamp, last: &AttemptEnd) -> Self {
+    pub fn of(
+        state: RunState,
+        generation: Generation,
+        due_at: Timestamp,
+        last: &AttemptEnd,
+        earlier: Earlier,
+    ) -> Self {
         let ran = matches!(state, RunState::Succeeded | RunState::DeadLettered | RunState::Cancelled);
         let ran = ran && last.attempt > 0;
+        let first = FirstStart::after(earlier.first, generation, last.started_at);
         Self {
             state,
-            lateness: (ran && last.attempt == 1).then(|| lateness(due_at, last.started_at)),
-            duration: ran.then(|| bucket_of(last.ended_at.ms_since(last.started_at))),
+            lateness: counted_lateness(generation, due_at, last.started_at, earlier).filter(|_| ran),
+            duration: ran.then(|| bucket_of(last.ended_at.ms_since(first.again_at))),
             ended_at: last.ended_at,
         }
     }
+}
+
+/// The lateness that a report of an attempt adds: that of the first one.
+#[must_use]
+pub fn counted_lateness(
+    generation: Generation,
+    due_at: Timestamp,
+    started_at: Timestamp,
+    earlier: Earlier,
+) -> Option<u16> {
+    let counts = generation == Generation(0) && earlier.first.is_none() && !earlier.backfilled;
+    counts.then(|| lateness(due_at, started_at))
 }
 
 /// The bucket of a first attempt's lateness.
@@ -157,17 +209,53 @@ mod tests {
             started_at: at(1_005),
             ended_at: at(1_012),
         };
+        let first = |generation| FirstStart::after(None, Generation(generation), at(1_003));
+        let before = Earlier { first: Some(first(0)), backfilled: false };
+        let backfilled = Earlier { first: None, backfilled: true };
         let mut stats = JobStats::default();
         assert_eq!(stats.success_rate(), None);
-        stats.count(&Counted::of(RunState::Succeeded, at(1_000), &end(1)));
-        stats.count(&Counted::of(RunState::Succeeded, at(1_000), &end(2)));
-        stats.count(&Counted::of(RunState::DeadLettered, at(1_000), &end(3)));
-        stats.count(&Counted::of(RunState::Cancelled, at(1_000), &end(0)));
-        assert_eq!((stats.succeeded, stats.failed, stats.cancelled), (2, 1, 1));
-        assert_eq!((stats.lateness.total(), stats.duration.total()), (1, 3));
+        for (state, generation, attempt, earlier) in [
+            (RunState::Succeeded, 0, 1, Earlier::default()),
+            (RunState::Succeeded, 0, 2, before),
+            (RunState::DeadLettered, 1, 1, Earlier::default()),
+            (RunState::Cancelled, 0, 0, Earlier::default()),
+            (RunState::Cancelled, 0, 1, backfilled),
+        ] {
+            stats.count(&Counted::of(state, Generation(generation), at(1_000), &end(attempt), earlier));
+        }
+        assert_eq!((stats.succeeded, stats.failed, stats.cancelled), (2, 1, 2));
+        assert_eq!((stats.lateness.total(), stats.duration.total()), (1, 4));
         assert_eq!((stats.lateness.percentile(99), stats.duration.percentile(50)), (Some(5), Some(7)));
         assert_eq!(stats.success_rate().map(|rate| (rate * 3.0).round() as i64), Some(2));
         assert_eq!(stats.last_success_at, Some(at(1_012)));
+    }
+
+    #[test]
+    fn a_run_takes_as_long_as_all_its_attempts_together_but_not_its_time_as_a_dead_letter() {
+        let at = Timestamp::from_ms;
+        let mut first = None;
+        for (generation, started_ms, expected) in [
+            (0, 1_100, (1_100, 1_100)),
+            (0, 1_500, (1_100, 1_100)),
+            (1, 9_000, (1_100, 9_000)),
+            (1, 9_500, (1_100, 9_000)),
+        ] {
+            let now = FirstStart::after(first, Generation(generation), at(started_ms));
+            assert_eq!((now.at, now.again_at), (at(expected.0), at(expected.1)), "{generation} {started_ms}");
+            let last = AttemptEnd {
+                attempt: 2,
+                outcome: crate::run::Outcome::Succeeded,
+                error: None,
+                started_at: at(started_ms),
+                ended_at: at(started_ms + 10),
+            };
+            let earlier = Earlier { first, backfilled: false };
+            let counted = Counted::of(RunState::Succeeded, Generation(generation), at(1_000), &last, earlier);
+            let took_ms = started_ms + 10 - expected.1;
+            assert_eq!(counted.duration, Some(bucket_of(took_ms)), "{generation} {started_ms}");
+            assert_eq!(counted.lateness, first.is_none().then(|| bucket_of(100)));
+            first = Some(now);
+        }
     }
 
     proptest! {

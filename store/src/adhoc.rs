@@ -8,6 +8,7 @@ use std::time::Duration;
 use model::id::RunId;
 use model::run::{AttemptEnd, Generation, RunState};
 use model::shard::ShardId;
+use model::stats::FirstStart;
 use model::time::Timestamp;
 use model::unique::{Freed, UniqueKey, Until};
 
@@ -35,6 +36,8 @@ pub struct AdHocRun {
     pub due_at: Timestamp,
     /// The newest attempt's end.
     pub last: AttemptEnd,
+    /// When it was started first; `note_ad_hoc` keeps what it knows of that.
+    pub first: FirstStart,
     pub executor: String,
     pub output: Option<String>,
 }

@@ -8,6 +8,7 @@ use model::name::JobId;
 use model::overlap::Standing;
 use model::run::{AttemptEnd, Generation, RunState, SkipReason, WaitsFor};
 use model::shard::ShardId;
+use model::stats::FirstStart;
 use model::time::Timestamp;
 
 use crate::error::StoreError;
@@ -179,6 +180,8 @@ pub struct RunRecord {
     pub epoch: Option<Epoch>,
     /// The newest attempt's end that was reported, final or not.
     pub last: Option<AttemptEnd>,
+    /// When it was started first; kept only where `last` alone wouldn't tell (see `RunRecord::first_start`).
+    pub first: Option<FirstStart>,
     pub executor: Option<String>,
     pub output: Option<String>,
     pub skip_reason: Option<String>,
@@ -201,12 +204,20 @@ impl RunRecord {
             sequence: None,
             epoch: None,
             last: None,
+            first: None,
             executor: None,
             output: None,
             skip_reason: None,
             cancel: None,
             ended_at: None,
         }
+    }
+
+    /// When it was started first, once an attempt of its newest generation has ended.
+    #[must_use]
+    pub fn first_start(&self) -> Option<FirstStart> {
+        let last = self.last.as_ref()?;
+        Some(FirstStart::after(self.first, self.generation, last.started_at))
     }
 }
 

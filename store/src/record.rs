@@ -10,6 +10,7 @@ use model::bucket::{HalfHour, Placed, Tier};
 use model::id::{Occurrence, Revision};
 use model::run::{AttemptEnd, Generation, Outcome, RunState, WaitsFor};
 use model::spec::HistoryLimits;
+use model::stats::FirstStart;
 use model::time::{Timestamp, duration_ms};
 
 use crate::error::StoreError;
@@ -27,7 +28,7 @@ pub const JOB_FIELDS: [&str; 9] =
     ["v", "revision", "spec", "history", "overlap", "after", "after_due", "condition", "placed"];
 
 /// The fields of a run's hash, in the order in which they are read.
-pub const RUN_FIELDS: [&str; 15] = [
+pub const RUN_FIELDS: [&str; 16] = [
     "v",
     "state",
     "revision",
@@ -37,6 +38,7 @@ pub const RUN_FIELDS: [&str; 15] = [
     "published",
     "republished",
     "attempt",
+    "first",
     "error",
     "executor",
     "output",
@@ -297,6 +299,23 @@ pub(crate) fn attempt_from(text: &str) -> Option<AttemptEnd> {
     words.next().is_none().then_some(end)
 }
 
+/// When a run was started first, in milliseconds, since scripts compare them: at all, the newest generation, in that one:
+/// `1795329900250 1 1795416300100`.
+#[must_use]
+pub fn first_text(first: &FirstStart) -> String {
+    format!("{} {} {}", first.at.as_ms(), first.generation.0, first.again_at.as_ms())
+}
+
+pub(crate) fn first_from(text: &str) -> Option<FirstStart> {
+    let mut words = text.split(' ');
+    let first = FirstStart {
+        at: Timestamp::from_ms(words.next()?.parse().ok()?),
+        generation: Generation(words.next()?.parse().ok()?),
+        again_at: Timestamp::from_ms(words.next()?.parse().ok()?),
+    };
+    words.next().is_none().then_some(first)
+}
+
 /// One attempt's end as fields; `error` is absent if there was none, `generation` if it is the first.
 #[must_use]
 pub fn attempt_fields(end: &AttemptEnd, generation: Generation, executor: &str) -> Fields {
@@ -353,6 +372,7 @@ pub fn run_from(
         sequence: published.map(|(_, sequence, _)| sequence),
         epoch: published.map(|(.., epoch)| epoch),
         last,
+        first: read.word("first", first_from)?,
         executor: read.get("executor").map(Into::into),
         output: read.get("output").map(Into::into),
         skip_reason: read.get("skip_reason").map(Into::into),
@@ -534,6 +554,13 @@ mod tests {
         let mark = CancelMark { at: at("2026-11-22T06:45:00Z"), by: "ada@host-1".into(), reason: None };
         assert_eq!(cancel_text(&mark), r#"{"at":"2026-11-22T06:45:00Z","by":"ada@host-1"}"#);
         assert_eq!(cancel_from(&cancel_text(&mark)), Some(mark));
+        let first = FirstStart {
+            at: at("2026-11-22T06:45:00.250Z"),
+            generation: Generation(1),
+            again_at: at("2026-11-23T06:45:00.100Z"),
+        };
+        assert_eq!(first_text(&first), "1795329900250 1 1795416300100");
+        assert_eq!(first_from(&first_text(&first)), Some(first));
         assert_eq!(published_from(&published), Some((at("2026-11-22T06:45:00.003Z"), 42, Epoch(7))));
         let run =
             run_from("k", &settlement.occurrence, &values(&RUN_FIELDS, &fields)).unwrap().unwrap().record;

@@ -134,7 +134,8 @@ mod tests {
             started_at: at(1_005),
             ended_at: at(3_000),
         };
-        let counted = Counted::of(RunState::Succeeded, at(1_000), &last);
+        let earlier = model::stats::Earlier::default();
+        let counted = Counted::of(RunState::Succeeded, Generation(0), at(1_000), &last, earlier);
         let text = counted_text(&counted);
         assert_eq!(text, "succeeded late:5 took:71 @1970-01-01T00:00:03Z");
         let fields = [

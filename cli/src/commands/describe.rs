@@ -164,7 +164,7 @@ fn running(running: &RunningView) -> String {
     format!("since {since}, attempt {attempt} on {executor}{said}")
 }
 
-/// How long the newest attempt took; empty if it didn't end.
+/// How long the run took, with all its attempts; empty if it didn't end.
 pub(crate) fn took(run: &RunView) -> String {
     let instant =
         |text: &Option<String>| text.as_ref().and_then(|text| text.parse::<model::time::Timestamp>().ok());

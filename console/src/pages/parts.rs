@@ -105,7 +105,7 @@ pub(super) fn runs(now: Timestamp, runs: &[RunView]) -> Markup {
     }
 }
 
-/// How long the last attempt took, if it ended.
+/// How long a run took, with all its attempts, if it ended.
 pub(super) fn took(run: &RunView) -> Option<i64> {
     let ms = between(run.started_at.as_deref(), run.ended_at.as_deref())?;
     (ms >= 0).then_some(ms)

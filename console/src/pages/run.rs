@@ -161,7 +161,7 @@ fn figures(now: Timestamp, view: &RunView) -> Markup {
         dl .figures {
             (figure("Published after", &said(between(due, published)), "from its due instant", false))
             (figure("Started after", &said(view.lateness_ms), &queued.map(|ms| format!("{} in its queue", duration(ms))).unwrap_or_default(), false))
-            (figure("Took", &said(took(view)), "the last attempt", false))
+            (figure("Took", &said(took(view)), if view.attempts > 1 { "with all attempts" } else { "" }, false))
             (figure("Attempts", &view.attempts.to_string(), view.last_outcome.as_deref().unwrap_or("none has ended"), view.attempts > 1))
             div { dt { "Ended" } dd { (when_maybe(now, view.ended_at.as_deref())) small { (brief(view.executor.as_deref().unwrap_or_default(), 60)) } } }
         }

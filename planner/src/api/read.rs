@@ -231,6 +231,7 @@ fn run_mark(record: &RunRecord) -> RunMark {
 pub fn run_view(record: &RunRecord) -> RunView {
     let text = |at: Timestamp| at.to_string();
     let last = record.last.as_ref();
+    let first = record.first_start();
     RunView {
         run: record.occurrence.to_string(),
         state: record.state.as_str().into(),
@@ -239,9 +240,9 @@ pub fn run_view(record: &RunRecord) -> RunView {
         generation: record.generation.0,
         waits_for: record.waits_for.map(|waits| waits.as_str().into()),
         published_at: record.published_at.map(text),
-        started_at: last.map(|end| text(end.started_at)),
+        started_at: first.map(|first| text(first.again_at)),
         ended_at: record.ended_at.map(text),
-        lateness_ms: last.map(|end| end.started_at.ms_since(record.occurrence.due_at)),
+        lateness_ms: first.map(|first| first.at.ms_since(record.occurrence.due_at)),
         attempts: last.map_or(0, |end| end.attempt),
         last_outcome: last.map(|end| end.outcome.as_str().into()),
         error: last.and_then(|end| end.error.clone()),
@@ -283,9 +284,9 @@ fn ad_hoc_view(run: &AdHocRun) -> RunView {
         state: run.state.as_str().into(),
         due_at: run.due_at.to_string(),
         generation: run.generation.0,
-        started_at: Some(end.started_at.to_string()),
+        started_at: Some(run.first.again_at.to_string()),
         ended_at: run.state.is_end().then(|| end.ended_at.to_string()),
-        lateness_ms: Some(end.started_at.ms_since(run.due_at)),
+        lateness_ms: Some(run.first.at.ms_since(run.due_at)),
         attempts: end.attempt,
         last_outcome: Some(end.outcome.as_str().into()),
         error: end.error.clone(),

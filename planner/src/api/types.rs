@@ -328,11 +328,13 @@ pub struct RunView {
     pub waits_for: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published_at: Option<String>,
+    /// The first attempt's start (after a redrive, that of the newest one): the run took from here to `endedAt`. Known
+    /// once an attempt has ended, and only of attempts that weren't lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
-    /// The newest attempt's start minus the due instant.
+    /// The very first attempt's start minus the due instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lateness_ms: Option<i64>,
     pub attempts: u32,
@@ -424,10 +426,10 @@ pub struct StatsView {
     pub success_rate: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_at: Option<String>,
-    /// From due to the first attempt's start.
+    /// From due to the first attempt's start; without runs that a backfill asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lateness_ms: Option<PercentilesView>,
-    /// Of the last attempt.
+    /// From the first attempt's start to the end, with all attempts and waits between them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<PercentilesView>,
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use model::id::{Key, RunId};
-use model::run::{Generation, Outcome, RunState};
+use model::run::{AttemptEnd, Generation, Outcome, RunState};
 use model::shard::ShardId;
+use model::stats::FirstStart;
 use model::time::Timestamp;
 use model::unique::{Freed, Scope, UniqueKey, Until};
 
@@ -80,6 +81,7 @@ pub async fn the_newest_of_an_ad_hoc_run_is_remembered<F: Fixture>(f: &F) {
         state,
         due_at: at("07:00:00"),
         last: attempt(number, outcome),
+        first: FirstStart::after(None, Generation(generation), at("07:00:00")),
         executor: "worker-1".into(),
         output: Some("half of it".into()),
     };
@@ -100,5 +102,35 @@ pub async fn the_newest_of_an_ad_hoc_run_is_remembered<F: Fixture>(f: &F) {
     ] {
         f.store().note_ad_hoc(SHARD, &noted).await.unwrap();
         assert_eq!(f.store().ad_hoc(SHARD, &run_id).await, Ok(Some(shown)));
+    }
+}
+
+pub async fn an_ad_hoc_run_keeps_its_first_start<F: Fixture>(f: &F) {
+    let run_id: RunId = "billing/reports~order-18".parse().unwrap();
+    let first = |at_text, generation, again| FirstStart {
+        at: at(at_text),
+        generation: Generation(generation),
+        again_at: at(again),
+    };
+    for (generation, number, started, expected) in [
+        (0, 1, "07:00:00", first("07:00:00", 0, "07:00:00")),
+        (0, 2, "07:00:30", first("07:00:00", 0, "07:00:00")),
+        (1, 1, "08:00:00", first("07:00:00", 1, "08:00:00")),
+        (1, 2, "08:00:30", first("07:00:00", 1, "08:00:00")),
+    ] {
+        let last = AttemptEnd { started_at: at(started), ..attempt(number, Outcome::Failed) };
+        let run = AdHocRun {
+            run_id: run_id.clone(),
+            generation: Generation(generation),
+            state: RunState::Dispatched,
+            due_at: at("07:00:00"),
+            first: FirstStart::after(None, Generation(generation), last.started_at),
+            last,
+            executor: "worker-1".into(),
+            output: None,
+        };
+        f.store().note_ad_hoc(SHARD, &run).await.unwrap();
+        let known = f.store().ad_hoc(SHARD, &run_id).await.unwrap().unwrap();
+        assert_eq!(known.first, expected, "{generation} {number}");
     }
 }

@@ -162,6 +162,7 @@ macro_rules! conformance_tests {
                 a_key_is_freed_by_its_own_run_as_it_asked,
                 a_key_is_free_when_its_period_is_over,
                 the_newest_of_an_ad_hoc_run_is_remembered,
+                an_ad_hoc_run_keeps_its_first_start,
             ];
             live: [
                 the_newest_note_of_an_attempt_under_way_is_shown,
@@ -194,6 +195,8 @@ macro_rules! conformance_tests {
                 ends_are_counted_and_edits_keep_the_counts,
                 skips_are_counted,
                 all_attempts_of_a_run_are_kept,
+                a_run_is_as_late_as_its_first_attempt_and_takes_as_long_as_all,
+                backfilled_runs_tell_nothing_about_lateness,
                 a_dead_letter_is_reopened_once,
                 a_reopened_run_ends_in_its_new_generation,
                 an_epoch_is_told_as_its_node,

@@ -292,6 +292,8 @@ impl Op {
                     let run = occurrence(random.pick(&JOBS), random.instant());
                     let mut end = settlement(run, random.below(*revision + 1), random.pick(&states));
                     end.generation = Generation(u32::try_from(random.below(8) / 6).unwrap());
+                    end.last.attempt = u32::try_from(random.below(4)).unwrap();
+                    end.last.started_at = end.last.started_at.plus_ms(-(random.below(50_000) as i64));
                     end
                 });
                 Self::Settle(ends.collect())
@@ -456,7 +458,8 @@ impl<F: Fixture> Side<'_, F> {
             }
             Op::Settle(ends) => format!("{:?}", store.settle_all(SHARD, ends).await),
             Op::Note { job, due_at, generation, attempt: number } => {
-                let (run, end) = (occurrence(job, *due_at), attempt(*number, Outcome::Failed));
+                let (run, mut end) = (occurrence(job, *due_at), attempt(*number, Outcome::Failed));
+                end.started_at = end.started_at.plus_ms(i64::from(*number) * 7_000 - 60_000);
                 let generation = Generation(*generation);
                 format!("{:?}", store.note_attempt(SHARD, &run, generation, &end, "worker-9").await)
             }

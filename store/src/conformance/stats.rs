@@ -1,15 +1,15 @@
 //! What adds up over runs, the attempts behind one, and redrives.
 
 use model::limits::ATTEMPTS_KEPT_MAX;
-use model::run::{Generation, Outcome, RunState, SkipReason};
+use model::run::{AttemptEnd, Generation, Outcome, RunState, SkipReason};
 
-use super::world::{at, attempt, entry, install, job, record, settlement, skip};
+use super::world::{at, attempt, entry, install, job, occurrence, record, sent, settlement, skip};
 use super::{Fixture, World};
 use crate::lease::{Epoch, Role};
 use crate::ledger::Settled;
 use crate::plan::Installed;
 use crate::stats::Reopening;
-use crate::{LedgerStore, StatsStore};
+use crate::{ControlStore, LedgerStore, StatsStore};
 
 fn reopening(run: &model::id::Occurrence, generation: u32) -> Reopening {
     Reopening {
@@ -78,6 +78,60 @@ pub async fn all_attempts_of_a_run_are_kept<F: Fixture>(f: &F) {
     assert_eq!(first.lateness.total(), 1, "only the first attempt tells how late the run was");
 }
 
+pub async fn a_run_is_as_late_as_its_first_attempt_and_takes_as_long_as_all<F: Fixture>(f: &F) {
+    let w = World::begun(f).await;
+    let run = w.published("a/b", at("06:59:58")).await;
+    let end = |number, started: &str, ended: &str| AttemptEnd {
+        started_at: at(started),
+        ended_at: at(ended),
+        ..attempt(number, Outcome::Failed)
+    };
+    let known = async || f.store().run(w.shard, &run).await.unwrap().unwrap();
+    let times = |record: &crate::ledger::RunRecord| {
+        record.first_start().map(|first| (first.at, first.again_at)).unwrap()
+    };
+    for (number, started, ended) in [(1, "07:00:00", "07:00:01"), (2, "07:00:05", "07:00:06")] {
+        let end = end(number, started, ended);
+        f.store().note_attempt(w.shard, &run, Generation(0), &end, "worker-1").await.unwrap();
+        assert_eq!(times(&known().await), (at("07:00:00"), at("07:00:00")));
+    }
+    let mut dead = settlement(run.clone(), 1, RunState::DeadLettered);
+    dead.last = end(3, "07:00:15", "07:00:16");
+    f.store().settle(w.shard, &dead).await.unwrap();
+    assert_eq!(times(&known().await), (at("07:00:00"), at("07:00:00")));
+    let stats = async || f.store().stats(w.shard, &job("a/b")).await.unwrap();
+    let counted = stats().await;
+    assert_eq!((counted.lateness.total(), counted.lateness.percentile(99)), (1, Some(1_984)), "2 s");
+    assert_eq!((counted.duration.total(), counted.duration.percentile(99)), (1, Some(15_872)), "16 s");
+    // The hour that it was a dead letter isn't work.
+    f.store().reopen(w.shard, &reopening(&run, 1)).await.unwrap();
+    assert_eq!(known().await.first_start(), None, "no attempt of the new generation has ended yet");
+    let mut good = settlement(run.clone(), 1, RunState::Succeeded);
+    good.generation = Generation(1);
+    good.last = end(1, "07:59:00", "07:59:02");
+    f.store().settle(w.shard, &good).await.unwrap();
+    assert_eq!(times(&known().await), (at("07:00:00"), at("07:59:00")));
+    let counted = stats().await;
+    assert_eq!((counted.lateness.total(), counted.duration.total()), (1, 2));
+    assert_eq!(counted.duration.percentile(50), Some(1_984), "2 s");
+}
+
+pub async fn backfilled_runs_tell_nothing_about_lateness<F: Fixture>(f: &F) {
+    let w = World::begun(f).await;
+    w.planned("a/b", 1, &[]).await;
+    let backfill = "a/june".parse().unwrap();
+    let dues = ["05:00:00", "05:01:00"].map(at);
+    f.store().start_backfilled(w.shard, w.planner, &backfill, &job("a/b"), &dues).await.unwrap();
+    w.confirm(&dues.map(|due| sent(entry("a/b", due, 1), 11))).await;
+    let [one, other] = dues.map(|due| occurrence("a/b", due));
+    let failed = attempt(1, Outcome::Failed);
+    f.store().note_attempt(w.shard, &one, Generation(0), &failed, "worker-1").await.unwrap();
+    f.store().settle(w.shard, &settlement(one, 1, RunState::Succeeded)).await.unwrap();
+    f.store().settle(w.shard, &settlement(other, 1, RunState::Succeeded)).await.unwrap();
+    let counted = f.store().stats(w.shard, &job("a/b")).await.unwrap();
+    assert_eq!((counted.succeeded, counted.lateness.total(), counted.duration.total()), (2, 0, 2));
+}
+
 pub async fn a_dead_letter_is_reopened_once<F: Fixture>(f: &F) {
     let w = World::begun(f).await;
     let run = w.published("a/b", at("07:00:00")).await;
@@ -94,7 +148,7 @@ pub async fn a_dead_letter_is_reopened_once<F: Fixture>(f: &F) {
     let past = f.store().past_attempts(w.shard, &run).await.unwrap();
     assert_eq!((past.len(), past[0].generation), (1, Generation(0)), "what went wrong stays known");
     // A run that is forgotten can still be redriven.
-    let forgotten = super::world::occurrence("a/gone", at("07:00:00"));
+    let forgotten = occurrence("a/gone", at("07:00:00"));
     assert_eq!(f.store().reopen(w.shard, &reopening(&forgotten, 1)).await, Ok(true));
     assert_eq!(f.store().run(w.shard, &forgotten).await.unwrap().unwrap().revision.0, 9);
 }
@@ -130,7 +184,7 @@ pub async fn an_entry_is_found_by_its_revision<F: Fixture>(f: &F) {
     w.planned("a/b", 3, &[at("07:00:00")]).await;
     let found = async |due, revisions: &[u64]| {
         let revisions: Vec<_> = revisions.iter().copied().map(Revision).collect();
-        let run = super::world::occurrence("a/b", at(due));
+        let run = occurrence("a/b", at(due));
         f.store().planned_as(w.shard, &run, &revisions).await.unwrap().map(|revision| revision.0)
     };
     assert_eq!(found("07:00:00", &[4, 3, 2]).await, Some(3));

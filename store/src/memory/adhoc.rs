@@ -2,6 +2,7 @@
 
 use model::id::RunId;
 use model::shard::ShardId;
+use model::stats::FirstStart;
 use model::time::Timestamp;
 use model::unique::{Freed, UniqueKey, Until};
 
@@ -63,9 +64,12 @@ impl AdHocStore for MemoryStore {
 
     async fn note_ad_hoc(&self, shard: ShardId, run: &AdHocRun) -> Result<(), StoreError> {
         self.on(shard, |shard, now| {
-            let known = shard.remembered(&run.run_id, now).map(|known| known.age());
-            if known.is_none_or(|known| run.age() >= known) {
-                shard.ad_hoc.insert(run.run_id.clone(), (run.clone(), now.plus(AD_HOC_KEPT)));
+            let known = shard.remembered(&run.run_id, now);
+            if known.is_none_or(|known| run.age() >= known.age()) {
+                let first = known.map(|known| known.first);
+                let first = FirstStart::after(first, run.generation, run.last.started_at);
+                let run = AdHocRun { first, ..run.clone() };
+                shard.ad_hoc.insert(run.run_id.clone(), (run, now.plus(AD_HOC_KEPT)));
             }
             Ok(())
         })

@@ -5,6 +5,7 @@ use model::id::{Entry, Key, Occurrence};
 use model::limits::TRIGGER_KEY_KEPT;
 use model::name::{BackfillId, JobId};
 use model::shard::ShardId;
+use model::stats::Earlier;
 use model::time::{SECOND_MS, Timestamp};
 
 use super::{MemoryStore, Shard, sorted};
@@ -128,6 +129,12 @@ impl Shard {
     }
 
     /// A run has ended: what it brought along isn't needed any more, and its backfill may count it.
+    /// What is known of a run before a report of it.
+    pub(super) fn earlier(&self, occurrence: &Occurrence) -> Earlier {
+        let first = self.runs.get(occurrence).and_then(|run| run.record.first);
+        Earlier { first, backfilled: self.asked.backfilled.contains_key(occurrence) }
+    }
+
     pub(super) fn note_end(&mut self, occurrence: &Occurrence, kind: History) {
         self.asked.overrides.remove(occurrence);
         if let Some((_, end @ None)) = self.asked.backfilled.get_mut(occurrence) {

@@ -7,11 +7,12 @@ use model::id::{Entry, Occurrence};
 use model::name::JobId;
 use model::run::{AttemptEnd, Generation, RunState, Standing, accepts_end};
 use model::shard::ShardId;
-use model::stats::{Counted, lateness};
+use model::stats::{Counted, FirstStart, counted_lateness};
 use model::time::Timestamp;
 
 use super::{MemoryStore, Shard, Sorted, sorted};
 use crate::error::StoreError;
+use crate::keys::History;
 use crate::lease::{Epoch, Role};
 use crate::ledger::{
     CancelMark, CancelOutcome, Claim, LEDGER_BATCH_MAX, LedgerStore, Park, RunRecord, Sent, SentRun, Settled,
@@ -189,16 +190,20 @@ impl LedgerStore for MemoryStore {
         executor: &str,
     ) -> Result<(), StoreError> {
         self.on(shard, |shard, _| {
+            let earlier = shard.earlier(occurrence);
             let open = shard.runs.get_mut(occurrence).map(|run| &mut run.record);
             let Some(run) = open.filter(|run| run.state == RunState::Dispatched) else { return Ok(()) };
             let newest = run.last.as_ref().map_or(0, |last| last.attempt);
             if (generation, end.attempt) > (run.generation, newest) && generation >= run.generation {
+                run.first = Some(FirstStart::after(earlier.first, generation, end.started_at));
                 run.generation = generation;
                 run.last = Some(end.clone());
                 run.executor = Some(executor.into());
                 shard.keep_attempt(occurrence, generation, end, executor);
-                if end.attempt == 1 && shard.jobs.contains_key(&occurrence.job) {
-                    let late = lateness(occurrence.due_at, end.started_at);
+                let late = counted_lateness(generation, occurrence.due_at, end.started_at, earlier);
+                if let Some(late) = late
+                    && shard.jobs.contains_key(&occurrence.job)
+                {
                     shard.stats.entry(occurrence.job.clone()).or_default().lateness.add(late);
                 }
             }
@@ -358,6 +363,7 @@ impl Shard {
     fn settle(&mut self, settlement: &Settlement) -> Settled {
         let occurrence = &settlement.occurrence;
         let stored = self.runs.get(occurrence);
+        let earlier = self.earlier(occurrence);
         let waited =
             stored.filter(|run| run.record.state == RunState::Waiting).map(|run| run.record.revision);
         let standing =
@@ -368,7 +374,11 @@ impl Shard {
         if standing.is_some_and(|standing| standing.state.is_end()) {
             self.keep_last(occurrence);
         }
-        let counted = Counted::of(settlement.state, occurrence.due_at, &settlement.last);
+        let (state, generation, last) = (settlement.state, settlement.generation, &settlement.last);
+        let counted = Counted::of(state, generation, occurrence.due_at, last, earlier);
+        let is_kept = earlier.first.is_some() || history_of(state) == Some(History::Failed);
+        let now_first = FirstStart::after(earlier.first, generation, last.started_at);
+        let first = if last.attempt > 0 && is_kept { Some(now_first) } else { earlier.first };
         self.count(&occurrence.job, &counted);
         self.forget_sent(occurrence);
         self.forget_cancelling(occurrence);
@@ -388,6 +398,7 @@ impl Shard {
             sequence: known.and_then(|run| run.sequence),
             epoch: known.and_then(|run| run.epoch),
             last: Some(settlement.last.clone()),
+            first,
             executor: Some(settlement.executor.clone()),
             output: settlement.output.clone(),
             cancel: known.and_then(|run| run.cancel.clone()),

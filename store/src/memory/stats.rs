@@ -95,6 +95,7 @@ impl Shard {
         }
         self.keep_last(occurrence);
         let triggered = known.as_ref().is_some_and(|record| record.triggered);
+        let first = known.as_ref().and_then(|record| record.first);
         let revision = known.map_or(reopening.revision, |record| record.revision);
         let record = RunRecord {
             generation: reopening.generation,
@@ -102,6 +103,7 @@ impl Shard {
             sequence: Some(reopening.sequence),
             epoch: Some(Epoch(0)),
             triggered,
+            first,
             ..RunRecord::new(occurrence.clone(), revision, RunState::Dispatched)
         };
         self.runs.insert(occurrence.clone(), StoredRun { record, republished: 0 });

@@ -3,6 +3,7 @@
 use model::id::RunId;
 use model::run::{AttemptEnd, Generation, Outcome, RunState};
 use model::shard::ShardId;
+use model::stats::FirstStart;
 use model::time::duration_ms;
 use model::unique::{Freed, UniqueKey, Until};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use super::value;
 use crate::adhoc::{AD_HOC_KEPT, AdHocRun, AdHocStore, Claimed};
 use crate::error::StoreError;
 use crate::keys;
+use crate::record::first_from;
 
 /// What stands beside generation, end and attempt, which the script compares.
 #[derive(Serialize, Deserialize)]
@@ -45,20 +47,30 @@ fn text_of(run: &AdHocRun) -> String {
     serde_json::to_string(&stored).unwrap_or_default()
 }
 
-fn read(run_id: &RunId, generation: &str, attempt: &str, text: &str) -> Option<AdHocRun> {
+/// A run from its text and what stands beside it; `first` is missing in what an older build wrote.
+fn read(
+    run_id: &RunId,
+    generation: &str,
+    attempt: &str,
+    text: &str,
+    first: Option<&str>,
+) -> Option<AdHocRun> {
     let stored: Stored = serde_json::from_str(text).ok()?;
+    let generation = Generation(generation.parse().ok()?);
+    let started_at = stored.started_at.parse().ok()?;
     Some(AdHocRun {
         run_id: run_id.clone(),
-        generation: Generation(generation.parse().ok()?),
+        generation,
         state: RunState::from_word(&stored.state)?,
         due_at: stored.due_at.parse().ok()?,
         last: AttemptEnd {
             attempt: attempt.parse().ok()?,
             outcome: Outcome::from_word(&stored.outcome)?,
             error: stored.error,
-            started_at: stored.started_at.parse().ok()?,
+            started_at,
             ended_at: stored.ended_at.parse().ok()?,
         },
+        first: FirstStart::after(first.and_then(first_from), generation, started_at),
         executor: stored.executor,
         output: stored.output,
     })
@@ -115,18 +127,19 @@ impl AdHocStore for RedisStore {
             .arg(u8::from(ended))
             .arg(attempt)
             .arg(AD_HOC_KEPT.as_secs())
-            .arg(text_of(run));
+            .arg(text_of(run))
+            .arg(run.last.started_at.as_ms());
         self.link.run(&call).await.map(drop)
     }
 
     async fn ad_hoc(&self, shard: ShardId, run_id: &RunId) -> Result<Option<AdHocRun>, StoreError> {
         let key = keys::ad_hoc(shard, run_id);
         let mut command = redis::cmd("HMGET");
-        command.arg(&key).arg(&["generation", "attempt", "run"]);
+        command.arg(&key).arg(&["generation", "attempt", "run", "first"]);
         match value::fields(self.link.query(&command).await?, "HMGET")?.as_slice() {
-            [Some(generation), Some(attempt), Some(text)] => {
+            [Some(generation), Some(attempt), Some(text), first] => {
                 let corrupt = || StoreError::Corrupt { key, problem: "field run can't be read".into() };
-                read(run_id, generation, attempt, text).ok_or_else(corrupt).map(Some)
+                read(run_id, generation, attempt, text, first.as_deref()).ok_or_else(corrupt).map(Some)
             }
             _ => Ok(None),
         }

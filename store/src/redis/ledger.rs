@@ -7,7 +7,7 @@ use model::id::{Entry, Occurrence};
 use model::name::JobId;
 use model::run::{AttemptEnd, Generation, RunState, SkipReason, WaitsFor};
 use model::shard::ShardId;
-use model::stats::{Counted, lateness};
+use model::stats::{Counted, Earlier, counted_lateness};
 use model::time::Timestamp;
 use redis::Value;
 
@@ -237,7 +237,9 @@ impl LedgerStore for RedisStore {
                 .arg(settlements.len());
             for settlement in settlements {
                 let due_at = settlement.occurrence.due_at;
-                let fields = record::settlement_fields(settlement);
+                let (fields, last) = (record::settlement_fields(settlement), &settlement.last);
+                let (state, generation) = (settlement.state, settlement.generation);
+                let counted = Counted::of(state, generation, due_at, last, Earlier::default());
                 call = call
                     .arg(settlement.occurrence.to_string())
                     .arg(settlement.revision.0)
@@ -245,8 +247,10 @@ impl LedgerStore for RedisStore {
                     .arg(Minute::of(due_at).to_string())
                     .arg(record::history_of(settlement.state).map_or("", History::as_str))
                     .arg(settlement.generation.0)
-                    .arg(counted_text(&Counted::of(settlement.state, due_at, &settlement.last)))
+                    .arg(counted_text(&counted))
                     .arg(settlement.settled_at.as_ms())
+                    .arg(if last.attempt > 0 { last.started_at.as_ms().to_string() } else { String::new() })
+                    .arg(last.ended_at.as_ms())
                     .arg(fields.len());
                 for (field, text) in fields {
                     call = call.arg(field).arg(text);
@@ -271,13 +275,15 @@ impl LedgerStore for RedisStore {
         end: &AttemptEnd,
         executor: &str,
     ) -> Result<(), StoreError> {
-        let late = || format!("late:{}", lateness(occurrence.due_at, end.started_at));
+        let (due_at, started_at) = (occurrence.due_at, end.started_at);
+        let late = counted_lateness(generation, due_at, started_at, Earlier::default());
         let mut call = Call::new(&NOTE_ATTEMPT, &[keys::run(shard, occurrence)])
             .arg(generation.0)
             .arg(end.attempt)
             .arg(keys::prefix(shard))
             .arg(occurrence.job.to_string())
-            .arg(if end.attempt == 1 { late() } else { String::new() });
+            .arg(late.map_or_else(String::new, |bucket| format!("late:{bucket}")))
+            .arg(started_at.as_ms());
         for (field, text) in record::attempt_fields(end, generation, executor) {
             call = call.arg(field).arg(text);
         }

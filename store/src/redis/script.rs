@@ -76,7 +76,7 @@ scripts! {
     KEY_CLAIM = "key_claim.lua" + [];
     KEY_CONFIRM = "key_confirm.lua" + [];
     KEY_FREE = "key_free.lua" + [];
-    NOTE_AD_HOC = "note_ad_hoc.lua" + [];
+    NOTE_AD_HOC = "note_ad_hoc.lua" + [PRELUDE, STATS];
     NOTE_PROGRESS = "note_progress.lua" + [];
     SPACE = "space.lua" + [PRELUDE];
     DELAY_SPACED = "delay_spaced.lua" + [PRELUDE];

@@ -7,14 +7,13 @@ local ORPHAN_S = 7 * 24 * 3600
 local LIMITS_DEFAULT = 'succeeded=3 failed=10 skipped=100'
 
 -- A run has ended: what it brought along isn't needed any more, and its backfill may count it. Only triggered runs, due at
--- fractions of a second, bring something along; whether there is any backfill is asked once a call.
-local has_backfills
+-- fractions of a second, bring something along.
 local function note_end(prefix, kind, id)
   if string.find(id, '%.%d+Z$') then redis.call('HDEL', prefix .. 'overrides', id) end
-  local runs = prefix .. 'backfill-runs'
-  if has_backfills == nil then has_backfills = redis.call('EXISTS', runs) == 1 end
-  local backfill = has_backfills and redis.call('HGET', runs, id)
-  if backfill and not string.find(backfill, ' ') then redis.call('HSET', runs, id, backfill .. ' ' .. kind) end
+  local backfill = backfill_of(prefix, id)
+  if backfill and not string.find(backfill, ' ') then
+    redis.call('HSET', prefix .. 'backfill-runs', id, backfill .. ' ' .. kind)
+  end
 end
 
 -- Puts an ended run on its job's list and trims that list to its limit; the runs due longest ago go first.

@@ -53,3 +53,11 @@ local function tidy(prefix, tier, slice)
     redis.call('ZREM', prefix .. (tier == 'minute' and 'minutes' or 'half-hours'), slice)
   end
 end
+
+-- What is noted of a run that a backfill asked for (keys.rs, backfill_runs), or nil. Whether there is any is asked once a call.
+local has_backfills
+local function backfill_of(prefix, id)
+  local runs = prefix .. 'backfill-runs'
+  if has_backfills == nil then has_backfills = redis.call('EXISTS', runs) == 1 end
+  return has_backfills and redis.call('HGET', runs, id) or nil
+end

@@ -3,18 +3,20 @@
 -- histories; and lets go who waited for them.
 -- KEYS  1 sent, 2 the open runs
 -- ARGV  1 prefix, 2 how many, then each: run id, revision, due (ms), minute, kind of history, generation,
---       what to count (words), settled at (ms), how many fields, then field, value, …
+--       what to count if it was never started before (words), settled at (ms), when the last attempt started and ended (ms; the
+--       first empty if there was none), how many fields, then field, value, …
 -- returns {2|1|0, …}: 1 recorded, 2 likewise and another run of its job may be due now, 0 the run had an outcome already
 -- Atomic: of many reports of one end exactly one must count (model::run::accepts_end).
 local prefix, position = ARGV[1], 3
 local replies, ended, jobs, limited, chained = {}, {}, {}, {}, {}
 local KIND = {succeeded = 'succeeded', ['dead-lettered'] = 'failed', cancelled = 'failed', skipped = 'skipped'}
 for n = 1, tonumber(ARGV[2]) do
-  local id, revision, due_ms, minute, kind, generation, counted, settled_ms = unpack(ARGV, position, position + 7)
-  local first, last = position + 9, position + 8 + 2 * tonumber(ARGV[position + 8])
+  local id, revision, due_ms, minute, kind, generation, counted, settled_ms, started_ms, ended_ms =
+    unpack(ARGV, position, position + 9)
+  local first, last = position + 11, position + 10 + 2 * tonumber(ARGV[position + 10])
   position = last + 1
   local run, job = prefix .. 'run:' .. id, string.match(id, '^(.-)@')
-  local standing = redis.call('HMGET', run, 'state', 'generation', 'attempt', 'revision', 'live', 'cancel')
+  local standing = redis.call('HMGET', run, 'state', 'generation', 'attempt', 'revision', 'live', 'cancel', 'first')
   local state, known = standing[1], tonumber(standing[2] or 0) or 0
   local reported = tonumber(generation)
   local accepted = not state or reported > known or ((state == 'dispatched' or state == 'waiting') and reported == known)
@@ -47,6 +49,13 @@ for n = 1, tonumber(ARGV[2]) do
     end
     if record[3] then limited[job] = n end
     if record[4] then chained[job] = {n, tonumber(settled_ms)} end
+    if started_ms ~= '' then
+      local started_first, text = first_start(standing[7], generation, started_ms)
+      -- Of a run that ends at its first attempt that attempt tells it; only a redrive would overwrite it.
+      if standing[7] or kind == 'failed' then redis.call('HSET', run, 'first', text) end
+      counted = string.gsub(counted, 'took:%d+', 'took:' .. bucket_of(tonumber(ended_ms) - started_first))
+      counted = without_lateness(counted, standing[7], prefix, id)
+    end
     if record[2] then count(prefix, job, counted) end
     if KIND[state] and standing[3] then
       local past = redis.call('HMGET', run, 'executor', 'error')

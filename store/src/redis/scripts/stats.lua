@@ -26,6 +26,29 @@ local function count(prefix, job, words)
   if #row > 0 then redis.call('HSET', key, unpack(row)) end
 end
 
+-- When a run was started first, after one more report of an attempt (model::stats::FirstStart): in its newest generation
+-- (ms), and the text of field `first`, of which `known` is the one so far.
+local function first_start(known, generation, started_ms)
+  local at, newest, again = string.match(known or '', '^(-?%d+) (%d+) (-?%d+)$')
+  if not at then at, newest, again = started_ms, generation, started_ms end
+  if tonumber(newest) < tonumber(generation) then newest, again = generation, started_ms end
+  return tonumber(again), at .. ' ' .. newest .. ' ' .. again
+end
+
+-- The bucket of a time (model::stats::bucket_of).
+local function bucket_of(ms)
+  ms = math.max(ms, 0)
+  local doublings = 0
+  while ms >= 16 do ms, doublings = math.floor(ms / 2), doublings + 1 end
+  return digits(doublings * 8 + ms)
+end
+
+-- The words of an end without those that don't count: only a first start tells lateness, and no backfilled run does.
+local function without_lateness(words, known_first, prefix, id)
+  if not known_first and not backfill_of(prefix, id) then return words end
+  return (string.gsub(words, ' ?late:%d+', ''))
+end
+
 -- Keeps an attempt's end (the text of field `attempt`) beside the newest; of too many the oldest go.
 local function keep_attempt(run, generation, attempt, executor, error)
   local number = string.match(attempt, '^%d+')
