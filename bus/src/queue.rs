@@ -17,8 +17,8 @@ use crate::order::{Order, OrderProblem};
 pub const REPORTED_TERM_PREFIX: &str = "ecron: ";
 
 /// The wait before a message that nobody took is delivered again, by how often it was delivered. A pull that is under way
-/// when its puller stops brings it back at once, as often as it has room: without a wait, a message could use up its lost
-/// attempts (`LOST_ATTEMPTS_MAX`) on one that is leaving. Doubling from a quarter of a second, five take longer than a pull.
+/// when its puller stops brings it back at once, as often as it has room: without a wait, a message would go to and fro
+/// with one that is leaving. Doubling from a quarter of a second, five take longer than a pull.
 #[must_use]
 pub fn hand_back_delay(delivered: u32) -> Duration {
     const FIRST: Duration = Duration::from_millis(250);
@@ -49,6 +49,20 @@ impl Notes {
         attempts.push(end);
         attempts
     }
+}
+
+/// Puts back a message that nobody has started, for somebody else. It is noted, so that it counts as no lost attempt
+/// however often it happens: no number of orderly leaves makes a dead letter. If that can't be noted, it goes back all the same.
+pub async fn hand_back(delivery: &impl Delivery) -> Result<(), BusError> {
+    let known = if delivery.delivered() > 1 { delivery.notes().await } else { Ok(Notes::default()) };
+    let noted = match known {
+        Ok(notes) => delivery.note(&Notes { tally: notes.tally.after_hand_back(), ..notes }).await,
+        Err(problem) => Err(problem),
+    };
+    if let Err(problem) = noted {
+        tracing::debug!(sequence = delivery.sequence(), %problem, "failed to note a message that is put back");
+    }
+    delivery.nak(hand_back_delay(delivery.delivered())).await
 }
 
 /// A run's message in the hands of an executor. Exactly one of `ack`, `nak` and `term` ends it; `in_progress` extends

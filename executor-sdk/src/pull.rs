@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ambient::Shutdown;
 use bus::BusError;
-use bus::queue::{Delivery, hand_back_delay};
+use bus::queue::{Delivery, hand_back};
 use model::name::QueueId;
 use model::retry::RetryPolicy;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -124,7 +124,7 @@ impl<B: Bus> Puller<B> {
     /// What arrives while we are stopping goes to another executor.
     fn hand_back(&self, delivery: B::Delivery) {
         self.attempts.spawn(async move {
-            if let Err(error) = delivery.nak(hand_back_delay(delivery.delivered())).await {
+            if let Err(error) = hand_back(&delivery).await {
                 tracing::debug!(sequence = delivery.sequence(), %error, "failed to put back a message");
             }
         });

@@ -133,6 +133,7 @@ macro_rules! bus_conformance {
             only_so_many_of_a_limited_queue_are_out,
             an_abandoned_fetch_loses_no_message,
             an_abandoned_fetch_does_not_keep_messages_from_others,
+            a_message_that_is_handed_back_is_no_lost_attempt,
             deferred_work_waits_in_the_intake_until_acknowledged,
         );
         $crate::bus_conformance!(@tests $world, events:

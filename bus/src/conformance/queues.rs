@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{ACK_WAIT, GLANCE, PATIENCE, World, none, one, publication, publish, queue};
 use crate::intake::{Intake, IntakeDelivery};
 use crate::order::WorkKind;
-use crate::queue::{Delivery, Notes, QueueReader};
+use crate::queue::{Delivery, Notes, QueueReader, hand_back, hand_back_delay};
 use crate::runs::RunStream;
 use crate::subjects::QueueSubject;
 use crate::wire::headers::Headers;
@@ -272,8 +272,24 @@ pub async fn an_abandoned_fetch_does_not_keep_messages_from_others(world: &impl 
     assert!(tokio::time::timeout(GLANCE, abandoned).await.is_err());
     publish(world.bus(), &queue, 1).await;
     let started = Instant::now();
-    one(&other, &queue).await.ack().await.expect("ack");
+    let delivery = one(&other, &queue).await;
     assert!(started.elapsed() < ACK_WAIT, "{:?}: only after the ack wait", started.elapsed());
+    let Notes { tally, .. } = delivery.notes().await.expect("notes");
+    assert_eq!(tally.lost(delivery.delivered()), 0, "nobody has started it: {tally:?}");
+    delivery.ack().await.expect("ack");
+}
+
+pub async fn a_message_that_is_handed_back_is_no_lost_attempt(world: &impl World) {
+    let queue = queue("reports");
+    publish(world.bus(), &queue, 1).await;
+    for number in 1..=3 {
+        let delivery = one(world.bus(), &queue).await;
+        hand_back(&delivery).await.expect("handed back");
+        world.pass(hand_back_delay(number)).await;
+    }
+    let delivery = one(world.bus(), &queue).await;
+    let Notes { tally, .. } = delivery.notes().await.expect("notes");
+    assert_eq!((delivery.delivered(), tally.handed_back, tally.lost(4)), (4, 3, 0));
 }
 
 pub async fn deferred_work_waits_in_the_intake_until_acknowledged(world: &impl World) {

@@ -23,10 +23,12 @@ use tokio::time::Instant;
 use super::acks::Acker;
 use super::link::Link;
 use super::message::{Delivered, Position, nak_with};
+use super::queue::NatsDelivery;
 use super::reader::{Access, Heard, Reader};
 use super::streams::ConsumerSpec;
 use crate::error::BusError;
-use crate::queue::hand_back_delay;
+use crate::queue::{hand_back, hand_back_delay};
+use crate::subjects::STREAM_RUNS;
 
 /// The longest that one pull is left with the server; a fetch that waits longer asks again. Bounds for how long a pull
 /// outlives a caller who gave up.
@@ -85,13 +87,14 @@ impl Puller {
     pub(super) fn spawn(access: &Access, consumer: ConsumerSpec, gather: Duration) -> Self {
         let (inputs, received) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
+        let link = access.trusted.clone();
+        let acker = Acker::spawn(link.clone());
         let begin = {
-            let (access, waiting) = (access.clone(), Arc::clone(&waiting));
-            move || Pulls::new(access, consumer, gather, waiting)
+            let (access, acker, waiting) = (access.clone(), acker.clone(), Arc::clone(&waiting));
+            move || Pulls::new(access, acker, consumer, gather, waiting)
         };
         tokio::spawn(run(begin, received));
-        let link = access.trusted.clone();
-        Self { acker: Acker::spawn(link.clone()), link, inputs, waiting }
+        Self { acker, link, inputs, waiting }
     }
 
     /// Whether somebody could take more messages at once, and there are none.
@@ -134,6 +137,7 @@ struct Pull {
 struct Pulls {
     /// The trusted connection.
     link: Link,
+    acker: Acker,
     reader: Reader,
     consumer: ConsumerSpec,
     last_pull: u64,
@@ -183,12 +187,14 @@ async fn wait(reader: &mut Reader, inputs: &mut mpsc::UnboundedReceiver<Input>, 
 impl Pulls {
     fn new(
         access: Access,
+        acker: Acker,
         consumer: ConsumerSpec,
         gather: Duration,
         waiting_count: Arc<AtomicUsize>,
     ) -> Self {
         Self {
             link: access.trusted.clone(),
+            acker,
             reader: Reader::new(access, consumer.clone()),
             consumer,
             last_pull: 0,
@@ -424,11 +430,8 @@ impl Pulls {
         let now = Instant::now();
         self.sweep_abandoned();
         self.orphans.retain(|_, pull| pull.ends_at > now);
-        while self.spare.front().is_some_and(|(since, _)| now >= *since + SPARE_WAIT) {
-            if let Some((_, message)) = self.spare.pop_front() {
-                self.give_back(message).await;
-            }
-        }
+        let old = self.spare.iter().take_while(|(since, _)| now >= *since + SPARE_WAIT).count();
+        self.give_back(old).await;
         let due: Vec<u64> = self
             .waiting
             .iter()
@@ -452,18 +455,33 @@ impl Pulls {
         [waiting, spare, orphan].into_iter().flatten().min().map_or(far, |soonest| soonest.min(far))
     }
 
-    async fn give_back(&self, message: Message) {
-        if let Some(reply) = message.reply {
-            let delivered = Position::parse(&reply).map_or(1, |position| position.delivered);
-            let _ = self.link.publish(reply, nak_with(hand_back_delay(delivered))).await;
+    /// Puts back the oldest spare messages.
+    async fn give_back(&mut self, count: usize) {
+        let messages: Vec<Message> = self.spare.drain(..count).map(|(_, message)| message).collect();
+        let given_back = messages.into_iter().map(|message| self.put_back(message));
+        futures_util::future::join_all(given_back).await;
+    }
+
+    /// A run's message goes back with a note that nobody started it, unless nothing can be stored now.
+    async fn put_back(&self, message: Message) {
+        let Some(reply) = message.reply.clone() else { return };
+        if self.consumer.stream == STREAM_RUNS
+            && self.link.is_connected()
+            && let Some(delivered) = Delivered::new(&self.link, &self.acker, message)
+        {
+            let delivery = NatsDelivery::new(delivered, self.link.clone());
+            if let Err(problem) = hand_back(&delivery).await {
+                tracing::debug!(consumer = %self.consumer.name, %problem, "failed to put back a message");
+            }
+            return;
         }
+        let delivered = Position::parse(&reply).map_or(1, |position| position.delivered);
+        let _ = self.link.publish(reply, nak_with(hand_back_delay(delivered))).await;
     }
 
     async fn give_back_all(&mut self) {
         self.sweep_abandoned();
-        while let Some((_, message)) = self.spare.pop_front() {
-            self.give_back(message).await;
-        }
+        self.give_back(self.spare.len()).await;
     }
 }
 

@@ -37,7 +37,7 @@ impl std::fmt::Debug for NatsDelivery {
 }
 
 impl NatsDelivery {
-    fn new(message: Delivered, trusted: Link) -> Self {
+    pub(super) fn new(message: Delivered, trusted: Link) -> Self {
         let order = decode_order(RawRun {
             subject: &message.subject,
             headers: &message.headers,

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ambient::shutdown::DRAIN_TIMEOUT_DEFAULT;
 use bus::BusError;
 use bus::queue::hand_back_delay;
+use model::limits::LOST_ATTEMPTS_MAX;
+use model::retry::Tally;
 use model::time::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -188,8 +190,33 @@ async fn a_run_that_arrives_while_stopping_is_handed_back_without_being_run() {
     world.shutdown.stop();
     world.put(0..1);
     executor.await.unwrap().unwrap();
-    assert_eq!(world.bus.calls(), [Call::Nak(0, hand_back_delay(1))]);
+    let given_back = Tally { handed_back: 1, ..Tally::default() };
+    assert_eq!(world.bus.calls(), [Call::Note(0, given_back), Call::Nak(0, hand_back_delay(1))]);
     assert_eq!(world.running.borrow().1, 0);
+}
+
+#[tokio::test]
+async fn no_number_of_orderly_leaves_makes_a_lost_attempt() {
+    let (mut delivered, mut tally) = (1, Tally::default());
+    for _ in 0..3 * LOST_ATTEMPTS_MAX {
+        let world = World::new();
+        let executor = world.start(8);
+        world.bus.until(1, |call| matches!(call, Call::Fetch(_))).await;
+        world.shutdown.stop();
+        world.bus.put(Message { delivered, tally, ..message(order()) });
+        executor.await.unwrap().unwrap();
+        let noted = |call: &Call| if let Call::Note(_, tally) = call { Some(*tally) } else { None };
+        tally = world.bus.calls().iter().find_map(noted).unwrap();
+        delivered += 1;
+        assert_eq!(tally.lost(delivered), 0, "{tally:?}");
+    }
+    let world = World::new();
+    world.bus.put(Message { delivered, tally, ..message(order()) });
+    world.permits.add_permits(1);
+    let executor = world.start(1);
+    world.until_acknowledged(1).await;
+    world.shutdown.stop();
+    world.passing(executor).await.unwrap().unwrap();
 }
 
 #[tokio::test]
