@@ -168,7 +168,8 @@ impl Shard {
         self.let_go(&install.job);
         for (due_at, reason) in &install.skipped {
             let occurrence = Occurrence { job: install.job.clone(), due_at: *due_at };
-            self.record_skipped(&occurrence, record.revision, reason, *due_at);
+            // Decided now, if it was due before; else when it would have been.
+            self.record_skipped(&occurrence, record.revision, reason, install.at.max(*due_at));
         }
         self.install_after(install, old.as_ref(), moved_from, in_hand);
         Installed::Done

@@ -15,7 +15,7 @@
 -- returns 1 done, 0 the record is of another revision
 -- Atomic: from here on no run of the old revision starts, and none of the new one is missing.
 -- What the dispatcher has taken by now belongs to the old revision: neither removed nor put in, unless no older revision
--- named it. An occurrence whose run has a record was published or has ended: it isn't put in again. A record whose revision
+-- named it. What is skipped ends now, or when it is due if that is later. An occurrence whose run has a record was published or has ended: it isn't put in again. A record whose revision
 -- can't be read counts as none, so that it can be replaced.
 if fenced(KEYS[1], ARGV[2]) then return fence_reply() end
 local prefix, job, expected = ARGV[1], ARGV[3], ARGV[4]
@@ -138,7 +138,8 @@ else
   if ARGV[position] ~= '0' then
     local limits = limits_of(prefix, job)
     for s = position + 1, position + 3 * tonumber(ARGV[position]), 3 do
-      record_skipped(prefix, job .. '@' .. ARGV[s], revision, ARGV[s + 2], ARGV[s], ARGV[s + 1], limits)
+      local skipped_at = tonumber(ARGV[s + 1]) < at_ms and ARGV[#ARGV - 3] or ARGV[s]
+      record_skipped(prefix, job .. '@' .. ARGV[s], revision, ARGV[s + 2], skipped_at, ARGV[s + 1], limits)
     end
   end
   if after_first ~= '' then
