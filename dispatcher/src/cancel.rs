@@ -29,6 +29,9 @@ const SIGNAL_INTERVAL: Duration = Duration::from_secs(5);
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// The wait for the outcome of a run whose message is gone.
 const OUTCOME_WAIT: Duration = Duration::from_secs(1);
+/// What is noted of a message that is taken off the stream because its run is cancelled. No executor ends one so: theirs
+/// aren't noted under this prefix.
+pub(crate) const WITHDRAWN: &str = "ecron: withdrawn, its run was cancelled";
 /// Runs in one pass; they are seen to at once.
 const CANCEL_BATCH_MAX: usize = 100;
 
@@ -87,7 +90,10 @@ where
                 return Ok(false);
             }
         }
+        // Noted first: should we die before the end is recorded, nobody takes it for a message that was acknowledged.
+        self.gates.store.note_terminated(run.sequence, WITHDRAWN, now).await?;
         if !self.gates.bus.withdraw(run.sequence).await? {
+            self.gates.store.forget_terminated(run.sequence).await?;
             self.again_at(lease, run, now.plus(OUTCOME_WAIT)).await?;
             return Ok(false);
         }

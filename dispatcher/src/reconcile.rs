@@ -3,6 +3,7 @@
 //! Still in the stream → leave it, unless nobody was ever given it and its `startingDeadline` has passed: then it is skipped
 //! here, as whoever is given it now would do. Gone with an outcome → settled by then. Gone without:
 //! - the stream is younger than the publication, or ends before it → it was lost: publish again, under a new id;
+//! - it was withdrawn because its run was cancelled → so it ends;
 //! - otherwise an executor took it off the stream. Our SDK never does that before its report is stored, so it was a
 //!   bare client: `ack` means succeeded, `term` means a dead letter.
 
@@ -25,6 +26,7 @@ use store::{GateStore, StoreError};
 
 use crate::asked::Asked;
 use crate::barrier::Barrier;
+use crate::cancel::WITHDRAWN;
 use crate::gate::Gates;
 use crate::jobs::{Jobs, KnownJob};
 use crate::one_off;
@@ -50,7 +52,11 @@ pub enum Fate {
     InStream,
     Lost,
     Acknowledged,
-    Terminated { reason: String },
+    /// We took it off the stream because its run was cancelled, and somebody died before that was recorded.
+    Withdrawn,
+    Terminated {
+        reason: String,
+    },
 }
 
 #[derive(Debug)]
@@ -144,6 +150,7 @@ where
         }
         match self.fate(&run).await? {
             Fate::InStream => Ok(false),
+            Fate::Withdrawn => self.end_cancelled(lease, &run, now).await,
             Fate::Lost if run.cancel.is_some() => self.end_cancelled(lease, &run, now).await,
             Fate::Lost => self.publish_again(lease, &run, now).await,
             Fate::Acknowledged => {
@@ -165,8 +172,11 @@ where
             // The stream lost its newest messages and gave our sequence to another one.
             return Ok(if self.in_stream(run).await? { Fate::InStream } else { Fate::Lost });
         }
-        let reason = self.gates.store.terminated(run.sequence).await?;
-        Ok(reason.map_or(Fate::Acknowledged, |reason| Fate::Terminated { reason }))
+        Ok(match self.gates.store.terminated(run.sequence).await? {
+            None => Fate::Acknowledged,
+            Some(reason) if run.cancel.is_some() && reason == WITHDRAWN => Fate::Withdrawn,
+            Some(reason) => Fate::Terminated { reason },
+        })
     }
 
     async fn publish_again(&self, lease: &Lease, run: &SentRun, now: Timestamp) -> Result<bool, PassError> {

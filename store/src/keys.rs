@@ -15,7 +15,7 @@ use crate::lease::Role;
 pub const NODES: &str = "ecron:nodes";
 
 /// string with a time to live: `<instant> <reason>`, for a message of the run stream, by its sequence, that an executor
-/// ended for good without a report.
+/// ended for good without a report, or that was withdrawn because its run was cancelled.
 #[must_use]
 pub fn terminated(sequence: u64) -> String {
     format!("ecron:terminated:{sequence}")

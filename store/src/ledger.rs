@@ -259,6 +259,9 @@ pub trait LedgerStore: Send + Sync + 'static {
         at: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Takes that back: somebody else had ended the message before.
+    fn forget_terminated(&self, sequence: u64) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// The reason noted for a message, if it was ended so.
     fn terminated(&self, sequence: u64) -> impl Future<Output = Result<Option<String>, StoreError>> + Send;
 

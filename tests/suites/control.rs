@@ -3,10 +3,13 @@
 #![expect(clippy::expect_used, reason = "a name that a test makes up is a name")]
 
 use anyhow::{Result, ensure};
-use harness::world::World;
+use harness::world::{INJECTED, World};
 use model::name::JobId;
+use model::run::RunState;
 use model::time::Timestamp;
 use serde_json::json;
+use store::StoreError;
+use store::memory::Fault;
 
 fn every(name: &str, seconds: u64, catch_up: &str) -> serde_json::Value {
     json!({
@@ -451,6 +454,29 @@ async fn a_backfill_of_a_limited_job_waits_its_turn() -> Result<()> {
             assert_eq!(world.most_at_once.get(&job("busy")), Some(&1), "{policy} {paused}");
             assert_eq!(world.doubled().len(), 0);
         }
+    }
+    Ok(())
+}
+
+/// A dispatcher that dies in the middle of a cancellation, at each step in turn: nobody took the run, so it was never
+/// carried out, and no other end may be recorded than that it was cancelled.
+#[tokio::test]
+async fn a_cancellation_that_is_interrupted_never_ends_as_a_success() -> Result<()> {
+    const STEPS: usize = 24;
+    for step in 0..STEPS {
+        let mut world = World::without_executor()?;
+        world.start();
+        let mut tick = every("tick", 20, "none");
+        tick["spec"]["history"]["failed"] = json!(100);
+        world.apply(tick).await?;
+        world.run(25).await?;
+        let due_at = *world.runs(&job("tick")).await?.keys().next().expect("one is out");
+        world.cancel(&job("tick"), due_at).await?;
+        let died = StoreError::Failed(INJECTED.into());
+        world.store.fail_after(step, Fault::Before(died));
+        world.run(40).await?;
+        let ended = world.record(&job("tick"), due_at).await?.expect("its record");
+        assert_eq!(ended.state, RunState::Cancelled, "interrupted at step {step}: {ended:?}");
     }
     Ok(())
 }

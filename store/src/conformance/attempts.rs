@@ -96,4 +96,9 @@ pub async fn terms_are_remembered<F: Fixture>(f: &F) {
     assert_eq!(f.store().terminated(17).await, Ok(Some("bad input: line 3".into())));
     assert_eq!(f.store().terminated(18).await, Ok(Some(String::new())));
     assert_eq!(f.store().terminated(19).await, Ok(None));
+    for _ in 0..2 {
+        f.store().forget_terminated(17).await.unwrap();
+    }
+    assert_eq!(f.store().terminated(17).await, Ok(None));
+    assert_eq!(f.store().terminated(18).await, Ok(Some(String::new())));
 }

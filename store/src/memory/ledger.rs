@@ -60,6 +60,13 @@ impl LedgerStore for MemoryStore {
         })
     }
 
+    async fn forget_terminated(&self, sequence: u64) -> Result<(), StoreError> {
+        self.act(|state, _| {
+            state.terminated.remove(&sequence);
+            Ok(())
+        })
+    }
+
     async fn terminated(&self, sequence: u64) -> Result<Option<String>, StoreError> {
         self.act(|state, now| {
             let noted = state.terminated.get(&sequence).filter(|(_, until)| now < *until);

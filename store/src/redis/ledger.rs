@@ -96,6 +96,12 @@ impl LedgerStore for RedisStore {
         self.link.query(&command).await.map(drop)
     }
 
+    async fn forget_terminated(&self, sequence: u64) -> Result<(), StoreError> {
+        let mut command = redis::cmd("DEL");
+        command.arg(keys::terminated(sequence));
+        self.link.query(&command).await.map(drop)
+    }
+
     async fn terminated(&self, sequence: u64) -> Result<Option<String>, StoreError> {
         let mut command = redis::cmd("GET");
         command.arg(keys::terminated(sequence));
