@@ -19,6 +19,7 @@ pub async fn the_audit_is_read_back_in_order(world: &impl World) {
         target: "job a/b".into(),
         count: None,
         detail: None,
+        operation: None,
     };
     let (first, second) = (record(10, "apply"), record(20, "delete"));
     world.bus().audit(&first).await.expect("audited");

@@ -23,6 +23,8 @@ struct AuditV1 {
     count: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    operation: Option<String>,
 }
 
 /// A record as JSON. Long texts are cut.
@@ -36,6 +38,7 @@ pub fn encode_audit(record: &AuditRecord) -> Bytes {
         target: bounded(&record.target, TEXT_BYTES_MAX).into(),
         count: record.count,
         detail: record.detail.as_deref().map(|text| bounded(text, TEXT_BYTES_MAX).into()),
+        operation: record.operation.as_deref().and_then(signature),
     };
     // Numbers and texts only: it can't fail.
     serde_json::to_vec(&form).unwrap_or_default().into()
@@ -54,6 +57,7 @@ pub fn decode_audit(payload: &[u8]) -> Result<AuditRecord, String> {
         target: form.target,
         count: form.count,
         detail: form.detail,
+        operation: form.operation,
     })
 }
 
@@ -70,10 +74,15 @@ mod tests {
             target: "job billing/nightly-report".into(),
             count: Some(12),
             detail: None,
+            operation: None,
         };
         let text = r#"{"v":1,"at":"2026-11-22T06:45:00Z","by":"ann@host","action":"redrive","target":"job billing/nightly-report","count":12}"#;
         assert_eq!(encode_audit(&record), text);
-        assert_eq!(decode_audit(text.as_bytes()), Ok(record));
+        assert_eq!(decode_audit(text.as_bytes()), Ok(record.clone()));
+        let part = AuditRecord { operation: Some("17-4".into()), ..record };
+        let text_of_part = format!("{},\"operation\":\"17-4\"}}", &text[..text.len() - 1]);
+        assert_eq!(encode_audit(&part), text_of_part);
+        assert_eq!(decode_audit(text_of_part.as_bytes()), Ok(part));
         assert!(decode_audit(text.replacen('1', "2", 1).as_bytes()).is_err());
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ambient::Clock;
 use bus::AuditLog;
+use bus::audit::gathered;
 use bus::nats::NatsBus;
 use model::object::ObjectKind;
 use planner::api::types::{JobRequest, JobView, ListReply, ListRequest, RunRequest, RunView};
@@ -97,7 +98,7 @@ fn show_job(view: &JobView, format: Format) -> Result<(), Failure> {
 
 async fn audit(bus: &NatsBus, args: &GetArgs) -> Result<(), Failure> {
     let since = Clock::system().now().plus_ms(-model::time::duration_ms(args.since));
-    let records = bus.audits(since).await?;
+    let records = gathered(bus.audits(since).await?);
     let rows = records.iter().map(|record| {
         serde_json::json!({
             "at": record.at.to_string(), "by": record.by, "action": record.action, "target": record.target,

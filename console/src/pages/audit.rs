@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use bus::AuditLog;
+use bus::audit::gathered;
 use maud::html;
 use model::time::HOUR_MS;
 use serde::Deserialize;
@@ -37,8 +38,8 @@ pub(super) async fn show(
 ) -> Page {
     let (hours, page) = (hours.unwrap_or(HOURS).clamp(1, HOURS_MAX), page.unwrap_or(0));
     let now = shared.clock.now();
-    let records =
-        shared.desk.bus().audits(now.plus_ms(-HOUR_MS * i64::from(hours))).await.map_err(Problem::from)?;
+    let since = now.plus_ms(-HOUR_MS * i64::from(hours));
+    let records = gathered(shared.desk.bus().audits(since).await.map_err(Problem::from)?);
     let from = page.saturating_mul(PAGE);
     let more = records.len() > from.saturating_add(PAGE);
     let body = html! {

@@ -268,7 +268,7 @@ async fn deed(shared: &Shared, caller: &Caller, asked: &Asked, verb: &str, done:
             (preview.letters, Some(preview.filters))
         }
     };
-    let request = LettersRequest { letters, target, by: caller.by.clone() };
+    let request = LettersRequest { letters, target, by: caller.by.clone(), operation: None };
     let reply: LettersReply = shared.desk.ask(verb, &request).await?;
     let failures: Vec<_> =
         reply.letters.iter().filter_map(|letter| Some((letter.letter, letter.error.as_ref()?))).collect();

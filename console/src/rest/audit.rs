@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use bus::AuditLog;
-use bus::audit::AuditRecord;
+use bus::audit::{AuditRecord, gathered};
 use model::time::{HOUR_MS, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -70,7 +70,7 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, Params(query): Param
         }
         None => shared.clock.now().plus_ms(-SINCE_DEFAULT_MS),
     };
-    let all = shared.desk.bus().audits(since).await?;
+    let all = gathered(shared.desk.bus().audits(since).await?);
     let (after, limit) = (query.after.unwrap_or(0), query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX));
     let next = after.saturating_add(limit);
     let records = all.iter().skip(after).take(limit).map(view).collect();

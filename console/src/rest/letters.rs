@@ -232,6 +232,6 @@ pub(super) async fn purge(
 async fn deed(shared: &Shared, caller: Caller, verb: &str, body: LettersBody) -> Answer {
     let LettersBody { letters, target } = body;
     let reply: LettersReply =
-        shared.desk.ask(verb, &LettersRequest { letters, target, by: caller.by }).await?;
+        shared.desk.ask(verb, &LettersRequest { letters, target, by: caller.by, operation: None }).await?;
     Ok(Json(reply).into_response())
 }

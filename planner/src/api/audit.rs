@@ -22,6 +22,19 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         count: Option<usize>,
         detail: Option<String>,
     ) {
+        self.audit_part(by, action, target, count, detail, None).await;
+    }
+
+    /// The same of one request of several that belong to an operation.
+    pub(super) async fn audit_part(
+        &self,
+        by: Option<&str>,
+        action: &str,
+        target: String,
+        count: Option<usize>,
+        detail: Option<String>,
+        operation: Option<String>,
+    ) {
         let record = AuditRecord {
             at: self.clock.now(),
             by: by.and_then(signature),
@@ -29,6 +42,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             target,
             count: count.map(|count| u64::try_from(count).unwrap_or(u64::MAX)),
             detail,
+            operation,
         };
         if let Err(problem) = AuditLog::audit(&*self.bus, &record).await {
             tracing::warn!(action, target = record.target, by = record.by, %problem, "the audit couldn't be written");

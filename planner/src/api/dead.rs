@@ -129,7 +129,8 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         };
         let detail = (failed > 0).then(|| format!("{failed} more failed"));
         let done = letters.len() - failed;
-        self.audit(request.by.as_deref(), action, target, Some(done), detail).await;
+        let by = request.by.as_deref();
+        self.audit_part(by, action, target, Some(done), detail, request.operation.clone()).await;
     }
 }
 

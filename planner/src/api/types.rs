@@ -390,6 +390,9 @@ pub struct LettersRequest {
     /// Who asks, for the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// What this request is a part of, if that takes several: the audit shows them as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

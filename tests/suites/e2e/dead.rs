@@ -131,6 +131,8 @@ async fn letters_are_chosen_previewed_redriven_and_purged_in_bulk() -> anyhow::R
         of_action.map(|record| record["count"].as_u64().unwrap_or(1)).sum()
     };
     assert_eq!((of("apply"), of("redrive"), of("purge")), (2, 6, 2), "{audit:#?}");
+    let whole = audit.iter().find(|record| record["action"] == "redrive" && record["count"] == 6);
+    assert!(whole.is_some(), "six letters at five a second are one line: {audit:#?}");
 
     // Both kinds of end count, for each generation.
     let stats = cli.json(&["get", "job", "dead/disk"]).await?["status"]["stats"].take();

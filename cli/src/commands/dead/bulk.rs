@@ -24,6 +24,8 @@ const REQUESTS_PER_S: u32 = 10;
 const GROUPS_SHOWN: usize = 30;
 /// Failures that are spelled out; the others are counted.
 const FAILURES_SHOWN: usize = 20;
+/// Numbers of letters that the audit spells out.
+const NUMBERS_SPELLED: usize = 5;
 /// Characters of the progress bar.
 const BAR: usize = 30;
 
@@ -130,13 +132,21 @@ async fn carry_out(
     // As many in one request as a tenth of a second allows; a slow rate spaces single letters.
     let batch = usize::try_from(args.rate / REQUESTS_PER_S).unwrap_or(1).clamp(1, LETTERS_MAX);
     let began = clock.monotonic();
+    let parts = numbers.len().div_ceil(batch);
+    let operation = (parts > 1).then(|| format!("{}-{}", clock.now().as_ms(), std::process::id()));
+    let said = target.map(str::to_owned).or_else(|| operation.as_ref().map(|_| spelled(numbers)));
     let mut progress =
         Progress { shown: target.is_some() && std::io::stderr().is_terminal(), done: 0, failures: vec![] };
     for (number, letters) in numbers.chunks(batch).enumerate() {
         let sent = u32::try_from(number * batch).unwrap_or(u32::MAX);
         let due = began + Duration::from_secs_f64(f64::from(sent) / f64::from(args.rate));
         clock.sleep(due.saturating_sub(clock.monotonic())).await;
-        let request = LettersRequest { letters: letters.to_vec(), target: target.map(Into::into), by: who() };
+        let request = LettersRequest {
+            letters: letters.to_vec(),
+            target: said.clone(),
+            by: who(),
+            operation: operation.clone(),
+        };
         match ask::<_, LettersReply>(bus, deed.verb(), &request).await {
             Ok(reply) => progress.note(deed, reply.letters, target.is_none())?,
             Err(problem) => {
@@ -158,6 +168,15 @@ async fn carry_out(
         output::line(format_args!("{} letter(s) {}", progress.done, deed.done()))?;
     }
     progress.outcome(deed)
+}
+
+/// `3, 4, 5, 6, 7 and 12 more`.
+fn spelled(numbers: &[u64]) -> String {
+    let first: Vec<String> = numbers.iter().take(NUMBERS_SPELLED).map(ToString::to_string).collect();
+    match numbers.len().saturating_sub(NUMBERS_SPELLED) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
 }
 
 struct Progress {
