@@ -86,8 +86,10 @@ pub(crate) enum Command {
         after_help = "Examples:\n  ecron logs billing/nightly-report@2026-11-22T01:30:00Z\n  ecron logs billing/reports~order-17 -f     # until the run ends"
     )]
     Logs(LogsArgs),
-    /// Show everything about a job
-    #[command(after_help = "Example:\n  ecron describe billing/nightly-report")]
+    /// Show everything about a job, or a run
+    #[command(
+        after_help = "Examples:\n  ecron describe billing/nightly-report\n  ecron describe run billing/reports~order-17"
+    )]
     Describe(OneJobArgs),
     Explain(crate::commands::explain::ExplainArgs),
     /// Delete jobs, calendars, namespaces or queues
@@ -97,7 +99,7 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Pause jobs, all jobs of a namespace, or a queue
     #[command(
-        after_help = "Examples:\n  ecron pause billing/nightly-report\n  ecron pause namespace billing\n  ecron pause queue billing/reports\n\nA paused job's occurrences aren't planned; triggers and backfills still run, and so do runs under way. A paused queue hands out\nnothing. See `ecron resume`, and `ecron catch-up --dry-run` for what a resume would start."
+        after_help = "Examples:\n  ecron pause billing/nightly-report\n  ecron pause namespace billing\n  ecron pause queue billing/reports\n\nA paused job's occurrences aren't planned; triggers and backfills still run, and so do runs under way. A paused queue hands out nothing. See `ecron resume`, and `ecron catch-up --dry-run` for what a resume would start."
     )]
     Pause(crate::commands::pause::PauseArgs),
     /// Resume what was paused; each job's catchUp decides about what it missed
@@ -107,7 +109,7 @@ pub(crate) enum Command {
     Resume(crate::commands::pause::PauseArgs),
     /// Run a job now, besides its schedule
     #[command(
-        after_help = "Examples:\n  ecron trigger billing/nightly-report --wait\n  ecron trigger billing/nightly-report --payload '{\"region\": \"us\"}' --key order-17\n\nA trigger never moves the schedule, and runs also while the job is paused. The same key again, within a day, starts nothing and\nanswers with the first run."
+        after_help = "Examples:\n  ecron trigger billing/nightly-report --wait\n  ecron trigger billing/nightly-report --payload '{\"region\": \"us\"}' --key order-17\n\nA trigger never moves the schedule, and runs also while the job is paused. The same key again, within a day, starts nothing and answers with the first run."
     )]
     Trigger(TriggerArgs),
     /// Run the occurrences of a time that has passed, a few at a time
@@ -122,12 +124,12 @@ pub(crate) enum Command {
     Cancel(crate::commands::cancel::CancelArgs),
     /// Show what a resume, or the end of a downtime, would start
     #[command(
-        after_help = "Examples:\n  ecron catch-up --dry-run                            # all jobs\n  ecron catch-up --dry-run -n billing\n  ecron catch-up --dry-run billing/nightly-report -o json\n\nPaused jobs are shown as if they were resumed now. Catching up itself happens by each job's catchUp, when it is resumed or when\ndispatching goes on."
+        after_help = "Examples:\n  ecron catch-up --dry-run                            # all jobs\n  ecron catch-up --dry-run -n billing\n  ecron catch-up --dry-run billing/nightly-report -o json\n\nPaused jobs are shown as if they were resumed now. Catching up itself happens by each job's catchUp, when it is resumed or when dispatching goes on."
     )]
     CatchUp(crate::commands::catch_up::CatchUpArgs),
     /// Show what jobs would do in a stretch of time; needs no server
     #[command(
-        after_help = "Examples:\n  ecron simulate -f jobs/ --from 2026-12-24T00:00:00Z --to 2026-12-27T00:00:00Z\n  ecron simulate -f job.yaml --from 2026-12-24T00:00:00Z --to 2026-12-25T00:00:00Z --duration 25m -o json\n\nFrom the first instant (included) to the second (not included). With --duration, runs take that long and the overlap policy\nshows. `every` counts from its start, or from --from."
+        after_help = "Examples:\n  ecron simulate -f jobs/ --from 2026-12-24T00:00:00Z --to 2026-12-27T00:00:00Z\n  ecron simulate -f job.yaml --from 2026-12-24T00:00:00Z --to 2026-12-25T00:00:00Z --duration 25m -o json\n\nFrom the first instant (included) to the second (not included). With --duration, runs take that long and the overlap policy shows. `every` counts from its start, or from --from."
     )]
     Simulate(crate::commands::simulate::SimulateArgs),
     /// Give a queue ad-hoc work, now or for later
@@ -338,10 +340,13 @@ pub(crate) enum Kind {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(allow_missing_positional = true)]
 pub(crate) struct OneJobArgs {
-    /// NAME or NS/NAME (the word `job` may stand before it)
-    #[arg(required = true, num_args = 1..=2, value_name = "JOB")]
-    pub(crate) job: Vec<String>,
+    /// The word `job`, for those who are used to it
+    #[arg(value_name = "job")]
+    pub(crate) word: Option<String>,
+    /// NAME or NS/NAME
+    pub(crate) job: String,
     /// The namespace of a bare NAME
     #[arg(short, long, default_value = "default")]
     pub(crate) namespace: String,

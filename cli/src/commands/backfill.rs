@@ -12,7 +12,7 @@ use planner::api::types::{
 };
 
 use crate::args::{Format, GetArgs, Kind, OneJobArgs, Servers};
-use crate::commands::{job_name, objects, who};
+use crate::commands::{objects, who};
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output::{self, Table};
@@ -48,7 +48,7 @@ const BAR_CHARS: u32 = 20;
 
 pub(crate) async fn run(servers: &Servers, args: &BackfillArgs) -> Result<(), Failure> {
     let request = BackfillRequest {
-        job: job_name(&args.job.job, &args.job.namespace)?,
+        job: args.job.name()?,
         from: args.from.to_string(),
         to: args.to.to_string(),
         max_active: Some(args.max_active),

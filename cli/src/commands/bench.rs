@@ -10,7 +10,7 @@ use crate::failure::Failure;
 
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ecron bench steady --rate 1000 --seconds 20\n  ecron bench herd --n 20000 --json\n  ecron bench drain --n 100000 --repeats 5\n  ecron bench idle --jobs 100000\n\nLateness is the start of the handler minus the due instant; the load never waits for what it measures. Without\n--redis-url and --nats-url it starts private servers and removes them. Each run checks that every expected run came\nexactly once, and exits with code 1 if not. Read docs/performance.md before quoting figures."
+    after_help = "Examples:\n  ecron bench steady --rate 1000 --seconds 20\n  ecron bench herd --n 20000 --json\n  ecron bench drain --n 100000 --repeats 5\n  ecron bench idle --jobs 100000\n\nLateness is the start of the handler minus the due instant; the load never waits for what it measures. Without --redis-url and --nats-url it starts private servers and removes them. Each run checks that every expected run came exactly once, and exits with code 1 if not. Read docs/performance.md before quoting figures."
 )]
 pub(crate) struct BenchArgs {
     #[arg(value_enum)]

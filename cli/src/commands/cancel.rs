@@ -86,7 +86,7 @@ fn run_id(args: &CancelArgs) -> Result<String, Failure> {
     };
     let text = match &args.at {
         Some(at) => {
-            let job = job_name(std::slice::from_ref(named), &args.namespace)?;
+            let job = job_name(named, &args.namespace)?;
             let due_at: model::time::Timestamp = at
                 .parse()
                 .map_err(|problem| Failure::input(format!("failed to read --at {at:?}: {problem}")))?;

@@ -29,7 +29,7 @@ pub(crate) async fn run(servers: &Servers, args: &CatchUpArgs) -> Result<(), Fai
     let request = match &args.job {
         Some(job) => {
             let namespace = args.namespace.as_deref().unwrap_or("default");
-            CatchUpRequest { job: Some(job_name(std::slice::from_ref(job), namespace)?), namespace: None }
+            CatchUpRequest { job: Some(job_name(job, namespace)?), namespace: None }
         }
         None => CatchUpRequest { job: None, namespace: args.namespace.clone() },
     };

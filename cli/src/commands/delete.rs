@@ -37,7 +37,7 @@ pub(crate) async fn run(servers: &Servers, args: &DeleteArgs) -> Result<(), Fail
 }
 
 fn by_name(args: &DeleteArgs) -> Result<Vec<Doomed>, Failure> {
-    let job = |name: &String| Ok(Doomed::Job(job_name(std::slice::from_ref(name), &args.namespace)?));
+    let job = |name: &String| Ok(Doomed::Job(job_name(name, &args.namespace)?));
     // A kind before names; alone, the word is a job's own name.
     let Some((word, names)) = args.jobs.split_first().filter(|(_, names)| !names.is_empty()) else {
         return args.jobs.iter().map(job).collect();

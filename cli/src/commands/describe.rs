@@ -6,7 +6,7 @@ use planner::api::types::{
 };
 
 use crate::args::{OneJobArgs, Servers};
-use crate::commands::job_name;
+use crate::commands::get;
 use crate::commands::runs::waits;
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
@@ -16,7 +16,11 @@ use crate::output::{self, brief};
 const RUNS_SHOWN: usize = 10;
 
 pub(crate) async fn run(servers: &Servers, args: &OneJobArgs) -> Result<(), Failure> {
-    let job = job_name(&args.job, &args.namespace)?;
+    let of_run = matches!(args.word.as_deref(), Some("run" | "runs"));
+    if of_run || args.word.is_none() && args.job.contains(['@', '~']) {
+        return get::run_by_id(servers, &args.job, args.output).await;
+    }
+    let job = args.name()?;
     let bus = nats(servers).await?;
     let view: JobView = ask(&bus, "get", &JobRequest { job: job.clone() }).await?;
     let runs: RunsReply =

@@ -47,7 +47,7 @@ pub(crate) async fn run(servers: &Servers, args: &ExplainArgs) -> Result<(), Fai
         (Some((job, at)), None) => (job.to_owned(), Some(at.to_owned())),
         (None, at) => (args.job.clone(), at.clone()),
     };
-    let request = ExplainRequest { job: job_name(&[job], &args.namespace)?, at };
+    let request = ExplainRequest { job: job_name(&job, &args.namespace)?, at };
     let bus = nats(servers).await?;
     let reply = match ask::<_, ExplainReply>(&bus, "explain", &request).await {
         // Nobody serves the API: that may be the very answer.

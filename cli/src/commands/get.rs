@@ -20,7 +20,7 @@ pub(crate) async fn run(servers: &Servers, args: &GetArgs) -> Result<(), Failure
     let named = |what: &str| args.name.clone().ok_or_else(|| Failure::input(format!("name {what}")));
     match args.kind {
         Kind::Jobs | Kind::Job if args.name.is_some() => {
-            let job = job_name(&[named("a job")?], namespace)?;
+            let job = job_name(&named("a job")?, namespace)?;
             let view: JobView = ask(&nats(servers).await?, "get", &JobRequest { job }).await?;
             show_job(&view, args.output)
         }
@@ -32,12 +32,13 @@ pub(crate) async fn run(servers: &Servers, args: &GetArgs) -> Result<(), Failure
         Kind::Jobs => list(&nats(servers).await?, args).await,
         Kind::Runs => runs::run(&nats(servers).await?, args).await,
         Kind::Audit => audit(&nats(servers).await?, args).await,
-        Kind::Run => {
-            let request = RunRequest { run: named("a run: ecron get run ID")? };
-            let view: RunView = ask(&nats(servers).await?, "run", &request).await?;
-            if output::structured(&view, args.output)? { Ok(()) } else { describe::print_run(&view) }
-        }
+        Kind::Run => run_by_id(servers, &named("a run: ecron get run ID")?, args.output).await,
     }
+}
+
+pub(crate) async fn run_by_id(servers: &Servers, run: &str, format: Format) -> Result<(), Failure> {
+    let view: RunView = ask(&nats(servers).await?, "run", &RunRequest { run: run.to_owned() }).await?;
+    if output::structured(&view, format)? { Ok(()) } else { describe::print_run(&view) }
 }
 
 async fn list(bus: &NatsBus, args: &GetArgs) -> Result<(), Failure> {

@@ -30,7 +30,7 @@ pub(crate) mod validate;
 use ambient::Clock;
 use clap::CommandFactory;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, OneJobArgs};
 use crate::failure::Failure;
 use crate::{output, up};
 
@@ -105,16 +105,64 @@ pub(crate) fn who() -> Option<String> {
     }
 }
 
-/// The full name of a job from `NAME` or `NS/NAME`; the word `job` may stand before it.
-pub(crate) fn job_name(words: &[String], namespace: &str) -> Result<String, Failure> {
-    let name = match words {
-        [name] => name,
-        [kind, name] if ["job", "jobs"].contains(&kind.as_str()) => name,
-        [kind, _] => return Err(Failure::input(format!("there is no kind {kind:?} here; only `job`"))),
-        _ => return Err(Failure::input("name one job: NAME or NS/NAME")),
-    };
-    let full = if name.contains('/') { name.clone() } else { format!("{namespace}/{name}") };
+impl OneJobArgs {
+    /// The job's full name.
+    pub(crate) fn name(&self) -> Result<String, Failure> {
+        match self.word.as_deref() {
+            None | Some("job" | "jobs") => job_name(&self.job, &self.namespace),
+            Some(word) => Err(Failure::input(format!(
+                "one job at a time: expected NAME or NS/NAME, found {word:?} and {:?}",
+                self.job
+            ))),
+        }
+    }
+}
+
+/// The full name of a job from `NAME` or `NS/NAME`.
+pub(crate) fn job_name(name: &str, namespace: &str) -> Result<String, Failure> {
+    let full = if name.contains('/') { name.to_owned() } else { format!("{namespace}/{name}") };
     full.parse::<model::name::JobId>()
         .map_err(|problem| Failure::input(format!("failed to read job {full:?}: {problem}")))?;
     Ok(full)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn job_of(words: &[&str]) -> Result<String, String> {
+        let cli = Cli::try_parse_from([&["ecron", "trigger"], words].concat());
+        match cli.map_err(|problem| problem.to_string())?.command {
+            Command::Trigger(args) => args.job.name().map_err(|problem| problem.to_string()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn one_job_is_named_at_a_time() {
+        assert_eq!(job_of(&["a"]).as_deref(), Ok("default/a"));
+        assert_eq!(job_of(&["job", "a/b"]).as_deref(), Ok("a/b"));
+        assert_eq!(job_of(&["-n", "ops", "jobs", "a"]).as_deref(), Ok("ops/a"));
+        let two = job_of(&["a", "b"]).unwrap_err();
+        assert!(two.contains("one job at a time") && two.contains("\"a\" and \"b\""), "{two}");
+        assert!(job_of(&[]).unwrap_err().contains("<JOB>"));
+        assert!(job_of(&["job", "a", "b"]).is_err());
+        let mut command = Cli::command();
+        let trigger = command.find_subcommand_mut("trigger").unwrap();
+        assert!(trigger.render_usage().to_string().contains("[job] <JOB>"), "{}", trigger.render_usage());
+    }
+
+    #[test]
+    fn prose_in_help_is_wrapped_by_the_terminal_alone() {
+        fn visit(command: &clap::Command) {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for paragraph in text.split("\n\n").filter(|paragraph| !paragraph.contains("\n  ")) {
+                assert!(!paragraph.contains('\n'), "{}: {paragraph}", command.get_name());
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
 }

@@ -81,7 +81,7 @@ pub(crate) async fn run(servers: &Servers, args: &PauseArgs, turn: Turn) -> Resu
                 continue;
             }
             _ => {
-                let job = Some(job_name(std::slice::from_ref(name), &args.namespace)?);
+                let job = Some(job_name(name, &args.namespace)?);
                 let request = PauseRequest { job, by: who(), ..PauseRequest::default() };
                 ask::<_, ApplyReply>(&bus, turn.verb(), &request).await?
             }

@@ -29,7 +29,7 @@ const WATCH_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) async fn run(bus: &NatsBus, args: &GetArgs) -> Result<(), Failure> {
     let namespace = args.namespace.as_deref().unwrap_or("default");
     let job = match &args.name {
-        Some(name) => Some(job_name(std::slice::from_ref(name), namespace)?),
+        Some(name) => Some(job_name(name, namespace)?),
         None => None,
     };
     if args.watch {

@@ -6,7 +6,7 @@ use ambient::Clock;
 use planner::api::types::{ErrorKind, RunRequest, RunView, TriggerReply, TriggerRequest};
 
 use crate::args::{Servers, TriggerArgs};
-use crate::commands::{describe, job_name, who};
+use crate::commands::{describe, who};
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output;
@@ -15,7 +15,7 @@ use crate::output;
 const WAIT_POLL: Duration = Duration::from_millis(100);
 
 pub(crate) async fn run(servers: &Servers, args: &TriggerArgs) -> Result<(), Failure> {
-    let job = job_name(&args.job.job, &args.job.namespace)?;
+    let job = args.job.name()?;
     let bus = nats(servers).await?;
     let payload = args.payload.as_deref().map(serde_json::from_str).transpose();
     let payload =

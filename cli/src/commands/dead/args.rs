@@ -32,7 +32,7 @@ pub(crate) enum DeadCommand {
     },
     /// Send letters to their queues again: one, some, or all that filters pick
     #[command(
-        after_help = "Examples:\n  ecron dead redrive 3 4\n  ecron dead redrive --job billing/nightly-report --dry-run\n  ecron dead redrive --error 'connection refused' --rate 20 --yes\n  ecron dead redrive --all\n\nWhat was chosen by filters is shown before anything is sent. A redrive that was interrupted is gone on with by the same\ncommand: a letter goes once its run is on its way, and none is sent twice."
+        after_help = "Examples:\n  ecron dead redrive 3 4\n  ecron dead redrive --job billing/nightly-report --dry-run\n  ecron dead redrive --error 'connection refused' --rate 20 --yes\n  ecron dead redrive --all\n\nWhat was chosen by filters is shown before anything is sent. A redrive that was interrupted is gone on with by the same command: a letter goes once its run is on its way, and none is sent twice."
     )]
     Redrive(BulkArgs),
     /// Remove letters for good: one, some, or all that filters pick
