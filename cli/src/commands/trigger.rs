@@ -6,6 +6,7 @@ use ambient::Clock;
 use planner::api::types::{ErrorKind, RunRequest, RunView, TriggerReply, TriggerRequest};
 
 use crate::args::{Servers, TriggerArgs};
+use crate::commands::runs::waits;
 use crate::commands::{describe, who};
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
@@ -24,13 +25,15 @@ pub(crate) async fn run(servers: &Servers, args: &TriggerArgs) -> Result<(), Fai
     let reply: TriggerReply = ask(&bus, "trigger", &request).await?;
     if !args.wait {
         if !output::structured(&reply, args.job.output)? {
-            let word = if reply.duplicate { "was started before, with this key" } else { "started" };
+            // Whether it has started is another question: it may have to wait, or be skipped.
+            let word = if reply.duplicate { "was asked for before, with this key" } else { "is due now" };
             output::line(format_args!("run {} {word}", reply.run))?;
         }
         return Ok(());
     }
     let clock = Clock::system();
     let give_up_at = clock.monotonic() + args.timeout;
+    let mut standing = "is due now".to_owned();
     loop {
         let found: Result<RunView, _> = ask(&bus, "run", &RunRequest { run: reply.run.clone() }).await;
         match found {
@@ -45,13 +48,42 @@ pub(crate) async fn run(servers: &Servers, args: &TriggerArgs) -> Result<(), Fai
                     Err(Failure::failed(format!("the run is {state}")))
                 };
             }
-            Ok(_) => {}
+            Ok(view) => standing = standing_of(&view),
             Err(problem) if problem.kind == ErrorKind::NotFound => {}
             Err(problem) => return Err(problem.into()),
         }
         if clock.monotonic() >= give_up_at {
-            return Err(Failure::failed(format!("run {} hasn't ended in time; it goes on", reply.run)));
+            let text = format!("run {} {standing} and hasn't ended in time; it goes on", reply.run);
+            return Err(Failure::failed(text));
         }
         clock.sleep(WAIT_POLL).await;
+    }
+}
+
+/// Where a run stands that hasn't ended: `is dispatched`, `waits at its queue's gate`.
+fn standing_of(view: &RunView) -> String {
+    match waits(view) {
+        Some(waits) if waits.starts_with("waits") => waits.to_owned(),
+        Some(waits) => format!("is {waits}"),
+        None => format!("is {}", view.state),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_has_not_ended_says_what_for() {
+        let of = |state: &str, waits_for: Option<&str>| {
+            standing_of(&RunView {
+                state: state.into(),
+                waits_for: waits_for.map(Into::into),
+                ..RunView::default()
+            })
+        };
+        assert_eq!(of("dispatched", None), "is dispatched");
+        assert_eq!(of("waiting", Some("queue")), "waits at its queue's gate");
+        assert_eq!(of("waiting", Some("dispatch")), "is about to be published");
     }
 }
