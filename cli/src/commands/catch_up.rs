@@ -12,8 +12,8 @@ use crate::output::{self, Table};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CatchUpArgs {
-    /// Only look
-    #[arg(long, required = true)]
+    /// Only look; there is nothing else to do here
+    #[arg(long)]
     pub(crate) dry_run: bool,
     /// NAME or NS/NAME; all jobs unless given
     #[arg(value_name = "JOB")]
@@ -26,6 +26,11 @@ pub(crate) struct CatchUpArgs {
 }
 
 pub(crate) async fn run(servers: &Servers, args: &CatchUpArgs) -> Result<(), Failure> {
+    if !args.dry_run {
+        return Err(Failure::input(
+            "catching up happens by itself, as each job's catchUp says; to see what it would start, add --dry-run",
+        ));
+    }
     let request = match &args.job {
         Some(job) => {
             let namespace = args.namespace.as_deref().unwrap_or("default");
