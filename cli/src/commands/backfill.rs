@@ -65,13 +65,29 @@ pub(crate) async fn run(servers: &Servers, args: &BackfillArgs) -> Result<(), Fa
         (Some(first), Some(last)) => format!(", {first} to {last}"),
         _ => String::new(),
     };
-    let left_out =
-        if reply.already_ran > 0 { format!("; {} ran already", reply.already_ran) } else { String::new() };
-    let what = format!("{} occurrence(s) of {}{range}{left_out}", reply.total, reply.job);
+    let what = format!("{}{range}", counted(&reply));
     if args.dry_run {
-        output::line(format_args!("would run {what} (dry run)"))
+        output::line(format_args!("would run {what} (dry run)"))?;
     } else {
-        output::line(format_args!("backfill {} created: {what}", reply.backfill))
+        output::line(format_args!("backfill {} created: {what}", reply.backfill))?;
+    }
+    if reply.may_have_run > 0 {
+        eprintln!(
+            "warning: {} of them are older than the history that {} keeps: whether they ran isn't known any more, and \
+             those that did run again",
+            reply.may_have_run, reply.job
+        );
+    }
+    Ok(())
+}
+
+/// `15 of 18 occurrence(s) of a/b (3 ran already)`.
+fn counted(BackfillReply { total, already_ran, job, .. }: &BackfillReply) -> String {
+    match already_ran {
+        0 => format!("{total} occurrence(s) of {job}"),
+        ran => {
+            format!("{} of {total} occurrence(s) of {job} ({ran} ran already)", total.saturating_sub(*ran))
+        }
     }
 }
 

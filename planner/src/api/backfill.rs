@@ -1,13 +1,17 @@
 //! `backfill`, `backfills` and `cancel-backfill`. What carries them out is `crate::backfill`.
 
+use std::collections::BTreeSet;
+
 use model::backfill::{Backfill, BackfillSpec, BackfillStatus, Turn};
 use model::declared::Declared;
-use model::id::Occurrence;
 use model::limits::{BACKFILL_ACTIVE_MAX, BACKFILL_RUNS_MAX, NAME_CHARS_MAX};
 use model::name::{BackfillId, JobId, Name};
 use model::object::{ObjectKey, ObjectKind};
 use model::time::Timestamp;
 use store::Store;
+use store::keys::History;
+use store::ledger::{LEDGER_BATCH_MAX, RunRecord};
+use store::record::{history_limit, history_of};
 
 use super::Api;
 use super::apply::CONFLICT_RETRIES_MAX;
@@ -20,8 +24,8 @@ use super::write::job_id;
 use crate::backfill::{from_bytes, to_bytes};
 use crate::service::PlannerBus;
 
-/// Runs of a job that a backfill's preview looks at: all that a job may remember of each kind.
-const RUNS_LOOKED_AT_MAX: usize = 4_000;
+/// Runs of a job that a backfill's preview looks at.
+const RUNS_LOOKED_AT_MAX: usize = LEDGER_BATCH_MAX;
 
 impl<S: Store, B: PlannerBus> Api<S, B> {
     pub(super) async fn backfill(
@@ -31,13 +35,17 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
         let request = request?;
         let now = self.clock.now();
         let spec = spec_of(&request, now)?;
-        let dues = self.range(&spec).await?;
-        let total = u32::try_from(dues.len()).unwrap_or(u32::MAX);
+        let (dues, declared) = self.range(&spec).await?;
+        let count = |dues: usize| u32::try_from(dues).unwrap_or(u32::MAX);
+        let total = count(dues.len());
+        let runs = self.store.runs(self.shards.shard_of(&spec.job), &spec.job, RUNS_LOOKED_AT_MAX).await?;
+        let remembered = remembered(&dues, &runs, &declared, now);
         let mut reply = BackfillReply {
             backfill: String::new(),
             job: spec.job.to_string(),
             total,
-            already_ran: self.already_ran(&spec.job, &dues).await?,
+            already_ran: count(remembered.ran),
+            may_have_run: count(remembered.forgotten),
             first: dues.first().map(ToString::to_string),
             last: dues.last().map(ToString::to_string),
         };
@@ -59,7 +67,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     }
 
     /// The occurrences of the range, or why there can't be a backfill of them.
-    async fn range(&self, spec: &BackfillSpec) -> Result<Vec<Timestamp>, ApiError> {
+    async fn range(&self, spec: &BackfillSpec) -> Result<(Vec<Timestamp>, Declared), ApiError> {
         let job = &spec.job;
         let Some(stored) = self.bus.get(self.shards.shard_of(job), job).await? else {
             return Err(ApiError::not_found(&format!("the job {job}")));
@@ -77,14 +85,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             );
             return Err(ApiError::refused(message));
         }
-        Ok(dues)
-    }
-
-    async fn already_ran(&self, job: &JobId, dues: &[Timestamp]) -> Result<u32, ApiError> {
-        let runs = self.store.runs(self.shards.shard_of(job), job, RUNS_LOOKED_AT_MAX).await?;
-        let known: std::collections::HashSet<&Occurrence> = runs.iter().map(|run| &run.occurrence).collect();
-        let there = |due: &&Timestamp| known.contains(&Occurrence { job: job.clone(), due_at: **due });
-        Ok(u32::try_from(dues.iter().filter(there).count()).unwrap_or(u32::MAX))
+        Ok((dues, declared))
     }
 
     async fn create(
@@ -190,6 +191,36 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
     }
 }
 
+/// What a job's newest runs tell of some occurrences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Remembered {
+    /// There is a run.
+    ran: usize,
+    /// There may have been one: it would be older than all that its list keeps.
+    forgotten: usize,
+}
+
+fn remembered(dues: &[Timestamp], runs: &[RunRecord], declared: &Declared, now: Timestamp) -> Remembered {
+    let known: BTreeSet<Timestamp> = runs.iter().map(|run| run.occurrence.due_at).collect();
+    let of_list = |kind| runs.iter().filter(move |run| history_of(run.state) == Some(kind));
+    let full_since = |kind| {
+        let limit = history_limit(&declared.spec.history, kind) as usize;
+        let oldest = of_list(kind).map(|run| run.occurrence.due_at).min();
+        (of_list(kind).count() >= limit).then(|| oldest.unwrap_or(now))
+    };
+    let seen_since = (runs.len() >= RUNS_LOOKED_AT_MAX).then(|| known.first().copied()).flatten();
+    let kept_since = [History::Succeeded, History::Failed].into_iter().filter_map(full_since);
+    let kept_since = kept_since.chain(seen_since).max();
+    let created_at = declared.acceptance.created_at;
+    let is_forgotten = |due: &&Timestamp| {
+        !known.contains(*due) && **due >= created_at && kept_since.is_some_and(|since| **due < since)
+    };
+    Remembered {
+        ran: dues.iter().filter(|due| known.contains(*due)).count(),
+        forgotten: dues.iter().filter(is_forgotten).count(),
+    }
+}
+
 fn spec_of(request: &BackfillRequest, now: Timestamp) -> Result<BackfillSpec, ApiError> {
     let instant = |field: &str, text: &str| {
         text.parse::<Timestamp>()
@@ -249,5 +280,53 @@ fn view(backfill: &Backfill) -> BackfillView {
         created_at: status.created_at.to_string(),
         ended_at: status.ended_at.map(|at| at.to_string()),
         by: status.by.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::id::{Occurrence, Revision};
+    use model::manifest::{Node, decode_job};
+    use model::run::RunState;
+    use model::spec::Acceptance;
+
+    use super::*;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_ms(1_795_329_900_000 + minute * 60_000)
+    }
+
+    /// Created at minute 2, it remembers so many that succeeded, and more that failed than there are.
+    fn declared(succeeded: u32) -> Declared {
+        let document = serde_json::json!({
+            "apiVersion": "ecron/v1", "kind": "Job", "metadata": {"name": "a"},
+            "spec": {"schedule": {"every": "1m"}, "exec": {"shell": "true"}, "history": {"succeeded": succeeded}},
+        });
+        let spec = decode_job(&Node::from_json(document), at(2)).unwrap();
+        Declared::of(spec, Acceptance::new(at(2))).unwrap()
+    }
+
+    fn run(minute: i64, state: RunState) -> RunRecord {
+        let occurrence = Occurrence { job: "default/a".parse().unwrap(), due_at: at(minute) };
+        RunRecord::new(occurrence, Revision(1), state)
+    }
+
+    #[test]
+    fn what_the_history_is_too_short_for_may_have_run() {
+        let range: Vec<Timestamp> = (0..10).map(at).collect();
+        let ran = |minutes: &[i64]| -> Vec<RunRecord> {
+            minutes.iter().map(|minute| run(*minute, RunState::Succeeded)).collect()
+        };
+        for (kept, runs, expected) in [
+            (3, ran(&[]), (0, 0)),
+            (3, ran(&[8, 7]), (2, 0)),
+            (3, ran(&[8, 7, 6]), (3, 4)),
+            (3, ran(&[20, 19, 8]), (1, 6)),
+            (3, [ran(&[8, 7, 6]), vec![run(4, RunState::DeadLettered)]].concat(), (4, 3)),
+            (0, ran(&[]), (0, 8)),
+        ] {
+            let remembered = remembered(&range, &runs, &declared(kept), at(30));
+            assert_eq!((remembered.ran, remembered.forgotten), expected, "{kept} {}", runs.len());
+        }
     }
 }

@@ -93,6 +93,9 @@ pub struct BackfillReply {
     pub total: u32,
     /// Those of them whose runs are remembered: they are left out.
     pub already_ran: u32,
+    /// Those of the others that are older than what the job's history keeps: they may have run, and run again.
+    #[serde(default)]
+    pub may_have_run: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
