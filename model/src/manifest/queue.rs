@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::{Field, Fields};
 use super::metadata::full_name;
-use super::node::Node;
+use super::node::{Node, NodeValue};
 use super::problem::{Problems, quoted};
 use crate::gate::GateRules;
 use crate::limits::{QUEUE_CONCURRENCY_MAX, QUEUE_NAMESPACES_MAX, QUEUE_SHARE_MAX};
@@ -35,6 +35,9 @@ pub(super) fn queue(document: &Fields<'_>, problems: &mut Problems) -> Option<Qu
 }
 
 pub(super) fn rate(field: &Field<'_>, problems: &mut Problems) -> Option<Rate> {
+    if !matches!(field.node.value, NodeValue::String(_)) {
+        return field.expected(problems, "a number of starts and a period, for example 10/s or 10/1m");
+    }
     let read = field.text(problems)?.parse();
     read.map_or_else(|error: RateError| field.refuse(problems, error.to_string()), Some)
 }

@@ -199,6 +199,7 @@ fn policies_and_limits_of_runs() {
     refused(json!({"deadline": "0s"}), "spec.deadline", "TIMEOUT_MAX");
     refused(json!({"rateKey": "a b"}), "spec.rateKey", "KEY_CHARS_MAX");
     refused(json!({"catchUp": {"rate": "fast"}}), "spec.catchUp.rate", "10/s");
+    refused(json!({"catchUp": {"rate": 10}}), "spec.catchUp.rate", "10/1m, found the integer 10");
     refused(json!({"overlap": "alow"}), "spec.overlap", "did you mean allow?");
     refused(json!({"priority": "hi"}), "spec.priority", "must be high, normal or low");
     refused(json!({"priority": 1}), "spec.priority", "expected text");
