@@ -140,6 +140,8 @@ pub struct RedisFacts {
     /// With its name: `Redis 7.0.15`.
     pub version: String,
     pub is_primary: bool,
+    /// It is reading its files; what it says of persistence meanwhile is not what will be.
+    pub loading: bool,
     pub aof: bool,
     pub aof_write_failed: bool,
     /// `always`, `everysec`, `no`.
@@ -197,6 +199,9 @@ pub fn judge_redis(profile: Profile, redis: &RedisFacts) -> Vec<Finding> {
     });
     say(if redis.aof {
         Finding::good("redis", "persistence", "appendonly is on")
+    } else if redis.loading {
+        let text = "Redis is loading its data: whether appendonly is on can't be told yet";
+        Finding::good("redis", "persistence", text)
     } else {
         let text = "appendonly is off: a restart of Redis loses the plan since the last snapshot; set appendonly yes";
         severe("redis", "persistence", text.to_owned())
@@ -368,6 +373,7 @@ mod tests {
         RedisFacts {
             version: "Redis 7.0.15".into(),
             is_primary: true,
+            loading: false,
             aof: true,
             aof_write_failed: false,
             fsync: Some("everysec".into()),
@@ -389,11 +395,12 @@ mod tests {
     fn each_setting_of_redis_is_judged_by_profile() {
         use Severity::{Bad, Good, Warning};
         type Change = fn(&mut RedisFacts);
-        let table: [(&str, Change, [Severity; 3]); 12] = [
+        let table: [(&str, Change, [Severity; 3]); 13] = [
             ("nothing", |_| {}, [Good, Good, Good]),
             ("a replica", |redis| redis.is_primary = false, [Bad, Bad, Bad]),
             ("evicts", |redis| redis.eviction = Some("allkeys-lru".into()), [Bad, Bad, Warning]),
             ("no file", |redis| redis.aof = false, [Bad, Bad, Warning]),
+            ("no file yet", |redis| (redis.aof, redis.loading) = (false, true), [Good, Good, Good]),
             ("disk full", |redis| redis.aof_write_failed = true, [Bad, Bad, Bad]),
             ("never synced", |redis| redis.fsync = Some("no".into()), [Bad, Bad, Bad]),
             ("one follows", |redis| redis.replicas = 1, [Bad, Good, Good]),

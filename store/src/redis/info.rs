@@ -52,6 +52,7 @@ impl<'a> Info<'a> {
         RedisFacts {
             version: format!("{server} {version}"),
             is_primary: self.get("role").is_none_or(|role| role == "master"),
+            loading: self.get("loading") == Some("1") || self.get("async_loading") == Some("1"),
             aof: self.get("aof_enabled") == Some("1"),
             aof_write_failed: self.get("aof_last_write_status").is_some_and(|status| status != "ok"),
             fsync: setting("appendfsync"),
@@ -108,6 +109,7 @@ mod tests {
         let expected = RedisFacts {
             version: "Redis 7.0.15".into(),
             is_primary: true,
+            loading: false,
             aof: true,
             aof_write_failed: false,
             fsync: Some("everysec".into()),
@@ -123,5 +125,9 @@ mod tests {
         let bad = "maxmemory_policy:allkeys-lru\r\naof_enabled:0\r\nrole:slave\r\naof_last_write_status:err";
         let facts = Info::parse(bad).facts(&BTreeMap::new());
         assert!(!facts.is_primary && !facts.aof && facts.aof_write_failed && facts.fsync.is_none());
+        // At a start the file is opened only once it was read.
+        let loading =
+            Info::parse("loading:1\r\nasync_loading:0\r\naof_enabled:0\r\n").facts(&BTreeMap::new());
+        assert!(loading.loading && !loading.aof);
     }
 }
