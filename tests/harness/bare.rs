@@ -66,3 +66,20 @@ pub async fn take_without_ack(nats_url: &str, stream: &str, consumer: &str) -> a
     let taken = batch.next().await.context("take a message: none came")?;
     taken.map(|_| ()).map_err(|problem| anyhow::anyhow!("take a message: {problem}"))
 }
+
+/// Requests in flight at once.
+const REQUESTS_AT_ONCE: usize = 32;
+
+/// Asks planners for so many runs of a job, as any client may; answers with their ids.
+pub async fn trigger(nats_url: &str, job: &str, times: usize) -> anyhow::Result<Vec<String>> {
+    let client = async_nats::connect(nats_url).await.with_context(|| format!("connect to {nats_url}"))?;
+    let body = serde_json::json!({ "job": job }).to_string();
+    let one = async || {
+        let answer = client.request("ecron.api.v1.trigger", body.clone().into()).await?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer.payload)?;
+        let run = answer["ok"]["run"].as_str().with_context(|| format!("a run in {answer}"))?;
+        anyhow::Ok(run.to_owned())
+    };
+    let asked = futures_util::stream::iter((0..times).map(|_| one()));
+    asked.buffered(REQUESTS_AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+}

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use harness::world::World;
-use model::limits::OVERLAP_WAITING_MAX;
 use model::name::JobId;
 use model::time::{SECOND_MS, Timestamp};
 use serde_json::{Value, json};
@@ -358,31 +357,6 @@ async fn what_a_backfill_asked_for_is_told_with_its_name() -> Result<()> {
     ensure!(notes[0] == "created after this instant; the run was asked for", "{answer:#}");
     ensure!(notes[1].ends_with("asked for by the backfill default/b1"), "{answer:#}");
     Ok(())
-}
-
-#[tokio::test]
-async fn a_full_overlap_queue_is_told() -> Result<()> {
-    let mut world = World::begin()?;
-    world.start();
-    let all = json!({"policy": "all", "max": 10_000});
-    world
-        .apply(every("queues", 1, json!({"overlap": "queue-all", "queue": "unserved", "catchUp": all})))
-        .await?;
-    world.run(1).await?;
-    let begun = world.clock.now().floor(SECOND_MS);
-    // More than may wait, all at once.
-    world.crash();
-    world.run(OVERLAP_WAITING_MAX + 10).await?;
-    world.start();
-    world.run(3).await?;
-    let due = |nth: u32| begun.plus_ms(i64::from(nth) * SECOND_MS);
-    let waits = OVERLAP_WAITING_MAX / 2;
-    expect(&world, "queues", due(waits), "waits-for-earlier-run", &["waits for an earlier run"]).await?;
-    let beyond = OVERLAP_WAITING_MAX + 5;
-    let words = ["too many occurrences waited", "OVERLAP_WAITING_MAX"];
-    expect(&world, "queues", due(beyond), "overlap-queue-full", &words).await?;
-    let steps = in_force_then(&["done planned", "done taken", "refused admitted"]);
-    expect_steps(&world, "queues", due(beyond), &steps, &words).await
 }
 
 #[tokio::test]

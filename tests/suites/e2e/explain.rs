@@ -9,6 +9,7 @@ use harness::cli::Cli;
 use harness::roles::Ground;
 use harness::up::Up;
 use harness::wait::{seen, wait_until};
+use model::limits::OVERLAP_WAITING_MAX;
 use model::time::Timestamp;
 use serde_json::Value;
 
@@ -221,6 +222,56 @@ async fn a_run_that_waits_at_its_queues_gate_says_so() -> anyhow::Result<()> {
     expect(&cli, "why/narrow", &second, "running", &["has it in hand"]).await?;
     cli.ok(&["cancel", &format!("why/narrow@{second}"), "--wait"]).await?;
     Ok(())
+}
+
+/// What takes more than a spec: an end to follow, a queue of a job that is full, a change log that is lost.
+#[tokio::test]
+async fn what_the_past_of_a_job_decides_is_told() -> anyhow::Result<()> {
+    let up = Up::start().await?;
+    let cli = up.cli();
+    let unserved = |name: &str, schedule: &str, more: &[&str]| {
+        payload(
+            &format!("why/{name}"),
+            schedule,
+            &[["queue: nobody", "payload: {}"].as_slice(), more].concat(),
+        )
+    };
+    let every_second = r#"schedule: {every: 1s, start: "2020-01-01T00:00:00Z"}"#;
+    cli.apply(&unserved("edited", NEVER_SOON, &[])).await?;
+    cli.apply(&unserved("full", NEVER_SOON, &["overlap: queue-all"])).await?;
+    cli.apply(&payload("why/follows", "schedule: {after: 1h}", &["exec: {shell: \"true\"}"])).await?;
+
+    let first = cli
+        .wait_for_runs("why/follows", "its first run has ended", DEADLINE, |runs| {
+            runs.first().is_some_and(|run| run.state == "succeeded")
+        })
+        .await?;
+    let odd = first[0].due_at.parse::<Timestamp>()?.plus_ms(1_500).to_string();
+    let words = ["1h after the last one ended", "none was due"];
+    expect(&cli, "why/follows", &odd, "follows-ends", &words).await?;
+
+    // One is under way, as many as may wait do, and a few come after them.
+    let most = usize::try_from(OVERLAP_WAITING_MAX)?;
+    let mut runs = bare::trigger(&up.nats_url(), "why/full", most + 1).await?;
+    runs.sort();
+    let (_, waiting) = runs[most / 2].split_once('@').context("an instant")?;
+    expect(&cli, "why/full", waiting, "waits-for-earlier-run", &["waits for an earlier run"]).await?;
+    let beyond = trigger(&cli, "why/full").await?;
+    let words = ["too many occurrences waited", "OVERLAP_WAITING_MAX"];
+    expect(&cli, "why/full", &beyond, "overlap-queue-full", &words).await?;
+    let (text, full) = ask(&cli, "why/full", &beyond).await?;
+    let last = full["steps"].as_array().and_then(|steps| steps.last()).context("a step")?;
+    assert_eq!((&last["step"], &last["status"]), (&"admitted".into(), &"refused".into()), "{text}");
+
+    // By now its creation is some seconds ago.
+    let created = cli.json(&["get", "job", "why/edited"]).await?["status"]["createdAt"].take();
+    let created: Timestamp = created.as_str().context("when it was created")?.parse()?;
+    let early = created.plus_ms(2_000).floor(1_000).to_string();
+    expect(&cli, "why/edited", &early, "not-named", &["doesn't name this instant"]).await?;
+    cli.apply(&unserved("edited", every_second, &["overlap: skip"])).await?;
+    up.redis_cli(&["FLUSHALL"]).await?;
+    let words = ["the present schedule counts only since", "when it was declared"];
+    expect(&cli, "why/edited", &early, "before-schedule", &words).await
 }
 
 #[tokio::test]
