@@ -173,7 +173,7 @@ fn planned(facts: &Facts, cause: &Cause) -> Step {
         Some(Stop::CancelledWaiting(_)) | None => {}
     }
     if facts.run.is_some() {
-        return step(what, Status::Done, None, "it was in the minute tier");
+        return step(what, Status::Done, None, "it was in the minute tier; since when is not recorded");
     }
     if facts.not_before.is_some() {
         return step(what, Status::Done, None, "it comes back into the minute tier when it is its turn");
@@ -207,7 +207,7 @@ fn taken(facts: &Facts, cause: &Cause) -> Step {
     let until = facts.plan.map(|plan| plan.taken_until);
     let by = facts.dispatcher.as_ref().map(|node| format!(" (dispatcher: {node})")).unwrap_or_default();
     match until {
-        _ if facts.run.is_some() => step(what, Status::Done, None, "by a dispatcher"),
+        _ if facts.run.is_some() => step(what, Status::Done, None, "by a dispatcher; when is not recorded"),
         Some(until) if until >= facts.at => {
             step(what, Status::Done, None, format!("everything up to {until} is taken{by}"))
         }
