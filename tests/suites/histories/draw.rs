@@ -4,9 +4,6 @@ use ambient::Entropy;
 
 use crate::history::{Deed, History, JOBS, Scene, Spec, TIMEOUT_S, When};
 
-/// The plain model doesn't know yet that a run which nobody was given within its `startingDeadline` is skipped in its queue.
-const DRAWS_STARTING_DEADLINES: bool = false;
-
 /// Deeds of one history, besides the declarations at its beginning.
 const DEEDS: u64 = 24;
 /// So long after a downtime something may still be late: leases must run out first, and what was missed be dispatched.
@@ -102,9 +99,7 @@ impl Draw {
         spec.catch_up = self.pick(&["none", "latest", "all", "all"]);
         spec.window_s = self.maybe(30, |draw| draw.pick(&[5, 20, 45, 90, 200]));
         spec.max = self.maybe(40, |draw| 1 + draw.upto(7));
-        // Drawn as before, so that a seed stays the history that it was.
-        let starting_deadline_s = self.maybe(25, |draw| draw.pick(&[1, 4, 9, 15, 30, 70]));
-        spec.starting_deadline_s = starting_deadline_s.filter(|_| DRAWS_STARTING_DEADLINES);
+        spec.starting_deadline_s = self.maybe(25, |draw| draw.pick(&[1, 4, 9, 15, 30, 70]));
         spec.attempts = 1 + self.upto(3);
         spec.retry_s = 1 + self.upto(6);
         spec.factor = 1 + self.upto(1);
