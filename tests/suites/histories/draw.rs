@@ -6,11 +6,17 @@ use crate::history::{Deed, History, JOBS, Scene, Spec, TIMEOUT_S, When};
 
 /// Deeds of one history, besides the declarations at its beginning.
 const DEEDS: u64 = 24;
+/// The same on servers, where each second takes time.
+const DEEDS_ON_SERVERS: u64 = 14;
+/// The longest pause between two deeds there.
+const PAUSE_ON_SERVERS_S: u32 = 25;
 /// So long after a downtime something may still be late: leases must run out first, and what was missed be dispatched.
 const LATE_FOR_S: u32 = 8;
 
 struct Draw {
     entropy: Entropy,
+    /// Not only in memory: executors aren't lost, and no ids are forgotten.
+    on_servers: bool,
     versions: u64,
     specs: [Option<Spec>; JOBS.len()],
     planner: bool,
@@ -176,6 +182,7 @@ impl Draw {
                     Deed::ResumeNamespace(name)
                 }
             }
+            (66..=74, _) if self.on_servers => Deed::Nothing,
             (66..=71, _) => {
                 self.executor = !self.executor;
                 if self.executor { Deed::StartExecutor } else { Deed::KillExecutor }
@@ -217,8 +224,18 @@ impl Draw {
 
 /// The history of a seed.
 pub(crate) fn history(seed: u64) -> History {
+    draw(seed, false)
+}
+
+/// The history of a seed that can be played on servers.
+pub(crate) fn history_on_servers(seed: u64) -> History {
+    draw(seed, true)
+}
+
+fn draw(seed: u64, on_servers: bool) -> History {
     let mut draw = Draw {
         entropy: Entropy::seeded(seed),
+        on_servers,
         versions: 0,
         specs: [const { None }; JOBS.len()],
         planner: true,
@@ -238,11 +255,14 @@ pub(crate) fn history(seed: u64) -> History {
         scenes.push(Scene { deed: Deed::Apply(which, spec), then_s });
         draw.pass(then_s);
     }
-    for _ in 0..DEEDS {
+    for _ in 0..if on_servers { DEEDS_ON_SERVERS } else { DEEDS } {
         let deed = draw.deed();
         let mut then_s = draw.pause_s();
         if !(draw.planner && draw.dispatcher) && then_s > 60 && draw.chance(50) {
             then_s /= 8;
+        }
+        if on_servers {
+            then_s = then_s.min(PAUSE_ON_SERVERS_S);
         }
         // What is down comes back soon enough for something to happen afterwards.
         draw.pass(then_s);
@@ -257,6 +277,6 @@ pub(crate) fn history(seed: u64) -> History {
             scenes.push(Scene { deed, then_s: 0 });
         }
     }
-    scenes.push(Scene { deed: Deed::Nothing, then_s: 15 + draw.upto(45) });
+    scenes.push(Scene { deed: Deed::Nothing, then_s: if on_servers { 20 } else { 15 + draw.upto(45) } });
     History { seed, scenes }
 }

@@ -1,21 +1,25 @@
-//! Plays a history on the real planner, dispatcher and executor over the memory twins, and writes down what was seen.
+//! Plays a history on the real planner, dispatcher and executor over any stage, and writes down what was seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
 use anyhow::{Context as _, Result, ensure};
+use bus::memory::MemoryBus;
 use bytes::Bytes;
 use executor_sdk::{Context, Executor, HandlerError};
 use harness::mortal::{Life, MortalBus};
-use harness::world::World;
+use harness::pace::Pace;
+use harness::world::{World, WorldBus};
 use model::declared::Declared;
 use model::id::RunId;
 use model::name::JobId;
 use model::shard::ShardId;
 use model::time::Timestamp;
 use serde_json::{Value, json};
+use store::Store;
 use store::lease::Role;
 
 use crate::history::{Deed, End, History, JOBS, NAMESPACES, QUEUES, Scene, Work, job, occurrence};
@@ -87,8 +91,31 @@ fn lock(witness: &Witness) -> MutexGuard<'_, Vec<Begun>> {
     witness.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Play {
-    world: World,
+/// What a history is played on: a bus for all roles, and what else happens to it.
+pub(crate) trait Stage: WorldBus + executor_sdk::Bus {
+    /// The clock was moved.
+    fn wake(&self) {}
+    /// Message ids of what isn't stored any more are forgotten.
+    fn forget_ids(&self) {}
+    /// Waits until requests are answered, or aren't any more.
+    fn await_service(&self, _served: bool) -> impl Future<Output = Result<()>> {
+        std::future::ready(Ok(()))
+    }
+}
+
+impl Stage for MemoryBus {
+    fn wake(&self) {
+        Self::wake(self);
+    }
+
+    fn forget_ids(&self) {
+        Self::forget_ids(self);
+    }
+}
+
+struct Play<S, B> {
+    world: World<S, B>,
+    pace: Option<Pace>,
     seed: u64,
     witness: Witness,
     executor: Option<Life>,
@@ -98,12 +125,6 @@ struct Play {
     up_s: [u32; 2],
 }
 
-/// Lets everybody go on who can.
-async fn settle_down() {
-    // The runtime's clock stands still until nobody has anything to do.
-    tokio::time::sleep(Duration::from_millis(1)).await;
-}
-
 async fn handle(ctx: Context, payload: Bytes, of: Handling) -> Result<(), HandlerError> {
     let Some((job, due_at)) = occurrence(ctx.run_id()) else { return Err(HandlerError::permanent("no run")) };
     let payload: Value = serde_json::from_slice(&payload)?;
@@ -111,7 +132,13 @@ async fn handle(ctx: Context, payload: Bytes, of: Handling) -> Result<(), Handle
     let version = payload["version"].as_u64().unwrap_or_default();
     lock(&of.witness).push(Begun { at, job: job.clone(), due_at, attempt, version });
     let work = Work::of(of.seed, job, due_at);
-    let takes = of.clock.sleep(Duration::from_secs(work.takes_s.into()));
+    let takes = Duration::from_secs(work.takes_s.into());
+    let takes = async {
+        match &of.pace {
+            Some(pace) => pace.rest(ctx.run_id(), takes).await,
+            None => of.clock.sleep(takes).await,
+        }
+    };
     if work.takes_s > 0 && ctx.cancellation().run_until_cancelled(takes).await.is_none() {
         return Err("stopped".into());
     }
@@ -127,13 +154,18 @@ async fn handle(ctx: Context, payload: Bytes, of: Handling) -> Result<(), Handle
 struct Handling {
     seed: u64,
     clock: Clock,
+    pace: Option<Pace>,
     witness: Witness,
 }
 
-impl Play {
+impl<S: Store, B: Stage> Play<S, B> {
     fn start_executor(&mut self) -> Result<()> {
         let life = Life::default();
-        let bus = Arc::new(MortalBus { bus: Arc::clone(&self.world.bus), life: life.clone() });
+        let bus = Arc::new(MortalBus {
+            bus: Arc::clone(&self.world.bus),
+            life: life.clone(),
+            pace: self.pace.clone(),
+        });
         self.executors_begun += 1;
         let mut executor = Executor::new(bus)
             .clock(self.world.clock.clone())
@@ -143,6 +175,7 @@ impl Play {
             let of = Handling {
                 seed: self.seed,
                 clock: self.world.clock.clone(),
+                pace: self.pace.clone(),
                 witness: Arc::clone(&self.witness),
             };
             let handler = move |ctx, payload| handle(ctx, payload, of.clone());
@@ -162,9 +195,9 @@ impl Play {
     async fn tick(&mut self) -> Result<()> {
         self.world.clock.advance(Duration::from_secs(1));
         self.world.bus.wake();
-        settle_down().await;
-        self.world.step().await?;
-        settle_down().await;
+        self.world.quiet().await?;
+        self.world.work().await?;
+        self.world.quiet().await?;
         let (planned, dispatched) = (self.world.held(Role::Planner), self.world.held(Role::Dispatcher));
         for ((role, held), up_s) in
             [(Role::Planner, &planned), (Role::Dispatcher, &dispatched)].into_iter().zip(&mut self.up_s)
@@ -236,12 +269,12 @@ impl Play {
                 let last = lock(&self.witness).iter().rev().find(|begun| begun.job == job).cloned();
                 self.cancel(last.map(|begun| (begun.job, begun.due_at))).await
             }
-            Deed::CrashPlanner => self.crash(&[Role::Planner]),
-            Deed::StartPlanner => self.start(&[Role::Planner]),
-            Deed::CrashDispatcher => self.crash(&[Role::Dispatcher]),
-            Deed::StartDispatcher => self.start(&[Role::Dispatcher]),
-            Deed::Crash => self.crash(&[Role::Planner, Role::Dispatcher]),
-            Deed::Start => self.start(&[Role::Planner, Role::Dispatcher]),
+            Deed::CrashPlanner => self.crash(&[Role::Planner]).await?,
+            Deed::StartPlanner => self.start(&[Role::Planner]).await?,
+            Deed::CrashDispatcher => self.crash(&[Role::Dispatcher]).await?,
+            Deed::StartDispatcher => self.start(&[Role::Dispatcher]).await?,
+            Deed::Crash => self.crash(&[Role::Planner, Role::Dispatcher]).await?,
+            Deed::Start => self.start(&[Role::Planner, Role::Dispatcher]).await?,
             Deed::KillExecutor => {
                 self.kill_executor();
                 Answer::Accepted
@@ -260,7 +293,7 @@ impl Play {
         })
     }
 
-    fn crash(&mut self, roles: &[Role]) -> Answer {
+    async fn crash(&mut self, roles: &[Role]) -> Result<Answer> {
         for role in roles {
             match role {
                 Role::Planner => self.world.crash_planner(),
@@ -268,10 +301,14 @@ impl Play {
             }
             self.up_s[*role as usize] = 0;
         }
-        Answer::Accepted
+        if self.pace.is_some() {
+            self.world.bury().await?;
+        }
+        self.world.bus.await_service(self.world.is_up(Role::Planner)).await?;
+        Ok(Answer::Accepted)
     }
 
-    fn start(&mut self, roles: &[Role]) -> Answer {
+    async fn start(&mut self, roles: &[Role]) -> Result<Answer> {
         for role in roles {
             match role {
                 role if self.world.is_up(*role) => {}
@@ -279,12 +316,13 @@ impl Play {
                 Role::Dispatcher => self.world.start_dispatcher(),
             }
         }
-        Answer::Accepted
+        self.world.bus.await_service(self.world.is_up(Role::Planner)).await?;
+        Ok(Answer::Accepted)
     }
 
     async fn scene(&mut self, scene: &Scene) -> Result<()> {
         let answer = self.act(&scene.deed).await?;
-        settle_down().await;
+        self.world.quiet().await?;
         self.facts.push(Fact::Did { at: self.world.clock.now(), deed: scene.deed.clone(), answer });
         for _ in 0..scene.then_s {
             self.tick().await?;
@@ -320,11 +358,16 @@ fn queue(id: &str, paused: bool) -> Value {
     json!({"manifests": [{"apiVersion": "ecron/v1", "kind": "Queue", "metadata": metadata, "spec": spec}]})
 }
 
-async fn play_on(history: &History) -> Result<Seen> {
-    let world = World::without_executor()?;
+/// Plays a history in a world where nothing has happened yet.
+pub(crate) async fn play_in<S: Store, B: Stage>(
+    history: &History,
+    world: World<S, B>,
+    pace: Option<Pace>,
+) -> Result<Seen> {
     let begin = world.clock.now();
     let mut play = Play {
         world,
+        pace,
         seed: history.seed,
         witness: Witness::default(),
         executor: None,
@@ -334,8 +377,8 @@ async fn play_on(history: &History) -> Result<Seen> {
         up_s: [0; 2],
     };
     play.start_executor()?;
-    play.world.start();
-    settle_down().await;
+    play.start(&[Role::Planner, Role::Dispatcher]).await?;
+    play.world.quiet().await?;
     for _ in 0..3 {
         play.tick().await?;
     }
@@ -351,11 +394,12 @@ async fn play_on(history: &History) -> Result<Seen> {
         }
     }
     let begun = std::mem::take(&mut *lock(&play.witness));
+    play.kill_executor();
     Ok(Seen { begin, facts: play.facts, begun, standings })
 }
 
-/// Plays a history; the same one looks the same every time.
+/// Plays a history over the memory twins; the same one looks the same every time.
 pub(crate) fn play(history: &History) -> Result<Seen> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    runtime.block_on(play_on(history))
+    runtime.block_on(async { play_in(history, World::without_executor()?, None).await })
 }
