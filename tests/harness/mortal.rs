@@ -123,7 +123,9 @@ impl<D: Delivery> Delivery for MortalDelivery<D> {
 
     async fn nak(&self, delay: Duration) -> Result<(), BusError> {
         let Some(pace) = &self.pace else { return self.life.lives(self.delivery.nak(delay)).await };
-        self.life.lives(async { Ok(pace.put_back(Arc::clone(&self.delivery), delay)) }).await
+        let put_back = async { pace.put_back(Arc::clone(&self.delivery), delay) };
+        self.life.lives(put_back).await;
+        Ok(())
     }
 
     async fn term(&self, reason: &str) -> Result<(), BusError> {
