@@ -16,6 +16,7 @@ mod draw;
 mod hands;
 mod history;
 mod job;
+mod limits;
 mod play;
 mod rules;
 mod servers;
@@ -33,6 +34,8 @@ use crate::play::Seen;
 const HISTORIES: u64 = 120;
 /// The same on real servers, unless `ECRON_TEST_SERVER_HISTORIES` says how many.
 const HISTORIES_ON_SERVERS: u64 = 3;
+/// Histories with limits.
+const LIMITED_HISTORIES: u64 = 15;
 /// Of so many it is looked whether they repeat.
 const REPEATED: u64 = 5;
 /// Disagreements that are shown of one history.
@@ -44,6 +47,11 @@ fn variable(name: &str) -> Option<u64> {
 
 fn check(history: &History, play: impl Fn(&History) -> Result<Seen>) -> Vec<String> {
     let found = play(history).and_then(|seen| compare::disagreements(history.seed, &seen));
+    found.unwrap_or_else(|problem| vec![format!("{problem:#}")])
+}
+
+fn check_limits(history: &History) -> Vec<String> {
+    let found = play::play(history).and_then(|seen| limits::violations(history, &seen));
     found.unwrap_or_else(|problem| vec![format!("{problem:#}")])
 }
 
@@ -104,6 +112,28 @@ fn histories_on_real_servers_are_as_the_plain_model_says() -> Result<()> {
     }
     println!("{count} histories on real servers, {} disagree with the model", failed.len());
     ensure!(failed.is_empty(), "{} of {count} histories disagree: seeds {failed:?}", failed.len());
+    Ok(())
+}
+
+#[test]
+fn limits_hold_in_every_history() -> Result<()> {
+    let count = variable("ECRON_TEST_LIMITED_HISTORIES").unwrap_or(LIMITED_HISTORIES);
+    let first = variable("ECRON_TEST_SEED").unwrap_or(1);
+    let mut failed = Vec::new();
+    for seed in first..first + count {
+        if check_limits(&draw::limited_history(seed)).is_empty() {
+            continue;
+        }
+        if failed.is_empty() {
+            let fails = |history: &History| !check_limits(history).is_empty();
+            let short = shrink::shrink(&draw::limited_history(seed), &fails);
+            println!("{short}");
+            check_limits(&short).iter().take(SHOWN_MAX).for_each(|found| println!("    {found}"));
+        }
+        failed.push(seed);
+    }
+    println!("{count} histories with limits, {} exceed them", failed.len());
+    ensure!(failed.is_empty(), "{} of {count} histories exceed their limits: seeds {failed:?}", failed.len());
     Ok(())
 }
 

@@ -15,14 +15,17 @@ use harness::pace::Pace;
 use harness::world::{World, WorldBus};
 use model::declared::Declared;
 use model::id::RunId;
-use model::name::JobId;
+use model::name::{JobId, QueueId};
+use model::run::RunState;
 use model::shard::ShardId;
 use model::time::Timestamp;
 use serde_json::{Value, json};
 use store::Store;
 use store::lease::Role;
 
-use crate::history::{Deed, End, History, JOBS, NAMESPACES, QUEUES, Scene, Work, job, occurrence};
+use crate::history::{
+    Deed, End, History, JOBS, Limits, NAMESPACES, QUEUES, Scene, Work, job, occurrence, queue_of,
+};
 
 /// Attempts of one queue at once: more than any history has.
 const SLOTS: usize = 10_000;
@@ -82,6 +85,8 @@ pub(crate) struct Seen {
     pub begin: Timestamp,
     pub facts: Vec<Fact>,
     pub begun: Vec<Begun>,
+    /// The most runs of each queue that were ever published and hadn't ended, while it had limits.
+    pub most_at_once: BTreeMap<QueueId, usize>,
     pub standings: BTreeMap<JobId, Standing>,
 }
 
@@ -123,6 +128,8 @@ struct Play<S, B> {
     facts: Vec<Fact>,
     begin: Timestamp,
     up_s: [u32; 2],
+    limits: Limits,
+    most_at_once: BTreeMap<QueueId, usize>,
 }
 
 async fn handle(ctx: Context, payload: Bytes, of: Handling) -> Result<(), HandlerError> {
@@ -198,6 +205,9 @@ impl<S: Store, B: Stage> Play<S, B> {
         self.world.quiet().await?;
         self.world.work().await?;
         self.world.quiet().await?;
+        if self.limits != Limits::default() {
+            self.count_under_way().await?;
+        }
         let (planned, dispatched) = (self.world.held(Role::Planner), self.world.held(Role::Dispatcher));
         for ((role, held), up_s) in
             [(Role::Planner, &planned), (Role::Dispatcher, &dispatched)].into_iter().zip(&mut self.up_s)
@@ -211,6 +221,32 @@ impl<S: Store, B: Stage> Play<S, B> {
         let settled = self.world.is_up(Role::Dispatcher);
         self.facts.push(Fact::Ticked { at: self.world.clock.now(), planned, dispatched, settled });
         Ok(())
+    }
+
+    /// Counts what is under way in queues with limits.
+    async fn count_under_way(&mut self) -> Result<()> {
+        let mut under_way: BTreeMap<QueueId, usize> = BTreeMap::new();
+        for which in 0..JOBS.len() {
+            let job = job(which)?;
+            let runs = self.world.runs(&job).await?;
+            let count = runs.values().filter(|run| run.state == RunState::Dispatched).count();
+            *under_way.entry(queue_of(&job)?).or_default() += count;
+        }
+        for (queue, count) in under_way {
+            let most = self.most_at_once.entry(queue).or_default();
+            *most = count.max(*most);
+        }
+        Ok(())
+    }
+
+    async fn have_all_ended(&self) -> Result<bool> {
+        for which in 0..JOBS.len() {
+            let runs = self.world.runs(&job(which)?).await?;
+            if !runs.values().all(|run| run.state.is_end()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn ask(&self, verb: &str, request: Value) -> Answer {
@@ -246,8 +282,12 @@ impl<S: Store, B: Stage> Play<S, B> {
             Deed::Resume(which) => self.ask("resume", turn("job", JOBS[*which])).await,
             Deed::PauseNamespace(which) => self.ask("pause", turn("namespace", NAMESPACES[*which])).await,
             Deed::ResumeNamespace(which) => self.ask("resume", turn("namespace", NAMESPACES[*which])).await,
-            Deed::PauseQueue(which) => self.ask("apply", queue(QUEUES[*which], true)).await,
-            Deed::ResumeQueue(which) => self.ask("apply", queue(QUEUES[*which], false)).await,
+            Deed::PauseQueue(which) => self.limit(QUEUES[*which], true).await,
+            Deed::ResumeQueue(which) => self.limit(QUEUES[*which], false).await,
+            Deed::LiftLimits => {
+                self.limits = Limits::default();
+                self.limit_all().await
+            }
             Deed::Trigger(which) => match self.world.ask("trigger", turn("job", JOBS[*which])).await {
                 Ok(reply) => {
                     let run: RunId = reply["run"].as_str().context("a run")?.parse()?;
@@ -293,6 +333,18 @@ impl<S: Store, B: Stage> Play<S, B> {
         })
     }
 
+    async fn limit(&self, id: &str, paused: bool) -> Answer {
+        self.ask("apply", queue(id, self.limits, paused)).await
+    }
+
+    async fn limit_all(&self) -> Answer {
+        let mut answers = BTreeSet::new();
+        for queue in QUEUES {
+            answers.insert(self.limit(queue, false).await);
+        }
+        answers.into_iter().next_back().unwrap_or(Answer::Accepted)
+    }
+
     async fn crash(&mut self, roles: &[Role]) -> Result<Answer> {
         for role in roles {
             match role {
@@ -326,6 +378,9 @@ impl<S: Store, B: Stage> Play<S, B> {
         self.facts.push(Fact::Did { at: self.world.clock.now(), deed: scene.deed.clone(), answer });
         for _ in 0..scene.then_s {
             self.tick().await?;
+            if scene.deed == Deed::LiftLimits && self.have_all_ended().await? {
+                break;
+            }
         }
         Ok(())
     }
@@ -338,7 +393,7 @@ impl<S: Store, B: Stage> Play<S, B> {
         let told = |(due_at, run): (Timestamp, store::ledger::RunRecord)| {
             let reason = run.skip_reason.or_else(|| {
                 // An executor that skips a run says why as its output.
-                run.output.filter(|_| run.state == model::run::RunState::Skipped)
+                run.output.filter(|_| run.state == RunState::Skipped)
             });
             (due_at, (run.state.as_str().to_owned(), reason))
         };
@@ -351,10 +406,16 @@ impl<S: Store, B: Stage> Play<S, B> {
     }
 }
 
-fn queue(id: &str, paused: bool) -> Value {
+fn queue(id: &str, limits: Limits, paused: bool) -> Value {
     let (namespace, name) = id.split_once('/').unwrap_or_default();
     let metadata = json!({"name": name, "namespace": namespace});
-    let spec = json!({"paused": paused});
+    let mut spec = json!({"paused": paused});
+    if let Some(concurrency) = limits.concurrency {
+        spec["concurrency"] = json!(concurrency);
+    }
+    if let Some((starts, period_s, burst)) = limits.rate {
+        spec["rate"] = json!(format!("{starts}/{period_s}s burst {burst}"));
+    }
     json!({"manifests": [{"apiVersion": "ecron/v1", "kind": "Queue", "metadata": metadata, "spec": spec}]})
 }
 
@@ -375,10 +436,15 @@ pub(crate) async fn play_in<S: Store, B: Stage>(
         facts: Vec::new(),
         begin,
         up_s: [0; 2],
+        limits: history.limits,
+        most_at_once: BTreeMap::new(),
     };
     play.start_executor()?;
     play.start(&[Role::Planner, Role::Dispatcher]).await?;
     play.world.quiet().await?;
+    if history.limits != Limits::default() {
+        ensure!(play.limit_all().await == Answer::Accepted, "the limits aren't accepted");
+    }
     for _ in 0..3 {
         play.tick().await?;
     }
@@ -395,7 +461,7 @@ pub(crate) async fn play_in<S: Store, B: Stage>(
     }
     let begun = std::mem::take(&mut *lock(&play.witness));
     play.kill_executor();
-    Ok(Seen { begin, facts: play.facts, begun, standings })
+    Ok(Seen { begin, facts: play.facts, begun, most_at_once: play.most_at_once, standings })
 }
 
 /// Plays a history over the memory twins; the same one looks the same every time.

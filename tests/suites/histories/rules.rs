@@ -174,9 +174,12 @@ impl Rules {
                 self.planner = true;
                 Answer::Accepted
             }
-            Deed::CrashDispatcher | Deed::StartDispatcher | Deed::ForgetIds | Deed::Nothing => {
-                Answer::Accepted
-            }
+            // Limits aren't told exactly: see `limits`.
+            Deed::CrashDispatcher
+            | Deed::StartDispatcher
+            | Deed::ForgetIds
+            | Deed::LiftLimits
+            | Deed::Nothing => Answer::Accepted,
         })
     }
 
