@@ -79,7 +79,8 @@ where
         for run in overdue {
             let stored = self.gates.bus.stored_run(run.sequence).await?;
             if let Some(stored) = stored.filter(|stored| self.is_ours(&run, &stored.message_id)) {
-                let too_late_at = stored.start_by.map(|start_by| start_by.plus(TOO_LATE_MARGIN));
+                let start_by = self.start_by(lease, &run, &stored, now).await?;
+                let too_late_at = start_by.map(|start_by| start_by.plus(TOO_LATE_MARGIN));
                 if too_late_at.is_some_and(|at| at <= now)
                     && self.skip_unserved(lease, &run, &stored, now).await?
                 {
@@ -115,6 +116,25 @@ where
 
     fn is_ours(&self, run: &SentRun, message_id: &str) -> bool {
         run.generation.0 > 0 || message_id == self.message_id(run)
+    }
+
+    /// By when a run that is in the stream must have started: as its job says by now, if that was edited since; so it is for whoever is
+    /// given it. What was sent again under a further generation goes out as it is.
+    async fn start_by(
+        &self,
+        lease: &Lease,
+        run: &SentRun,
+        stored: &StoredRun,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, PassError> {
+        let job = self.present_job(lease, run).await?;
+        let Some(job) = job.filter(|job| job.revision > run.revision && run.generation.0 == 0) else {
+            return Ok(stored.start_by);
+        };
+        let (id, published_at) = (run.occurrence.clone(), run.published_at);
+        let key = &self.message_id_key;
+        let present = publication(id, &job, key, run.generation, run.republished, published_at);
+        Ok(self.asked(lease, run, &job, now).await?.apply(&run.occurrence, present).order.start_by)
     }
 
     /// Skips a run that is too late, if nobody was ever given it. Its message goes last: whoever is given it meanwhile

@@ -7,6 +7,7 @@ pub mod binary;
 pub mod cli;
 pub mod http;
 pub mod mortal;
+pub mod pace;
 pub mod ports;
 pub mod process;
 pub mod python;

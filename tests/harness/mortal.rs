@@ -1,5 +1,5 @@
 //! A bus that an executor can die with: from the moment of its death nothing that the executor does arrives anywhere, and
-//! nothing arrives at it, as when its process is killed. Its tasks wait for ever.
+//! nothing arrives at it, as when its process is killed. Its tasks wait for ever. On real servers it may keep a test's pace, too.
 
 use std::collections::BTreeMap;
 use std::future::{Future, pending};
@@ -21,6 +21,8 @@ use futures_util::stream::BoxStream;
 use model::name::QueueId;
 use model::time::Timestamp;
 use tokio_util::sync::CancellationToken;
+
+use crate::pace::Pace;
 
 /// Whether somebody still lives. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -50,13 +52,33 @@ impl Life {
 pub struct MortalBus<B> {
     pub bus: Arc<B>,
     pub life: Life,
+    /// By which messages that are put back come again; `None`: the bus' own.
+    pub pace: Option<Pace>,
+}
+
+impl<B> MortalBus<B> {
+    async fn heard(&self) {
+        if let Some(pace) = &self.pace {
+            self.life.lives(pace.hearing()).await;
+        }
+    }
 }
 
 /// A delivery in the hands of a mortal.
 #[derive(Debug)]
 pub struct MortalDelivery<D> {
-    delivery: D,
+    delivery: Arc<D>,
     life: Life,
+    pace: Option<Pace>,
+}
+
+impl<D: Delivery> MortalDelivery<D> {
+    fn ended(&self, answer: Result<(), BusError>) -> Result<(), BusError> {
+        if let Some(pace) = self.pace.as_ref().filter(|_| answer.is_ok()) {
+            pace.ended(self.delivery.sequence());
+        }
+        answer
+    }
 }
 
 /// A signal that only the living answer.
@@ -96,15 +118,18 @@ impl<D: Delivery> Delivery for MortalDelivery<D> {
     }
 
     async fn ack(&self) -> Result<(), BusError> {
-        self.life.lives(self.delivery.ack()).await
+        self.ended(self.life.lives(self.delivery.ack()).await)
     }
 
     async fn nak(&self, delay: Duration) -> Result<(), BusError> {
-        self.life.lives(self.delivery.nak(delay)).await
+        let Some(pace) = &self.pace else { return self.life.lives(self.delivery.nak(delay)).await };
+        let put_back = async { pace.put_back(Arc::clone(&self.delivery), delay) };
+        self.life.lives(put_back).await;
+        Ok(())
     }
 
     async fn term(&self, reason: &str) -> Result<(), BusError> {
-        self.life.lives(self.delivery.term(reason)).await
+        self.ended(self.life.lives(self.delivery.term(reason)).await)
     }
 
     async fn notes(&self) -> Result<Notes, BusError> {
@@ -130,7 +155,14 @@ impl<B: QueueReader> QueueReader for MortalBus<B> {
         wait: Duration,
     ) -> Result<Vec<Self::Delivery>, BusError> {
         let deliveries = self.life.lives(self.bus.fetch(queue, limit, wait)).await?;
-        let mortal = |delivery| MortalDelivery { delivery, life: self.life.clone() };
+        if let Some(pace) = &self.pace {
+            deliveries.iter().for_each(|delivery| pace.delivered(delivery));
+        }
+        let mortal = |delivery| MortalDelivery {
+            delivery: Arc::new(delivery),
+            life: self.life.clone(),
+            pace: self.pace.clone(),
+        };
         Ok(deliveries.into_iter().map(mortal).collect())
     }
 
@@ -141,10 +173,12 @@ impl<B: QueueReader> QueueReader for MortalBus<B> {
 
 impl<B: EventWriter> EventWriter for MortalBus<B> {
     async fn report(&self, report: &AttemptReport) -> Result<(), BusError> {
+        self.heard().await;
         self.life.lives(self.bus.report(report)).await
     }
 
     async fn note_progress(&self, note: &ProgressNote) -> Result<(), BusError> {
+        self.heard().await;
         self.life.lives(self.bus.note_progress(note)).await
     }
 }

@@ -1,17 +1,18 @@
-//! A whole ecron over the memory twins, on a clock that a test moves: planner, dispatcher, settler and a bare-bones
+//! A whole ecron on a clock that a test moves: planner, dispatcher, settler and, over the memory twins, a bare-bones
 //! executor. It takes steps of one second; what it does in one is what the real loops do, in the same order every time.
 
 mod bare_executor;
+mod ground;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ambient::Clock;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bus::api::ApiHandler;
 use bus::memory::MemoryBus;
-use bus::{ApiServer, ObjectStore, SpecStore};
 use dispatcher::barrier::Barrier;
 use dispatcher::cancel::Canceller;
 use dispatcher::gate::Gates;
@@ -39,10 +40,11 @@ use store::ledger::{CancelMark, CancelOutcome, RunRecord};
 use store::memory::MemoryStore;
 use store::node::Node as Member;
 use store::ownership::{Lease, Ownership};
-use store::{GateStore, LedgerStore, StoreError};
+use store::{Store, StoreError};
 use tokio_util::task::AbortOnDropHandle;
 
-use bare_executor::{InHand, Signals, listen};
+use bare_executor::{InHand, Signals};
+pub use ground::{Ground, WorldBus};
 
 /// Few shards, so that each one has several jobs.
 const SHARDS: u16 = 4;
@@ -50,14 +52,11 @@ const KEY: [u8; 16] = *b"a key for tests.";
 /// How long a reconciler may wait for outcomes that are stored but not settled.
 const BARRIER_PATIENCE: Duration = Duration::from_secs(2);
 
-/// By then, executors that aren't the world's own have begun what was published.
-const HAND_OVER: Duration = Duration::from_millis(1);
+/// Tries to settle what is stored on servers.
+const SETTLE_TRIES_MAX: usize = 100;
 
 /// What a test lets the store say when it goes wrong: the real loops would try again.
 pub const INJECTED: &str = "injected";
-
-/// Begins half a second past a full one, so that no step falls on an occurrence.
-const BEGIN: &str = "2026-11-22T06:45:00.500Z";
 
 /// A planner, until it crashes.
 #[derive(Debug)]
@@ -71,24 +70,27 @@ struct PlannerProcess {
 
 /// A dispatcher, until it crashes.
 #[derive(Debug)]
-struct DispatcherProcess {
+struct DispatcherProcess<S, B> {
     member: Member,
     ownership: Ownership,
-    shards: BTreeMap<ShardId, ShardDispatch<MemoryStore, MemoryBus>>,
-    keepers: BTreeMap<ShardId, GateKeeper<MemoryStore, MemoryBus>>,
+    shards: BTreeMap<ShardId, ShardDispatch<S, B>>,
+    keepers: BTreeMap<ShardId, GateKeeper<S, B>>,
     jobs: Jobs,
 }
 
 #[derive(Debug)]
-pub struct World {
+pub struct World<S = MemoryStore, B = MemoryBus> {
     pub clock: Clock,
-    pub store: Arc<MemoryStore>,
-    pub bus: Arc<MemoryBus>,
+    pub store: Arc<S>,
+    pub bus: Arc<B>,
+    ground: Ground,
     planner: Option<PlannerProcess>,
-    dispatcher: Option<DispatcherProcess>,
+    dispatcher: Option<DispatcherProcess<S, B>>,
     processes_begun: u32,
-    gates: Gates<MemoryStore, MemoryBus>,
-    settler: Settler<MemoryStore, MemoryBus>,
+    /// Of processes that crashed.
+    dead: Vec<(Role, Member)>,
+    gates: Gates<S, B>,
+    settler: Settler<S, B>,
     /// When each run was started by an executor.
     pub started: BTreeMap<RunId, Vec<Timestamp>>,
     /// What each run was given, the last time.
@@ -115,32 +117,21 @@ fn shards() -> ShardCount {
     ShardCount::new(SHARDS).unwrap_or_default()
 }
 
-impl World {
-    pub fn begin() -> Result<Self> {
-        let world = Self::without_executor()?;
-        tokio::spawn(listen(Arc::clone(&world.bus), Arc::clone(&world.signals)));
-        Ok(Self { executes: true, ..world })
-    }
-
-    /// A world whose runs are carried out by whoever the test lets do so.
-    pub fn without_executor() -> Result<Self> {
-        let clock = Clock::manual(BEGIN.parse()?);
-        let reading = || {
-            let clock = clock.clone();
-            Arc::new(move || clock.now())
-        };
-        let store = Arc::new(MemoryStore::new(reading()));
-        let bus = Arc::new(MemoryBus::new(reading(), Duration::from_secs(30)));
+impl<S: Store, B: WorldBus> World<S, B> {
+    /// A world without executor over any store and bus.
+    pub fn over(store: Arc<S>, bus: Arc<B>, clock: Clock, ground: Ground) -> Self {
         let rules = QueueRules::default();
         let gates = Gates::new(Arc::clone(&store), Arc::clone(&bus), clock.clone(), shards(), rules);
         let settler = Settler::new(gates.clone());
-        Ok(Self {
+        Self {
             clock,
             store,
             bus,
+            ground,
             planner: None,
             dispatcher: None,
             processes_begun: 0,
+            dead: Vec::new(),
             executes: false,
             gates,
             settler,
@@ -154,7 +145,12 @@ impl World {
             stalled: false,
             stubborn: BTreeSet::new(),
             signals: Arc::default(),
-        })
+        }
+    }
+
+    /// Waits until nobody has anything left to do at the present instant.
+    pub async fn quiet(&self) -> Result<()> {
+        (self.ground.quiet)().await
     }
 
     /// Declares a job as the API does; answers with when its schedule begins to count.
@@ -180,12 +176,12 @@ impl World {
         Ok(answer["ok"].take())
     }
 
-    fn api(&self) -> Api<MemoryStore, MemoryBus> {
+    fn api(&self) -> Api<S, B> {
         Api::new(Arc::clone(&self.store), Arc::clone(&self.bus), self.clock.clone(), shards())
     }
 
     /// Answers the requests that come over the bus, as executors' do.
-    async fn serve(api: Api<MemoryStore, MemoryBus>, bus: Arc<MemoryBus>) {
+    async fn serve(api: Api<S, B>, bus: Arc<B>) {
         let api = Arc::new(api);
         let handler: ApiHandler = Arc::new(move |verb, body| {
             let api = Arc::clone(&api);
@@ -227,11 +223,21 @@ impl World {
     }
 
     pub fn crash_planner(&mut self) {
-        self.planner = None;
+        self.dead.extend(self.planner.take().map(|planner| (Role::Planner, planner.member)));
     }
 
     pub fn crash_dispatcher(&mut self) {
-        self.dispatcher = None;
+        self.dead.extend(self.dispatcher.take().map(|dispatcher| (Role::Dispatcher, dispatcher.member)));
+    }
+
+    /// Leases and names of the dead run out now: on servers they would by the server's clock, which nobody here can move.
+    pub async fn bury(&mut self) -> Result<()> {
+        let all: Vec<ShardId> = shards().all().collect();
+        for (role, member) in std::mem::take(&mut self.dead) {
+            self.store.release(role, &member.id, &all).await?;
+            self.store.forget(&member.id).await?;
+        }
+        Ok(())
     }
 
     pub fn start(&mut self) {
@@ -286,26 +292,8 @@ impl World {
         }
     }
 
-    /// The shard that a job is in.
-    #[must_use]
-    pub fn shard_of(job: &JobId) -> ShardId {
-        shards().shard_of(job)
-    }
-
-    /// Lets seconds pass, one step each.
-    pub async fn run(&mut self, seconds: u32) -> Result<()> {
-        for _ in 0..seconds {
-            self.clock.advance(Duration::from_secs(1));
-            self.bus.wake();
-            // Nothing here ever waits, so whoever listens for cancellations must be let in.
-            tokio::task::yield_now().await;
-            self.step().await?;
-        }
-        Ok(())
-    }
-
     /// What every loop does in one second, in the order of the flow.
-    pub async fn step(&mut self) -> Result<()> {
+    pub async fn work(&mut self) -> Result<()> {
         if let Some(mut planner) = self.planner.take() {
             let outcome = self.plan(&mut planner).await;
             self.planner = Some(planner);
@@ -316,7 +304,7 @@ impl World {
             self.dispatcher = Some(dispatcher);
             unless_passing(outcome)?;
         }
-        if self.executes { self.execute().await } else { Ok(()) }
+        Ok(())
     }
 
     async fn plan(&self, process: &mut PlannerProcess) -> Result<()> {
@@ -332,13 +320,13 @@ impl World {
         Ok(())
     }
 
-    async fn dispatch(&self, process: &mut DispatcherProcess) -> Result<()> {
+    async fn dispatch(&self, process: &mut DispatcherProcess<S, B>) -> Result<()> {
         self.beat(process).await?;
         let now = self.clock.now();
         self.gates.rules().refresh(&*self.bus).await?;
         if !self.unsettled {
             // All of it: a barrier would wait for the rest by a clock that stands still here.
-            while self.settler.run_once(Duration::ZERO).await?.events > 0 {}
+            self.settle().await?;
         }
         for keeper in process.keepers.values_mut() {
             keeper.run_once(now).await?;
@@ -353,7 +341,7 @@ impl World {
         }
         if !self.executes {
             // Whoever carries out runs gets at them before somebody wants them back.
-            tokio::time::sleep(HAND_OVER).await;
+            self.quiet().await?;
         }
         let canceller = Canceller { gates: self.gates.clone(), message_id_key: KEY };
         for lease in process.ownership.held().values() {
@@ -365,15 +353,34 @@ impl World {
             message_id_key: KEY,
             barrier: Barrier::new(self.clock.clone()),
         };
+        // Each shard for itself: outcomes that one waits for are no business of the others.
+        let mut reconciled = Ok(());
         for lease in process.ownership.held().values() {
             // An executor may have reported since: its barrier waits by a clock that stands still here.
             let pass = tokio::time::timeout(BARRIER_PATIENCE, reconciler.run_once(lease, now));
-            pass.await.unwrap_or(Err(PassError::OutcomesBehind))?;
+            reconciled = reconciled.and(pass.await.unwrap_or(Err(PassError::OutcomesBehind)).map(drop));
         }
-        Ok(())
+        Ok(reconciled?)
     }
 
-    async fn beat(&self, process: &mut DispatcherProcess) -> Result<()> {
+    /// Settles what is stored.
+    async fn settle(&self) -> Result<()> {
+        let wait = self.ground.settle_wait;
+        if wait.is_zero() {
+            while self.settler.run_once(wait).await?.events > 0 {}
+            return Ok(());
+        }
+        for _ in 0..SETTLE_TRIES_MAX {
+            let progress = self.bus.event_progress().await?;
+            if progress.settled_until >= progress.last_sequence {
+                return Ok(());
+            }
+            self.settler.run_once(wait).await?;
+        }
+        bail!("events are stored that nobody can settle")
+    }
+
+    async fn beat(&self, process: &mut DispatcherProcess<S, B>) -> Result<()> {
         let beat = process.ownership.beat(&*self.store, &process.member, || self.clock.now());
         let (change, _) = beat.await?;
         for lost in change.lost {
@@ -418,22 +425,6 @@ impl World {
     pub async fn runs(&self, job: &JobId) -> Result<BTreeMap<Timestamp, RunRecord>> {
         let runs = self.store.runs(shards().shard_of(job), job, 10_000).await?;
         Ok(runs.into_iter().map(|run| (run.occurrence.due_at, run)).collect())
-    }
-
-    /// The due instants of a job's runs that were started, in order.
-    #[must_use]
-    pub fn started_dues(&self, job: &JobId) -> Vec<Timestamp> {
-        let dues = self.started.keys().filter_map(|run| match run {
-            RunId::Occurrence(occurrence) if occurrence.job == *job => Some(occurrence.due_at),
-            RunId::Occurrence(_) | RunId::AdHoc { .. } => None,
-        });
-        dues.collect()
-    }
-
-    /// Runs that were started more than once.
-    #[must_use]
-    pub fn doubled(&self) -> Vec<&RunId> {
-        self.started.iter().filter(|(_, starts)| starts.len() > 1).map(|(run, _)| run).collect()
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use ambient::Entropy;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bus::{Checkpoints, RunStream};
 use harness::world::{INJECTED, World};
 use model::name::JobId;
@@ -326,5 +326,28 @@ async fn what_somebody_was_given_in_time_may_take_its_time() -> Result<()> {
         record.output.as_deref() == Some(model::run::SkipReason::StartingDeadline.describe())
     });
     assert_eq!(late.count(), 0);
+    Ok(())
+}
+
+/// An edit counts for what is in its queue, too: nothing is skipped by a deadline that isn't in force any more, nor kept for want of one.
+#[tokio::test]
+async fn what_nobody_was_given_is_skipped_by_the_deadline_of_now() -> Result<()> {
+    for (before, after) in [(Some("20s"), None), (None, Some("20s"))] {
+        let mut world = World::begin()?;
+        world.start();
+        let mut manifest = hasty("nobody");
+        let mut applied = |deadline: Option<&str>| {
+            manifest["spec"]["startingDeadline"] = json!(deadline);
+            manifest.clone()
+        };
+        world.apply(applied(before)).await?;
+        world.run(40).await?;
+        world.apply(applied(after)).await?;
+        world.run(60).await?;
+        let records = world.runs(&tick()).await?;
+        let first = records.values().next().context("a run")?;
+        let state = if after.is_some() { RunState::Skipped } else { RunState::Dispatched };
+        assert_eq!(first.state, state, "{before:?}, then {after:?}: {first:?}");
+    }
     Ok(())
 }

@@ -25,7 +25,7 @@ pub(crate) fn disagreements(seed: u64, seen: &Seen) -> anyhow::Result<Vec<String
 }
 
 /// What holds whatever the model says.
-fn always(begun: &[Begun]) -> Vec<String> {
+pub(crate) fn always(begun: &[Begun]) -> Vec<String> {
     let mut found = Vec::new();
     let mut attempts: BTreeSet<(&JobId, Timestamp, u32)> = BTreeSet::new();
     for one in begun {

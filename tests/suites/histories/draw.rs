@@ -2,18 +2,33 @@
 
 use ambient::Entropy;
 
-use crate::history::{Deed, History, JOBS, Scene, Spec, TIMEOUT_S, When};
-
-/// The plain model doesn't know yet that a run which nobody was given within its `startingDeadline` is skipped in its queue.
-const DRAWS_STARTING_DEADLINES: bool = false;
+use crate::history::{Deed, History, JOBS, Limits, Scene, Spec, TIMEOUT_S, When};
 
 /// Deeds of one history, besides the declarations at its beginning.
 const DEEDS: u64 = 24;
+/// The same on servers, where each second takes time.
+const DEEDS_ON_SERVERS: u64 = 14;
+/// The longest pause between two deeds there.
+const PAUSE_ON_SERVERS_S: u32 = 25;
+/// By then everything has ended: runs of four attempts, a minute each, one after the other.
+const ALL_ENDED_S: u32 = 20_000;
 /// So long after a downtime something may still be late: leases must run out first, and what was missed be dispatched.
 const LATE_FOR_S: u32 = 8;
 
+/// For whom a history is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// To be told exactly, in memory.
+    Exact,
+    /// To be told exactly, on servers: executors aren't lost, and no ids are forgotten.
+    OnServers,
+    /// With limits: executors aren't lost, and no job is deleted, so that each run can be followed to its end.
+    Limited,
+}
+
 struct Draw {
     entropy: Entropy,
+    kind: Kind,
     versions: u64,
     specs: [Option<Spec>; JOBS.len()],
     planner: bool,
@@ -83,6 +98,7 @@ impl Draw {
             catch_up: "latest",
             window_s: None,
             max: None,
+            catch_up_rate: None,
             starting_deadline_s: None,
             attempts: 1,
             retry_s: 1,
@@ -102,12 +118,13 @@ impl Draw {
         spec.catch_up = self.pick(&["none", "latest", "all", "all"]);
         spec.window_s = self.maybe(30, |draw| draw.pick(&[5, 20, 45, 90, 200]));
         spec.max = self.maybe(40, |draw| 1 + draw.upto(7));
-        // Drawn as before, so that a seed stays the history that it was.
-        let starting_deadline_s = self.maybe(25, |draw| draw.pick(&[1, 4, 9, 15, 30, 70]));
-        spec.starting_deadline_s = starting_deadline_s.filter(|_| DRAWS_STARTING_DEADLINES);
+        spec.starting_deadline_s = self.maybe(25, |draw| draw.pick(&[1, 4, 9, 15, 30, 70]));
         spec.attempts = 1 + self.upto(3);
         spec.retry_s = 1 + self.upto(6);
         spec.factor = 1 + self.upto(1);
+        if self.kind == Kind::Limited {
+            spec.catch_up_rate = self.maybe(40, |draw| (1 + draw.upto(4), draw.pick(&[1, 5, 20])));
+        }
         spec.timeout_s = if self.chance(15) { TIMEOUT_S } else { 600 };
     }
 
@@ -153,7 +170,7 @@ impl Draw {
                 Deed::Apply(which, spec)
             }
             // Not while something is late: whether it is deleted before or after it was dispatched is up to who comes back first.
-            (20..=23, Some(_)) if !late => {
+            (20..=23, Some(_)) if !late && self.kind != Kind::Limited => {
                 self.specs[which] = None;
                 Deed::Delete(which)
             }
@@ -181,6 +198,7 @@ impl Draw {
                     Deed::ResumeNamespace(name)
                 }
             }
+            (66..=74, _) if self.kind != Kind::Exact => Deed::Nothing,
             (66..=71, _) => {
                 self.executor = !self.executor;
                 if self.executor { Deed::StartExecutor } else { Deed::KillExecutor }
@@ -222,8 +240,38 @@ impl Draw {
 
 /// The history of a seed.
 pub(crate) fn history(seed: u64) -> History {
+    draw(seed, Kind::Exact)
+}
+
+/// The history of a seed that can be played on servers.
+pub(crate) fn history_on_servers(seed: u64) -> History {
+    draw(seed, Kind::OnServers)
+}
+
+/// The history of a seed whose queues have limits, until near its end. In the end everything has come to an end.
+pub(crate) fn limited_history(seed: u64) -> History {
+    let mut history = draw(seed, Kind::Limited);
+    let entropy = Entropy::seeded(seed.rotate_left(17));
+    let draw = |below: u32| (entropy.next_u64() % u64::from(below)) as u32;
+    let concurrency = (draw(3) > 0).then(|| 1 + draw(4));
+    let rate = (draw(2) > 0).then(|| (2 + draw(9), [2, 5, 10][draw(3) as usize], 1 + draw(4)));
+    history.limits = Limits { concurrency, rate };
+    history.scenes.extend(ending());
+    history
+}
+
+/// After which everything has come to an end, if everybody is there.
+pub(crate) fn ending() -> [Scene; 3] {
+    let ending =
+        [(Deed::PauseNamespace(0), 0), (Deed::PauseNamespace(1), 20), (Deed::LiftLimits, ALL_ENDED_S)];
+    ending.map(|(deed, then_s)| Scene { deed, then_s })
+}
+
+fn draw(seed: u64, kind: Kind) -> History {
+    let on_servers = kind == Kind::OnServers;
     let mut draw = Draw {
         entropy: Entropy::seeded(seed),
+        kind,
         versions: 0,
         specs: [const { None }; JOBS.len()],
         planner: true,
@@ -243,11 +291,14 @@ pub(crate) fn history(seed: u64) -> History {
         scenes.push(Scene { deed: Deed::Apply(which, spec), then_s });
         draw.pass(then_s);
     }
-    for _ in 0..DEEDS {
+    for _ in 0..if on_servers { DEEDS_ON_SERVERS } else { DEEDS } {
         let deed = draw.deed();
         let mut then_s = draw.pause_s();
         if !(draw.planner && draw.dispatcher) && then_s > 60 && draw.chance(50) {
             then_s /= 8;
+        }
+        if on_servers {
+            then_s = then_s.min(PAUSE_ON_SERVERS_S);
         }
         // What is down comes back soon enough for something to happen afterwards.
         draw.pass(then_s);
@@ -262,6 +313,6 @@ pub(crate) fn history(seed: u64) -> History {
             scenes.push(Scene { deed, then_s: 0 });
         }
     }
-    scenes.push(Scene { deed: Deed::Nothing, then_s: 15 + draw.upto(45) });
-    History { seed, scenes }
+    scenes.push(Scene { deed: Deed::Nothing, then_s: if on_servers { 20 } else { 15 + draw.upto(45) } });
+    History { seed, limits: Limits::default(), scenes }
 }

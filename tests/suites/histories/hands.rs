@@ -15,6 +15,13 @@ const BEAT_MS: i64 = ACK_WAIT_MS / 3;
 const PUT_BACK_MS: i64 = 2_000;
 /// Attempts of one run that may be lost with their executors (LOST_ATTEMPTS_MAX).
 const LOST_MAX: u32 = 5;
+/// When the dispatcher first looks after a run that it has published; then after half of its age, but not before that time again.
+const WORRY_MS: i64 = 15_000;
+const WORRY_MAX_MS: i64 = 300_000;
+/// A run that nobody was given is skipped so long after its `startingDeadline`.
+const UNSERVED_MS: i64 = 5_000;
+/// Runs of a shard that are looked after at once.
+const LOOKED_AFTER_MAX: usize = 100;
 
 /// A run on its way to the executors.
 #[derive(Clone, Debug)]
@@ -23,6 +30,9 @@ pub(crate) struct Order {
     pub due_at: Timestamp,
     /// Of the declaration that it was published by.
     number: u64,
+    published_at: Timestamp,
+    /// When the dispatcher looks after it.
+    worry_at: Timestamp,
     /// What the attempt goes by that is under way, or was last.
     spec: Spec,
     delivered: u32,
@@ -65,11 +75,13 @@ pub(crate) struct Report {
 }
 
 impl Order {
-    pub(crate) fn new(job: &JobId, due_at: Timestamp, number: u64, spec: &Spec) -> Self {
+    pub(crate) fn new(job: &JobId, due_at: Timestamp, number: u64, spec: &Spec, now: Timestamp) -> Self {
         Self {
             job: job.clone(),
             due_at,
             number,
+            published_at: now,
+            worry_at: now.plus_ms(WORRY_MS),
             spec: spec.clone(),
             delivered: 0,
             failed: 0,
@@ -221,6 +233,45 @@ impl Hands {
         let order = self.orders.remove(found);
         let in_hand = self.alive && order.hand.is_some();
         !(in_hand && self.report(&order, Outcome::Cancelled, None))
+    }
+
+    /// The dispatcher looks after runs that were published long ago. Those that nobody was ever given are skipped once they are too late, by
+    /// what their job says now; `present` knows what it says, if that isn't what they were published by.
+    pub(crate) fn look_after<'a>(
+        &mut self,
+        is_mine: impl Fn(&JobId) -> bool,
+        present: impl Fn(&JobId, u64) -> Option<&'a Spec>,
+        now: Timestamp,
+    ) -> Vec<Report> {
+        let mut overdue: Vec<usize> = (0..self.orders.len())
+            .filter(|index| is_mine(&self.orders[*index].job) && self.orders[*index].worry_at <= now)
+            .collect();
+        overdue.sort_by_key(|index| {
+            let order = &self.orders[*index];
+            (order.worry_at, format!("{}@{}", order.job, order.due_at))
+        });
+        overdue.truncate(LOOKED_AFTER_MAX);
+        let mut skipped = Vec::new();
+        for index in overdue {
+            let order = &mut self.orders[index];
+            let deadline_s = present(&order.job, order.number).unwrap_or(&order.spec).starting_deadline_s;
+            let skipped_at =
+                deadline_s.map(|seconds| order.due_at.plus_ms(i64::from(seconds) * 1_000 + UNSERVED_MS));
+            if order.delivered == 0 && skipped_at.is_some_and(|at| at <= now) {
+                skipped.push(index);
+                continue;
+            }
+            let patience_ms = (now.ms_since(order.published_at) / 2).clamp(WORRY_MS, WORRY_MAX_MS);
+            let worry_at = now.plus_ms(patience_ms);
+            order.worry_at = skipped_at.filter(|at| *at > now).map_or(worry_at, |at| at.min(worry_at));
+        }
+        skipped.sort_unstable();
+        let skipped = skipped.into_iter().rev().map(|index| self.orders.remove(index));
+        let report = |order: Order| {
+            let (outcome, reason) = (Outcome::Skipped, Some("deadline"));
+            Report { job: order.job, due_at: order.due_at, outcome, reason }
+        };
+        skipped.map(report).collect()
     }
 
     /// The executor is killed: what it has in hand comes again once it has been silent for long enough.

@@ -36,6 +36,8 @@ pub(crate) struct Spec {
     pub catch_up: &'static str,
     pub window_s: Option<u32>,
     pub max: Option<u32>,
+    /// How fast runs are caught up on: so many in so many seconds.
+    pub catch_up_rate: Option<(u32, u32)>,
     pub starting_deadline_s: Option<u32>,
     pub attempts: u32,
     pub retry_s: u32,
@@ -74,6 +76,9 @@ impl Spec {
             catch_up["window"] = json!(seconds(window));
         }
         catch_up["max"] = json!(self.max.unwrap_or(HISTORY_KEPT));
+        if let Some((starts, period_s)) = self.catch_up_rate {
+            catch_up["rate"] = json!(format!("{starts}/{period_s}s"));
+        }
         let retry = json!({
             "attempts": self.attempts, "initial": seconds(self.retry_s), "factor": self.factor,
             "max": seconds(RETRY_MAX_S), "jitter": 0,
@@ -123,6 +128,15 @@ impl Spec {
     }
 }
 
+/// The limits of both queues, as far as histories vary them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Limits {
+    /// Runs under way at once.
+    pub concurrency: Option<u32>,
+    /// So many starts, in so many seconds, with a burst of so many.
+    pub rate: Option<(u32, u32, u32)>,
+}
+
 /// One thing that happens. Jobs, queues and namespaces are numbers into the lists above.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Deed {
@@ -134,6 +148,8 @@ pub(crate) enum Deed {
     ResumeNamespace(usize),
     PauseQueue(usize),
     ResumeQueue(usize),
+    /// Both queues have no limits any more, and aren't paused. The time that passes then ends as soon as all runs have ended.
+    LiftLimits,
     Trigger(usize),
     /// The occurrence that its schedule names so many from now.
     CancelNext(usize, u32),
@@ -162,6 +178,8 @@ pub(crate) struct Scene {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct History {
     pub seed: u64,
+    /// From its beginning, until they are lifted.
+    pub limits: Limits,
     pub scenes: Vec<Scene>,
 }
 
@@ -228,7 +246,7 @@ pub(crate) fn queue_of(job: &JobId) -> anyhow::Result<QueueId> {
 
 impl std::fmt::Display for History {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "seed {}", self.seed)?;
+        writeln!(f, "seed {}, {:?}", self.seed, self.limits)?;
         let mut at = 0;
         for Scene { deed, then_s } in &self.scenes {
             writeln!(f, "{at:>5} s  {deed:?}")?;

@@ -277,7 +277,7 @@ impl Job {
                 self.set(due_at, if queue_is_held { State::Held } else { State::Out });
                 let installed = self.installed.as_ref().filter(|_| !queue_is_held);
                 let order =
-                    |installed: &Declaration| Order::new(id, due_at, installed.number, &installed.spec);
+                    |installed: &Declaration| Order::new(id, due_at, installed.number, &installed.spec, now);
                 out.extend(installed.map(order));
             }
         }

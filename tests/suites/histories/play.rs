@@ -1,24 +1,31 @@
-//! Plays a history on the real planner, dispatcher and executor over the memory twins, and writes down what was seen.
+//! Plays a history on the real planner, dispatcher and executor over any stage, and writes down what was seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ambient::{Clock, Shutdown};
 use anyhow::{Context as _, Result, ensure};
+use bus::memory::MemoryBus;
 use bytes::Bytes;
 use executor_sdk::{Context, Executor, HandlerError};
 use harness::mortal::{Life, MortalBus};
-use harness::world::World;
+use harness::pace::Pace;
+use harness::world::{World, WorldBus};
 use model::declared::Declared;
 use model::id::RunId;
-use model::name::JobId;
+use model::name::{JobId, QueueId};
+use model::run::RunState;
 use model::shard::ShardId;
 use model::time::Timestamp;
 use serde_json::{Value, json};
+use store::Store;
 use store::lease::Role;
 
-use crate::history::{Deed, End, History, JOBS, NAMESPACES, QUEUES, Scene, Work, job, occurrence};
+use crate::history::{
+    Deed, End, History, JOBS, Limits, NAMESPACES, QUEUES, Scene, Work, job, occurrence, queue_of,
+};
 
 /// Attempts of one queue at once: more than any history has.
 const SLOTS: usize = 10_000;
@@ -78,6 +85,8 @@ pub(crate) struct Seen {
     pub begin: Timestamp,
     pub facts: Vec<Fact>,
     pub begun: Vec<Begun>,
+    /// The most runs of each queue that were ever published and hadn't ended, while it had limits.
+    pub most_at_once: BTreeMap<QueueId, usize>,
     pub standings: BTreeMap<JobId, Standing>,
 }
 
@@ -87,8 +96,31 @@ fn lock(witness: &Witness) -> MutexGuard<'_, Vec<Begun>> {
     witness.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Play {
-    world: World,
+/// What a history is played on: a bus for all roles, and what else happens to it.
+pub(crate) trait Stage: WorldBus + executor_sdk::Bus {
+    /// The clock was moved.
+    fn wake(&self) {}
+    /// Message ids of what isn't stored any more are forgotten.
+    fn forget_ids(&self) {}
+    /// Waits until requests are answered, or aren't any more.
+    fn await_service(&self, _served: bool) -> impl Future<Output = Result<()>> {
+        std::future::ready(Ok(()))
+    }
+}
+
+impl Stage for MemoryBus {
+    fn wake(&self) {
+        Self::wake(self);
+    }
+
+    fn forget_ids(&self) {
+        Self::forget_ids(self);
+    }
+}
+
+struct Play<S, B> {
+    world: World<S, B>,
+    pace: Option<Pace>,
     seed: u64,
     witness: Witness,
     executor: Option<Life>,
@@ -96,12 +128,8 @@ struct Play {
     facts: Vec<Fact>,
     begin: Timestamp,
     up_s: [u32; 2],
-}
-
-/// Lets everybody go on who can.
-async fn settle_down() {
-    // The runtime's clock stands still until nobody has anything to do.
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    limits: Limits,
+    most_at_once: BTreeMap<QueueId, usize>,
 }
 
 async fn handle(ctx: Context, payload: Bytes, of: Handling) -> Result<(), HandlerError> {
@@ -111,7 +139,13 @@ async fn handle(ctx: Context, payload: Bytes, of: Handling) -> Result<(), Handle
     let version = payload["version"].as_u64().unwrap_or_default();
     lock(&of.witness).push(Begun { at, job: job.clone(), due_at, attempt, version });
     let work = Work::of(of.seed, job, due_at);
-    let takes = of.clock.sleep(Duration::from_secs(work.takes_s.into()));
+    let takes = Duration::from_secs(work.takes_s.into());
+    let takes = async {
+        match &of.pace {
+            Some(pace) => pace.rest(ctx.run_id(), takes).await,
+            None => of.clock.sleep(takes).await,
+        }
+    };
     if work.takes_s > 0 && ctx.cancellation().run_until_cancelled(takes).await.is_none() {
         return Err("stopped".into());
     }
@@ -127,13 +161,18 @@ async fn handle(ctx: Context, payload: Bytes, of: Handling) -> Result<(), Handle
 struct Handling {
     seed: u64,
     clock: Clock,
+    pace: Option<Pace>,
     witness: Witness,
 }
 
-impl Play {
+impl<S: Store, B: Stage> Play<S, B> {
     fn start_executor(&mut self) -> Result<()> {
         let life = Life::default();
-        let bus = Arc::new(MortalBus { bus: Arc::clone(&self.world.bus), life: life.clone() });
+        let bus = Arc::new(MortalBus {
+            bus: Arc::clone(&self.world.bus),
+            life: life.clone(),
+            pace: self.pace.clone(),
+        });
         self.executors_begun += 1;
         let mut executor = Executor::new(bus)
             .clock(self.world.clock.clone())
@@ -143,6 +182,7 @@ impl Play {
             let of = Handling {
                 seed: self.seed,
                 clock: self.world.clock.clone(),
+                pace: self.pace.clone(),
                 witness: Arc::clone(&self.witness),
             };
             let handler = move |ctx, payload| handle(ctx, payload, of.clone());
@@ -162,9 +202,12 @@ impl Play {
     async fn tick(&mut self) -> Result<()> {
         self.world.clock.advance(Duration::from_secs(1));
         self.world.bus.wake();
-        settle_down().await;
-        self.world.step().await?;
-        settle_down().await;
+        self.world.quiet().await?;
+        self.world.work().await?;
+        self.world.quiet().await?;
+        if self.limits != Limits::default() {
+            self.count_under_way().await?;
+        }
         let (planned, dispatched) = (self.world.held(Role::Planner), self.world.held(Role::Dispatcher));
         for ((role, held), up_s) in
             [(Role::Planner, &planned), (Role::Dispatcher, &dispatched)].into_iter().zip(&mut self.up_s)
@@ -178,6 +221,32 @@ impl Play {
         let settled = self.world.is_up(Role::Dispatcher);
         self.facts.push(Fact::Ticked { at: self.world.clock.now(), planned, dispatched, settled });
         Ok(())
+    }
+
+    /// Counts what is under way in queues with limits.
+    async fn count_under_way(&mut self) -> Result<()> {
+        let mut under_way: BTreeMap<QueueId, usize> = BTreeMap::new();
+        for which in 0..JOBS.len() {
+            let job = job(which)?;
+            let runs = self.world.runs(&job).await?;
+            let count = runs.values().filter(|run| run.state == RunState::Dispatched).count();
+            *under_way.entry(queue_of(&job)?).or_default() += count;
+        }
+        for (queue, count) in under_way {
+            let most = self.most_at_once.entry(queue).or_default();
+            *most = count.max(*most);
+        }
+        Ok(())
+    }
+
+    async fn have_all_ended(&self) -> Result<bool> {
+        for which in 0..JOBS.len() {
+            let runs = self.world.runs(&job(which)?).await?;
+            if !runs.values().all(|run| run.state.is_end()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn ask(&self, verb: &str, request: Value) -> Answer {
@@ -213,8 +282,12 @@ impl Play {
             Deed::Resume(which) => self.ask("resume", turn("job", JOBS[*which])).await,
             Deed::PauseNamespace(which) => self.ask("pause", turn("namespace", NAMESPACES[*which])).await,
             Deed::ResumeNamespace(which) => self.ask("resume", turn("namespace", NAMESPACES[*which])).await,
-            Deed::PauseQueue(which) => self.ask("apply", queue(QUEUES[*which], true)).await,
-            Deed::ResumeQueue(which) => self.ask("apply", queue(QUEUES[*which], false)).await,
+            Deed::PauseQueue(which) => self.limit(QUEUES[*which], true).await,
+            Deed::ResumeQueue(which) => self.limit(QUEUES[*which], false).await,
+            Deed::LiftLimits => {
+                self.limits = Limits::default();
+                self.limit_all().await
+            }
             Deed::Trigger(which) => match self.world.ask("trigger", turn("job", JOBS[*which])).await {
                 Ok(reply) => {
                     let run: RunId = reply["run"].as_str().context("a run")?.parse()?;
@@ -236,12 +309,12 @@ impl Play {
                 let last = lock(&self.witness).iter().rev().find(|begun| begun.job == job).cloned();
                 self.cancel(last.map(|begun| (begun.job, begun.due_at))).await
             }
-            Deed::CrashPlanner => self.crash(&[Role::Planner]),
-            Deed::StartPlanner => self.start(&[Role::Planner]),
-            Deed::CrashDispatcher => self.crash(&[Role::Dispatcher]),
-            Deed::StartDispatcher => self.start(&[Role::Dispatcher]),
-            Deed::Crash => self.crash(&[Role::Planner, Role::Dispatcher]),
-            Deed::Start => self.start(&[Role::Planner, Role::Dispatcher]),
+            Deed::CrashPlanner => self.crash(&[Role::Planner]).await?,
+            Deed::StartPlanner => self.start(&[Role::Planner]).await?,
+            Deed::CrashDispatcher => self.crash(&[Role::Dispatcher]).await?,
+            Deed::StartDispatcher => self.start(&[Role::Dispatcher]).await?,
+            Deed::Crash => self.crash(&[Role::Planner, Role::Dispatcher]).await?,
+            Deed::Start => self.start(&[Role::Planner, Role::Dispatcher]).await?,
             Deed::KillExecutor => {
                 self.kill_executor();
                 Answer::Accepted
@@ -260,7 +333,19 @@ impl Play {
         })
     }
 
-    fn crash(&mut self, roles: &[Role]) -> Answer {
+    async fn limit(&self, id: &str, paused: bool) -> Answer {
+        self.ask("apply", queue(id, self.limits, paused)).await
+    }
+
+    async fn limit_all(&self) -> Answer {
+        let mut answers = BTreeSet::new();
+        for queue in QUEUES {
+            answers.insert(self.limit(queue, false).await);
+        }
+        answers.into_iter().next_back().unwrap_or(Answer::Accepted)
+    }
+
+    async fn crash(&mut self, roles: &[Role]) -> Result<Answer> {
         for role in roles {
             match role {
                 Role::Planner => self.world.crash_planner(),
@@ -268,10 +353,14 @@ impl Play {
             }
             self.up_s[*role as usize] = 0;
         }
-        Answer::Accepted
+        if self.pace.is_some() {
+            self.world.bury().await?;
+        }
+        self.world.bus.await_service(self.world.is_up(Role::Planner)).await?;
+        Ok(Answer::Accepted)
     }
 
-    fn start(&mut self, roles: &[Role]) -> Answer {
+    async fn start(&mut self, roles: &[Role]) -> Result<Answer> {
         for role in roles {
             match role {
                 role if self.world.is_up(*role) => {}
@@ -279,15 +368,19 @@ impl Play {
                 Role::Dispatcher => self.world.start_dispatcher(),
             }
         }
-        Answer::Accepted
+        self.world.bus.await_service(self.world.is_up(Role::Planner)).await?;
+        Ok(Answer::Accepted)
     }
 
     async fn scene(&mut self, scene: &Scene) -> Result<()> {
         let answer = self.act(&scene.deed).await?;
-        settle_down().await;
+        self.world.quiet().await?;
         self.facts.push(Fact::Did { at: self.world.clock.now(), deed: scene.deed.clone(), answer });
         for _ in 0..scene.then_s {
             self.tick().await?;
+            if scene.deed == Deed::LiftLimits && self.have_all_ended().await? {
+                break;
+            }
         }
         Ok(())
     }
@@ -300,7 +393,7 @@ impl Play {
         let told = |(due_at, run): (Timestamp, store::ledger::RunRecord)| {
             let reason = run.skip_reason.or_else(|| {
                 // An executor that skips a run says why as its output.
-                run.output.filter(|_| run.state == model::run::RunState::Skipped)
+                run.output.filter(|_| run.state == RunState::Skipped)
             });
             (due_at, (run.state.as_str().to_owned(), reason))
         };
@@ -313,18 +406,29 @@ impl Play {
     }
 }
 
-fn queue(id: &str, paused: bool) -> Value {
+fn queue(id: &str, limits: Limits, paused: bool) -> Value {
     let (namespace, name) = id.split_once('/').unwrap_or_default();
     let metadata = json!({"name": name, "namespace": namespace});
-    let spec = json!({"paused": paused});
+    let mut spec = json!({"paused": paused});
+    if let Some(concurrency) = limits.concurrency {
+        spec["concurrency"] = json!(concurrency);
+    }
+    if let Some((starts, period_s, burst)) = limits.rate {
+        spec["rate"] = json!(format!("{starts}/{period_s}s burst {burst}"));
+    }
     json!({"manifests": [{"apiVersion": "ecron/v1", "kind": "Queue", "metadata": metadata, "spec": spec}]})
 }
 
-async fn play_on(history: &History) -> Result<Seen> {
-    let world = World::without_executor()?;
+/// Plays a history in a world where nothing has happened yet.
+pub(crate) async fn play_in<S: Store, B: Stage>(
+    history: &History,
+    world: World<S, B>,
+    pace: Option<Pace>,
+) -> Result<Seen> {
     let begin = world.clock.now();
     let mut play = Play {
         world,
+        pace,
         seed: history.seed,
         witness: Witness::default(),
         executor: None,
@@ -332,10 +436,15 @@ async fn play_on(history: &History) -> Result<Seen> {
         facts: Vec::new(),
         begin,
         up_s: [0; 2],
+        limits: history.limits,
+        most_at_once: BTreeMap::new(),
     };
     play.start_executor()?;
-    play.world.start();
-    settle_down().await;
+    play.start(&[Role::Planner, Role::Dispatcher]).await?;
+    play.world.quiet().await?;
+    if history.limits != Limits::default() {
+        ensure!(play.limit_all().await == Answer::Accepted, "the limits aren't accepted");
+    }
     for _ in 0..3 {
         play.tick().await?;
     }
@@ -351,11 +460,12 @@ async fn play_on(history: &History) -> Result<Seen> {
         }
     }
     let begun = std::mem::take(&mut *lock(&play.witness));
-    Ok(Seen { begin, facts: play.facts, begun, standings })
+    play.kill_executor();
+    Ok(Seen { begin, facts: play.facts, begun, most_at_once: play.most_at_once, standings })
 }
 
-/// Plays a history; the same one looks the same every time.
+/// Plays a history over the memory twins; the same one looks the same every time.
 pub(crate) fn play(history: &History) -> Result<Seen> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    runtime.block_on(play_on(history))
+    runtime.block_on(async { play_in(history, World::without_executor()?, None).await })
 }

@@ -13,7 +13,7 @@ use model::shard::ShardId;
 use model::time::Timestamp;
 
 use crate::declaration::Declaration;
-use crate::hands::{Hands, Word};
+use crate::hands::{Hands, Report, Word};
 use crate::history::{Deed, JOBS, NAMESPACES, QUEUES, job, queue_of};
 use crate::job::{Job, Outcome, State, Who};
 use crate::play::{Answer, Begun, Fact, Standing};
@@ -100,6 +100,7 @@ impl Rules {
                     dispatched.iter().for_each(|shard| self.look(*shard));
                     self.take_new();
                     dispatched.iter().for_each(|shard| self.see_to_cancellations(*shard));
+                    dispatched.iter().for_each(|shard| self.look_after(*shard));
                 }
                 self.take_new();
             }
@@ -173,9 +174,12 @@ impl Rules {
                 self.planner = true;
                 Answer::Accepted
             }
-            Deed::CrashDispatcher | Deed::StartDispatcher | Deed::ForgetIds | Deed::Nothing => {
-                Answer::Accepted
-            }
+            // Limits aren't told exactly: see `limits`.
+            Deed::CrashDispatcher
+            | Deed::StartDispatcher
+            | Deed::ForgetIds
+            | Deed::LiftLimits
+            | Deed::Nothing => Answer::Accepted,
         })
     }
 
@@ -267,8 +271,13 @@ impl Rules {
 
     /// Everything that executors reported counts now; whoever waited for an end may go.
     fn settle(&mut self) {
+        let reports = self.hands.reports();
+        self.count(reports);
+    }
+
+    fn count(&mut self, reports: Vec<Report>) {
         let mut ended = BTreeSet::new();
-        for report in self.hands.reports() {
+        for report in reports {
             self.jobs.entry(report.job.clone()).or_default().settle(
                 report.due_at,
                 report.outcome,
@@ -328,6 +337,17 @@ impl Rules {
                 job.end(due_at, Outcome::Cancelled, None);
             }
         }
+    }
+
+    /// Runs that nobody was given in time.
+    fn look_after(&mut self, shard: ShardId) {
+        let jobs = &self.jobs;
+        let present = |id: &JobId, number: u64| {
+            let installed = jobs.get(id).and_then(|job| job.installed.as_ref());
+            installed.filter(|installed| installed.number != number).map(|installed| &installed.spec)
+        };
+        let skipped = self.hands.look_after(|id| World::shard_of(id) == shard, present, self.now);
+        self.count(skipped);
     }
 }
 
