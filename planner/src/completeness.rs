@@ -32,7 +32,7 @@ use crate::install::{InstallError, Site, declared, reinstall_plan};
 use crate::pass::DeclaredCache;
 
 /// Jobs that are examined together.
-pub const AUDIT_PAGE_MAX: usize = 200;
+pub const AUDIT_PAGE_MAX: usize = 100;
 /// Occurrences of one job in one look, before and after the taken mark each.
 pub const AUDIT_DUES_MAX: usize = 300;
 /// Pages of one list of runs in one look of the planner's.

@@ -31,7 +31,8 @@ pub struct Question {
 pub struct Holding {
     /// Its place in the coarse tiers, and whether it is really there.
     pub placed: Option<(Placed, bool)>,
-    /// The newest entry of its change log.
+    /// The newest entry of its change log. Told, as its histories are, only if something isn't found that its place doesn't
+    /// stand for: else nothing hangs on it.
     pub newest_change: Option<Change>,
     /// It follows its own ends, and nothing of it is planned, waits or is under way.
     pub broken_off: bool,

@@ -79,7 +79,8 @@ pub(crate) struct PlannerArgs {
 }
 
 pub(crate) async fn run(servers: &Servers, args: &AuditArgs) -> Result<(), Failure> {
-    let job = args.job.as_ref().map(|job| job_name(&[job.clone()], &args.namespace)).transpose()?;
+    let job =
+        args.job.as_ref().map(|job| job_name(std::slice::from_ref(job), &args.namespace)).transpose()?;
     let request = AuditRequest {
         job,
         from: args.from.clone(),

@@ -119,7 +119,9 @@ pub async fn a_history_tells_how_far_it_reaches<F: Fixture>(f: &F) {
         Kept { limit: 0, kept: 1, ended: 1, oldest: Some(at("07:20:00")) },
         Kept::default(),
     ];
-    assert_eq!(w.holding(question("a/b", 1, &[])).await.histories, expected);
+    assert_eq!(w.holding(question("a/b", 1, &[at("07:55:00")])).await.histories, expected);
+    let found = w.holding(question("a/b", 1, &[at("07:20:00")])).await;
+    assert_eq!(found.histories, [Kept::default(); 3], "nothing hangs on it");
 }
 
 pub async fn a_place_or_an_entry_that_was_taken_out_is_missed<F: Fixture>(f: &F) {

@@ -168,12 +168,20 @@ impl Shard {
         let is_busy = self.standing(job) != model::overlap::Standing::default();
         let may_follow = record.after.is_some_and(|after| after.last.is_none() || record.after_due.is_some());
         let found = |due_at: &Timestamp| self.found(&Occurrence { job: job.clone(), due_at: *due_at });
+        let found: Vec<Found> = dues.iter().map(found).collect();
+        let place_due = record.placed.map(|placed| placed.due_at);
+        let is_whole =
+            dues.iter().zip(&found).all(|(due, found)| *found != Found::Nothing || Some(*due) == place_due);
         Some(Holding {
             placed: record.placed.map(|placed| (placed, is_there(placed.due_at))),
-            newest_change: self.changes.get(job).and_then(|changes| changes.front()).cloned(),
+            newest_change: self.changes.get(job).and_then(|all| all.front()).filter(|_| !is_whole).cloned(),
             broken_off: may_follow && !is_busy && self.planned_after(job, record).is_none(),
-            histories: History::ALL.map(|kind| self.kept(job, kind)),
-            found: dues.iter().map(found).collect(),
+            histories: if is_whole {
+                Default::default()
+            } else {
+                History::ALL.map(|kind| self.kept(job, kind))
+            },
+            found,
         })
     }
 

@@ -8,7 +8,7 @@
 --    {how many, oldest due (ms) or nil, …} of succeeded, failed, skipped, how many are withdrawn,
 --    {ended runs by succeeded, failed, cancelled, skipped}, {found, …}}
 --   Found: '' nothing, 'entry', 'hidden' (its minute isn't in the index), 'held-back', or the run's state and, behind a blank,
---   why it was skipped.
+--   why it was skipped. Change, lists and counts are told only if something isn't found that the job's place doesn't stand for.
 -- Atomic: what is planned and taken, records and entries are of one instant; else what moves would look lost.
 local prefix, position = ARGV[1], 3 + tonumber(ARGV[2])
 local cursor = redis.call('HMGET', KEYS[1], unpack(ARGV, 3, position - 1))
@@ -39,24 +39,24 @@ while position <= #ARGV do
   local record = try('HMGET', prefix .. 'job:' .. job, 'revision', 'placed', 'after', 'after_due') or {}
   local row = {}
   if record[1] == revision then
-    local lists = {}
-    for _, kind in ipairs({'succeeded', 'failed', 'skipped'}) do
-      local list = prefix .. 'history:' .. job .. ':' .. kind
-      lists[#lists + 1] = redis.call('ZCARD', list)
-      lists[#lists + 1] = redis.call('ZRANGE', list, 0, 0, 'WITHSCORES')[2] or ''
-    end
-    local found = {}
+    local found, place_due, lists, more = {}, string.match(record[2] or '', ' (.*)$'), {}, false
     for i = 1, count do
       local at = position + 3 * i
       found[i] = standing_of(job, revision, ARGV[at], ARGV[at + 1], ARGV[at + 2])
+      if found[i] == '' and ARGV[at + 1] ~= place_due then more = true end
+    end
+    for _, kind in ipairs(more and {'succeeded', 'failed', 'skipped'} or {}) do
+      local list = prefix .. 'history:' .. job .. ':' .. kind
+      lists[#lists + 1] = redis.call('ZCARD', list)
+      lists[#lists + 1] = redis.call('ZRANGE', list, 0, 0, 'WITHSCORES')[2] or ''
     end
     local broken_off = record[3] and (record[4] or string.match(record[3], ' %-$')) and not is_busy(prefix, job)
       and not planned_after(prefix, job, revision, record[4])
     row = {
       record[2] or '', record[2] and place_is_there(job, revision, record[2]) and 1 or 0,
-      redis.call('LINDEX', prefix .. 'changes:' .. job, 0) or '', broken_off and 1 or 0, lists,
-      redis.call('ZLEXCOUNT', prefix .. 'withdrawn', '[' .. job .. '@', '[' .. job .. '@\255'),
-      redis.call('HMGET', prefix .. 'stats:' .. job, 'succeeded', 'failed', 'cancelled', 'skipped'), found,
+      more and redis.call('LINDEX', prefix .. 'changes:' .. job, 0) or '', broken_off and 1 or 0, lists,
+      more and redis.call('ZLEXCOUNT', prefix .. 'withdrawn', '[' .. job .. '@', '[' .. job .. '@\255') or 0,
+      more and redis.call('HMGET', prefix .. 'stats:' .. job, 'succeeded', 'failed', 'cancelled', 'skipped') or {}, found,
     }
   end
   rows[#rows + 1] = row
