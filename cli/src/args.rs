@@ -58,7 +58,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Example:\n  ecron planner --redis-url redis://10.0.0.5:6379 --nats-url nats://10.0.0.6:4222"
     )]
-    Planner(RoleArgs),
+    Planner(crate::commands::audit::PlannerArgs),
     /// Run a dispatcher against given servers
     #[command(
         after_help = "Example:\n  ecron dispatcher --redis-url redis://10.0.0.5:6379 --nats-url nats://10.0.0.6:4222"
@@ -92,6 +92,7 @@ pub(crate) enum Command {
     )]
     Describe(OneJobArgs),
     Explain(crate::commands::explain::ExplainArgs),
+    Audit(crate::commands::audit::AuditArgs),
     /// Delete jobs, calendars, namespaces or queues
     #[command(
         after_help = "Examples:\n  ecron delete billing/nightly-report\n  ecron delete -f examples/heartbeat.yaml\n  ecron delete calendar billing/de-holidays"
@@ -206,6 +207,8 @@ pub(crate) struct UpArgs {
     pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) console: UpConsoleArgs,
+    #[command(flatten)]
+    pub(crate) audit: crate::commands::audit::AuditPeriodArgs,
 }
 
 #[derive(Clone, Debug, Default, Args)]

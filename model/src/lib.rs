@@ -4,6 +4,7 @@ pub mod backfill;
 pub mod bucket;
 pub mod change;
 pub mod codes;
+pub mod completeness;
 pub mod declared;
 pub mod dispatch;
 pub mod durability;

@@ -66,8 +66,24 @@ pub fn install_plan(
     cursor: &Cursor,
     now: Timestamp,
 ) -> Install {
+    plan_for(new, revision, old, &standing(cursor), now)
+}
+
+/// Brings a job back whose record was lost: as if its shard were rebuilt, what was taken counts as dispatched.
+#[must_use]
+pub fn reinstall_plan(new: &Declared, revision: Revision, cursor: &Cursor, now: Timestamp) -> Install {
+    plan_for(new, revision, None, &ShardStanding { rebuilding: true, ..standing(cursor) }, now)
+}
+
+fn plan_for(
+    new: &Declared,
+    revision: Revision,
+    old: Option<(&JobRecord, &Declared)>,
+    shard: &ShardStanding,
+    now: Timestamp,
+) -> Install {
     let before = old.map(|(_, declared)| &declared.acceptance);
-    let layout = first_layout(new, before, standing(cursor), now);
+    let layout = first_layout(new, before, *shard, now);
     let named_before = |due: &Timestamp| {
         old.is_some_and(|(_, old)| {
             let paused_since = old.acceptance.paused_since();
@@ -82,7 +98,7 @@ pub fn install_plan(
         layout.spaced.into_iter().partition(|(due_at, _)| named_before(due_at));
     add.extend(named.into_iter().map(|(due_at, _)| due_at));
     add.sort_unstable();
-    let remove = old.map_or_else(Vec::new, |(_, old)| planned_entries(old, cursor, now));
+    let remove = old.map_or_else(Vec::new, |(_, old)| planned_entries(old, shard, now));
     Install {
         job: new.spec.id.clone(),
         expected: old.map(|(record, _)| record.revision),
@@ -97,7 +113,7 @@ pub fn install_plan(
             after: after_of(new),
             after_due: None,
         }),
-        after_first: Some(after_first(new, old.is_none(), cursor, now)),
+        after_first: Some(after_first(new, old.is_none(), shard, now)),
         keep_history: false,
         at: now,
         remove,
@@ -157,9 +173,9 @@ fn after_of(new: &Declared) -> Option<After> {
 
 /// When the first run of a job with `after` is due: at once, or at its `start`. If its plan was lost, a run may be under way
 /// of which nobody knows: then as if it had ended just now.
-fn after_first(new: &Declared, unknown: bool, cursor: &Cursor, now: Timestamp) -> Timestamp {
-    let rebuilding = unknown && rebuilding(cursor);
-    let is_older = new.acceptance.created_at < cursor.taken_until;
+fn after_first(new: &Declared, unknown: bool, shard: &ShardStanding, now: Timestamp) -> Timestamp {
+    let rebuilding = unknown && shard.rebuilding;
+    let is_older = new.acceptance.created_at < shard.taken_until;
     let wait = new.schedule.after_delay().filter(|_| rebuilding && is_older).unwrap_or_default();
     now.plus(wait).max(new.spec.schedule.start.unwrap_or(now))
 }
@@ -240,6 +256,29 @@ impl<S: PlanStore, B: EditWriter> Site<'_, S, B> {
         Ok(())
     }
 
+    /// Installs a job's present revision once more, as `plan` makes of its record; `false`: it is of another revision by now.
+    pub async fn again(
+        &self,
+        job: &JobId,
+        revision: Revision,
+        plan: impl Fn(&JobRecord) -> Install,
+    ) -> Result<bool, StoreError> {
+        let (cursor, record) = self.read(job).await?;
+        match record.filter(|record| record.revision == revision) {
+            Some(record) => self.carry_out(&plan(&record), &cursor).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Installs what was laid out for a cursor; `false`: the record has changed meanwhile.
+    pub async fn carry_out(&self, plan: &Install, laid_out_for: &Cursor) -> Result<bool, StoreError> {
+        if self.store.install(self.shard, self.epoch, plan).await? == Installed::Conflict {
+            return Ok(false);
+        }
+        self.catch_up_with_pass(laid_out_for).await?;
+        Ok(true)
+    }
+
     async fn read(&self, job: &JobId) -> Result<(Cursor, Option<JobRecord>), StoreError> {
         let cursor = self.store.cursor(self.shard).await?.ok_or(StoreError::Fenced)?;
         let record = match self.store.jobs(self.shard, std::slice::from_ref(job)).await {
@@ -316,7 +355,8 @@ pub async fn apply_delete<S: PlanStore, B: EditWriter>(
             // Deferred work deletes itself: that it is done is no reason to forget how it ended.
             keep_history: old.as_ref().is_ok_and(|old| old.spec.delete_when_done),
             at: site.now,
-            remove: old.map_or_else(|_| Vec::new(), |old| planned_entries(&old, &cursor, site.now)),
+            remove: old
+                .map_or_else(|_| Vec::new(), |old| planned_entries(&old, &standing(&cursor), site.now)),
             add: vec![],
             add_unseen: vec![],
             spaced: vec![],
@@ -332,9 +372,9 @@ pub async fn apply_delete<S: PlanStore, B: EditWriter>(
 
 /// What a job has in the minute tier beyond what the dispatcher has taken. Of a paused one that is what was due before its
 /// pause.
-fn planned_entries(old: &Declared, cursor: &Cursor, now: Timestamp) -> Vec<Timestamp> {
+fn planned_entries(old: &Declared, shard: &ShardStanding, now: Timestamp) -> Vec<Timestamp> {
     let paused_since = old.acceptance.paused_since();
-    let until = paused_since.map_or(cursor.planned_until, |paused_since| paused_since.plus_ms(1));
-    let window = Window { after: cursor.taken_until, until, now, interruption: None };
+    let until = paused_since.map_or(shard.planned_until, |paused_since| paused_since.plus_ms(1));
+    let window = Window { after: shard.taken_until, until, now, interruption: None };
     lay_out(&old.timeline, window, &old.spec.catch_up, 0).minute
 }

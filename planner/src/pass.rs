@@ -42,6 +42,13 @@ impl DeclaredCache {
         cache.get(job).filter(|(known, _)| *known == revision).map(|(_, declared)| Arc::clone(declared))
     }
 
+    /// What a record declares, without keeping it: whoever goes through all jobs would push out those that are planned. `None`:
+    /// it can't be read.
+    pub(crate) fn known_or_read(&self, job: &JobId, record: &JobRecord) -> Option<Arc<Declared>> {
+        let read = || Declared::read(record.spec.as_bytes(), Timestamp::from_ms(0)).ok().map(Arc::new);
+        self.get(job, record.revision).or_else(read)
+    }
+
     fn put(&self, job: &JobId, revision: Revision, declared: &Arc<Declared>) {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cache.put(job.clone(), (revision, Arc::clone(declared)));

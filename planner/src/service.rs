@@ -19,6 +19,7 @@ use store::ownership::{Lease, Ownership, RENEW_INTERVAL};
 use store::{Store, StoreError};
 
 use crate::api::{self, Api};
+use crate::audits;
 use crate::backfill;
 use crate::feed::{self, Owned};
 use crate::intake;
@@ -34,6 +35,8 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 pub struct PlannerConfig {
     pub node: Node,
     pub shards: ShardCount,
+    /// How often each shard is audited (`audits::AUDIT_PERIOD`).
+    pub audit_period: Duration,
 }
 
 /// What a planner needs from the bus.
@@ -95,6 +98,15 @@ impl<S: Store, B: PlannerBus> Planner<S, B> {
             self.plan(&shutdown),
             feed::run(&*self.store, &*self.bus, &self.owned, &self.clock, &shutdown),
             backfill::run(&*self.store, &*self.bus, &self.owned, self.config.shards, &self.clock, &shutdown),
+            audits::run(
+                &*self.store,
+                &*self.bus,
+                &self.owned,
+                &self.cache,
+                self.config.audit_period,
+                &self.clock,
+                &shutdown
+            ),
             intake::run(&api, &*self.bus, &self.clock, &shutdown),
             api::serve(Arc::clone(&api), &*self.bus, &self.clock, &shutdown),
         );

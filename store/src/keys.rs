@@ -28,9 +28,10 @@ pub fn prefix(shard: ShardId) -> String {
 }
 
 /// The first word of every key of a shard, behind its prefix. Each is written by one of the functions below.
-const WORDS: [&str; 30] = [
+const WORDS: [&str; 31] = [
     "ad-hoc",
     "admitted",
+    "audit",
     "backfill-runs",
     "cancelling",
     "changes",
@@ -305,6 +306,12 @@ pub fn gate_lines(shard: ShardId, queue: &QueueId) -> String {
     format!("ecron:{{{shard}}}:gate:{queue}:waiting:")
 }
 
+/// hash (`completeness::AUDIT_FIELDS`): what the last completeness audit of the shard came to, and what all of them found.
+#[must_use]
+pub fn audit(shard: ShardId) -> String {
+    format!("ecron:{{{shard}}}:audit")
+}
+
 /// zset: `<bucket> <member>` → when it was put here (ms). Members that nobody could read, for an operator to look at.
 #[must_use]
 pub fn quarantine(shard: ShardId) -> String {
@@ -351,6 +358,7 @@ mod tests {
             stats(shard, &occurrence.job),
             owners(shard),
             interruptions(shard),
+            audit(shard),
             quarantine(shard),
             trigger(shard, &occurrence.job, "order-17"),
             overrides(shard),
@@ -389,6 +397,7 @@ mod tests {
             "stats:billing/nightly-report",
             "owners",
             "interruptions",
+            "audit",
             "quarantine",
             "trigger:billing/nightly-report~order-17",
             "overrides",

@@ -5,6 +5,7 @@
 
 pub mod adhoc;
 pub mod changes;
+pub mod completeness;
 pub mod control;
 pub mod error;
 pub mod gate;
@@ -27,6 +28,7 @@ pub mod conformance;
 
 pub use adhoc::AdHocStore;
 pub use changes::ChangeStore;
+pub use completeness::CompletenessStore;
 pub use control::ControlStore;
 pub use error::StoreError;
 pub use gate::GateStore;
@@ -52,6 +54,7 @@ pub trait Store:
     + GateStore
     + LiveStore
     + AdHocStore
+    + CompletenessStore
     + Inspect
 {
 }
@@ -67,6 +70,7 @@ impl<
         + GateStore
         + LiveStore
         + AdHocStore
+        + CompletenessStore
         + Inspect,
 > Store for T
 {

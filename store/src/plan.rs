@@ -36,13 +36,18 @@ pub struct Cursor {
 pub const UNOWNED_MAX: Duration = Duration::from_secs(3_600);
 
 impl Cursor {
+    /// When the cursor was made. (The incarnation ends with it, in milliseconds.)
+    #[must_use]
+    pub fn made_at(&self) -> Option<Timestamp> {
+        let made_at = self.incarnation.rsplit_once('-').and_then(|(_, ms)| ms.parse().ok());
+        made_at.map(Timestamp::from_ms)
+    }
+
     /// Whether a shard that nobody ever owned begins at this instant, and began lately. Then what is due since was never
-    /// interrupted: nobody had begun. (The incarnation ends with when the cursor was made, in milliseconds.)
+    /// interrupted: nobody had begun.
     #[must_use]
     pub fn is_beginning(&self, at: Timestamp, now: Timestamp) -> bool {
-        let made_at = self.incarnation.rsplit_once('-').and_then(|(_, ms)| ms.parse().ok());
-        made_at
-            .map(Timestamp::from_ms)
+        self.made_at()
             .is_some_and(|made_at| at.plus(UNOWNED_MAX) == made_at && now <= made_at.plus(UNOWNED_MAX))
     }
 }

@@ -69,7 +69,9 @@ pub fn place_text(placed: &Placed) -> String {
     format!("{} {}", place_bucket(placed), placed.due_at)
 }
 
-fn place_from(text: &str) -> Option<Placed> {
+/// A coarse place from its text.
+#[must_use]
+pub fn place_from(text: &str) -> Option<Placed> {
     let (bucket, due_at) = text.split_once(' ')?;
     let tier = if bucket == "horizon" { Tier::Horizon } else { Tier::HalfHour };
     let placed = Placed { tier, due_at: due_at.parse().ok()? };

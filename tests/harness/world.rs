@@ -6,6 +6,7 @@ mod ground;
 mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,7 +32,9 @@ use model::shard::{ShardCount, ShardId};
 use model::spec::JobSpec;
 use model::time::Timestamp;
 use planner::api::Api;
+use planner::audits::Audits;
 use planner::backfill::BackfillError;
+use planner::completeness::AuditError;
 use planner::feed::Feed;
 use planner::pass::{DeclaredCache, plan_shard};
 use store::gate::GateView;
@@ -54,6 +57,8 @@ const BARRIER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tries to settle what is stored on servers.
 const SETTLE_TRIES_MAX: usize = 100;
+/// How often the planner audits each shard.
+pub const AUDIT_PERIOD: Duration = Duration::from_secs(10);
 
 /// What a test lets the store say when it goes wrong: the real loops would try again.
 pub const INJECTED: &str = "injected";
@@ -64,6 +69,7 @@ struct PlannerProcess {
     member: Member,
     ownership: Ownership,
     cache: DeclaredCache,
+    audits: Audits,
     /// Answers requests for as long as it lives.
     _serving: AbortOnDropHandle<()>,
 }
@@ -106,6 +112,11 @@ pub struct World<S = MemoryStore, B = MemoryBus> {
     pub unsettled: bool,
     /// The dispatchers stand still: nothing is taken, though everything else goes on.
     pub stalled: bool,
+    /// Somebody takes things out of the store by hand; while nobody does, the audit must find nothing.
+    pub losing: bool,
+    /// What the audit found, and put right.
+    pub found: AtomicUsize,
+    pub repaired: AtomicUsize,
     /// Runs that take no notice of a cancellation.
     pub stubborn: BTreeSet<JobId>,
     signals: Arc<Mutex<Signals>>,
@@ -144,6 +155,9 @@ impl<S: Store, B: WorldBus> World<S, B> {
             unsettled: false,
             stalled: false,
             stubborn: BTreeSet::new(),
+            losing: false,
+            found: AtomicUsize::new(0),
+            repaired: AtomicUsize::new(0),
             signals: Arc::default(),
         }
     }
@@ -253,6 +267,7 @@ impl<S: Store, B: WorldBus> World<S, B> {
             member,
             ownership,
             cache: DeclaredCache::default(),
+            audits: Audits::new(AUDIT_PERIOD),
             _serving: AbortOnDropHandle::new(serving),
         });
     }
@@ -317,6 +332,14 @@ impl<S: Store, B: WorldBus> World<S, B> {
         }
         let leases: Vec<Lease> = leases.into_values().collect();
         planner::backfill::pass(&*self.store, &*self.bus, &leases, shards(), now).await?;
+        let (store, bus) = (&*self.store, &*self.bus);
+        let found = process.audits.step(store, bus, &process.cache, &leases, now).await?;
+        if self.losing {
+            self.found.fetch_add(found.found, Ordering::Relaxed);
+            self.repaired.fetch_add(found.repaired, Ordering::Relaxed);
+        } else {
+            ensure!(found.found == 0, "the audit found what nobody took out: {found:?}");
+        }
         Ok(())
     }
 
@@ -444,6 +467,10 @@ fn is_passing(problem: &anyhow::Error) -> bool {
             Some(PassError::Store(StoreError::Fenced | StoreError::Failed(_)) | PassError::OutcomesBehind)
         )
         || matches!(problem.downcast_ref(), Some(BackfillError::Store(StoreError::Fenced)))
+        || matches!(
+            problem.downcast_ref(),
+            Some(AuditError::Store(StoreError::Fenced | StoreError::Failed(_)))
+        )
         || matches!(problem.downcast_ref::<SettleError>(), Some(SettleError::Store(StoreError::Failed(_))))
         || problem.to_string() == StoreError::Failed(INJECTED.into()).to_string()
 }

@@ -24,6 +24,7 @@ use model::limits::EDIT_IN_FORCE_AFTER;
 use model::run::{AttemptEnd, Outcome, RunState};
 use model::shard::ShardCount;
 use model::time::Timestamp;
+use planner::audits::AUDIT_PERIOD;
 use planner::{Planner, PlannerConfig};
 use serde_json::{Value, json};
 use store::LedgerStore;
@@ -174,7 +175,7 @@ where
     bus::Checkpoints::init_cluster(&*bus, &settings).await?;
     let node =
         |role| Node { id: format!("{role:?}"), roles: vec![role], weight: 100, version: "test".into() };
-    let plan = PlannerConfig { node: node(Role::Planner), shards };
+    let plan = PlannerConfig { node: node(Role::Planner), shards, audit_period: AUDIT_PERIOD };
     let planner =
         Planner::new(Arc::clone(&store), Arc::clone(&bus), clock.clone(), plan).run(shutdown.clone());
     let dispatch = DispatcherConfig { node: node(Role::Dispatcher), shards, message_id_key: [7; 16] };

@@ -7,10 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::servers::{self, Server};
+use model::bucket::Minute;
+use model::id::Occurrence;
+use model::shard::ShardId;
 use model::time::{Timestamp, duration_ms};
 use store::LeaseStore;
 use store::conformance::{Fixture, random};
-use store::memory::MemoryStore;
+use store::keys;
+use store::memory::{Loss, MemoryStore};
 use store::redis::{RedisOptions, RedisStore};
 
 /// A store on a private server.
@@ -33,6 +37,10 @@ impl Fixture for Real {
         }
     }
 
+    async fn lose(&self, shard: ShardId, loss: &Loss) -> bool {
+        lose(&self.server, shard, loss).await
+    }
+
     async fn wipe(&self) {
         raw(&self.server, &["FLUSHALL"]).await;
     }
@@ -49,6 +57,10 @@ impl Fixture for Memory {
     }
 
     async fn pass(&self, _: Duration) {}
+
+    async fn lose(&self, shard: ShardId, loss: &Loss) -> bool {
+        self.0.lose(shard, loss)
+    }
 
     async fn wipe(&self) {
         self.0.wipe();
@@ -72,6 +84,38 @@ async fn raw(server: &Server, words: &[&str]) -> redis::Value {
     let mut command = redis::cmd(words[0]);
     command.arg(&words[1..]);
     command.query_async(&mut connection).await.unwrap()
+}
+
+/// Takes something out as a person with `redis-cli` does.
+async fn lose(server: &Server, shard: ShardId, loss: &Loss) -> bool {
+    let members = |run: &Occurrence| (1..=3).map(|revision| format!("{run}#{revision}")).collect::<Vec<_>>();
+    let (key, members) = match loss {
+        Loss::Entry(run) => (keys::minute(shard, Minute::of(run.due_at)), members(run)),
+        Loss::HeldBack(run) => {
+            let due_ms = run.due_at.as_ms();
+            let members = members(run).into_iter().map(|entry| format!("{due_ms} {entry}"));
+            (keys::spaced(shard), members.collect())
+        }
+        Loss::Held(run) => (keys::held(shard), members(run)),
+        Loss::Waits(run) => (keys::waits(shard, &run.job), members(run)),
+        Loss::Sent(run) => (keys::sent(shard), vec![run.to_string()]),
+        Loss::Cancelling(run) => (keys::cancelling(shard), vec![run.to_string()]),
+        Loss::Run(run) => return deleted(server, &["DEL", &keys::run(shard, run)]).await,
+        Loss::Job(job) => return deleted(server, &["DEL", &keys::job(shard, job)]).await,
+        Loss::Place(job) => {
+            let placed = raw(server, &["HGET", &keys::job(shard, job), "placed"]).await;
+            let placed: String = redis::from_redis_value(placed).unwrap();
+            let (bucket, due) = placed.split_once(' ').unwrap();
+            let member = if bucket == "horizon" { job.to_string() } else { format!("{job}@{due}#1") };
+            (format!("{}{bucket}", keys::prefix(shard)), vec![member])
+        }
+    };
+    let words = ["ZREM", &key].into_iter().chain(members.iter().map(String::as_str));
+    deleted(server, &words.collect::<Vec<_>>()).await
+}
+
+async fn deleted(server: &Server, words: &[&str]) -> bool {
+    raw(server, words).await == redis::Value::Int(1)
 }
 
 store::conformance_tests!(real());
@@ -150,7 +194,7 @@ mod server {
         let due_at = at("2026-11-22T07:00:00.5Z");
         let key = model::id::Key::new("order-17").unwrap();
         let trigger = Trigger { job: job("a/b"), due_at, key: Some(key), payload: None };
-        let name = store::keys::trigger(SHARD, &trigger.job, "order-17");
+        let name = keys::trigger(SHARD, &trigger.job, "order-17");
         let mut left_ms = duration_ms(TRIGGER_KEY_KEPT);
         for duplicate in [false, true] {
             let triggered = real.store.trigger(SHARD, &trigger).await.unwrap().unwrap();

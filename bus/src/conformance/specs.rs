@@ -187,6 +187,9 @@ pub async fn listing_leaves_out_the_deleted_and_other_namespaces(world: &impl Wo
     assert_eq!(names(None).await, ["billing/b", "shipping/c"]);
     assert_eq!(names(Some("billing")).await, ["billing/b"]);
     assert_eq!(names(Some("nowhere")).await, Vec::<String>::new());
+    assert_eq!(world.bus().jobs_of(SHARD).await, Ok(vec![job("b")]));
+    assert_eq!(world.bus().jobs_of(ShardId(8)).await, Ok(vec![elsewhere]));
+    assert_eq!(world.bus().jobs_of(ShardId(9)).await, Ok(vec![]));
 }
 
 pub async fn the_cluster_is_initialised_once(world: &impl World) {

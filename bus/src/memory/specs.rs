@@ -207,6 +207,13 @@ impl SpecStore for MemoryBus {
         Ok(stream::unfold(reader, step).boxed())
     }
 
+    async fn jobs_of(&self, shard: ShardId) -> Result<Vec<JobId>, BusError> {
+        let state = self.state()?;
+        let entries = state.specs.by_revision.values().filter(|entry| entry.value.is_some());
+        let keys = entries.filter_map(|entry| parse_spec_key(&entry.key));
+        Ok(keys.filter(|(of, _)| *of == shard).map(|(_, job)| job).collect())
+    }
+
     async fn list(
         &self,
         namespace: Option<&Name>,

@@ -89,15 +89,27 @@ impl SpecStore for NatsBus {
         &self,
         namespace: Option<&Name>,
     ) -> Result<BoxStream<'static, (JobId, StoredSpec)>, BusError> {
-        // Read to the end before the first is handed out: a list that broke off must not look complete.
-        let reader = watch::Reader::open(self.link(), Scope::namespace(namespace), Revision(0)).await?;
+        Ok(stream::iter(self.present(Scope::namespace(namespace)).await?).boxed())
+    }
+
+    async fn jobs_of(&self, shard: ShardId) -> Result<Vec<JobId>, BusError> {
+        let present = self.present(Scope::names(shard)).await?;
+        Ok(present.into_iter().map(|(job, _)| job).collect())
+    }
+}
+
+impl NatsBus {
+    /// Every spec of a scope that isn't deleted. Read to the end before the first is handed out: a list that broke off must
+    /// not look complete.
+    async fn present(&self, scope: Scope) -> Result<Vec<(JobId, StoredSpec)>, BusError> {
+        let reader = watch::Reader::open(self.link(), scope, Revision(0)).await?;
         let mut changes = std::pin::pin!(reader.into_stream());
         let mut found = Vec::new();
         loop {
             match changes.next().await {
                 Some(SpecChange::Put { job, spec, .. }) => found.push((job, spec)),
                 Some(SpecChange::Deleted { .. } | SpecChange::Foreign { .. }) => {}
-                Some(SpecChange::CaughtUp { .. }) => break,
+                Some(SpecChange::CaughtUp { .. }) => return Ok(found),
                 None => {
                     return Err(BusError::Failed(
                         "the list broke off: the connection or the bucket was lost".into(),
@@ -105,6 +117,5 @@ impl SpecStore for NatsBus {
                 }
             }
         }
-        Ok(stream::iter(found).boxed())
     }
 }

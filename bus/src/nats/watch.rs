@@ -43,22 +43,30 @@ pub(super) struct Scope {
     filters: Vec<String>,
     /// If set: only these shards, of what the filters let through.
     shards: Option<BTreeSet<ShardId>>,
+    /// Keys and headers only: every spec looks empty.
+    names_only: bool,
 }
 
 impl Scope {
+    pub(super) fn names(shard: ShardId) -> Self {
+        Self { names_only: true, ..Self::shards(&[shard]) }
+    }
+
     pub(super) fn shards(shards: &[ShardId]) -> Self {
         if shards.len() > SHARD_FILTERS_MAX {
             let all = vec![bucket_subject(BUCKET_SPECS, ">")];
-            return Self { filters: all, shards: Some(shards.iter().copied().collect()) };
+            let shards = Some(shards.iter().copied().collect());
+            return Self { filters: all, shards, names_only: false };
         }
         let wanted: BTreeSet<ShardId> = shards.iter().copied().collect();
         let filter = |shard: &ShardId| bucket_subject(BUCKET_SPECS, &format!("{shard}.>"));
-        Self { filters: wanted.iter().map(filter).collect(), shards: Some(wanted) }
+        Self { filters: wanted.iter().map(filter).collect(), shards: Some(wanted), names_only: false }
     }
 
     pub(super) fn namespace(namespace: Option<&Name>) -> Self {
         let pattern = namespace.map_or_else(|| ">".to_owned(), |namespace| format!("*.{namespace}.*"));
-        Self { filters: vec![bucket_subject(BUCKET_SPECS, &pattern)], shards: None }
+        let filters = vec![bucket_subject(BUCKET_SPECS, &pattern)];
+        Self { filters, shards: None, names_only: false }
     }
 
     fn wants(&self, shard: ShardId) -> bool {
@@ -113,6 +121,7 @@ impl Reader {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: start },
             ack_policy: AckPolicy::None,
             filter_subjects: scope.filters.clone(),
+            headers_only: scope.names_only,
             inactive_threshold: INACTIVE_THRESHOLD,
             memory_storage: true,
             num_replicas: 1,

@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 
 use super::lane::Present;
 use super::wall::Wall;
+use crate::commands::audit::AuditPeriodArgs;
 use crate::commands::roles::{self, Foundation};
 use crate::failure::Failure;
 use crate::preflight::Demands;
@@ -104,7 +105,8 @@ impl Ours {
             .queue_id(limited)
             .concurrency(concurrency)
             .handle_bytes(handler);
-        let (planner, dispatcher) = (foundation.planner(100), foundation.dispatcher(100));
+        let (planner, dispatcher) =
+            (foundation.planner(100, &AuditPeriodArgs::default()), foundation.dispatcher(100));
         let tasks = vec![
             on_thread({
                 let shutdown = shutdown.clone();

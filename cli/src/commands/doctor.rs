@@ -3,8 +3,10 @@
 use ambient::Clock;
 use bus::nats::NatsBus;
 use model::durability::{Finding, Severity, judge_clock, judge_nats, judge_redis};
-use model::shard::ShardCount;
+use model::shard::{ShardCount, ShardId};
 use serde_json::json;
+use store::CompletenessStore;
+use store::completeness::AuditNote;
 use store::inspect::Inspect;
 use store::lease::Role;
 use store::redis::RedisStore;
@@ -35,6 +37,7 @@ pub(crate) async fn run(servers: &Servers, args: &DoctorArgs) -> Result<(), Fail
         Some(shards) => {
             findings.extend(owners(&store, shards).await?);
             findings.extend(leftovers(&store, shards).await?);
+            findings.push(audits(&store, shards).await?);
         }
         None => {
             findings.push(Finding::bad("nodes", "cluster", "not initialised: start a planner or dispatcher"))
@@ -74,6 +77,32 @@ async fn shards(bus: &NatsBus) -> Result<Option<ShardCount>, Failure> {
         Err(bus::BusError::Failed(_)) => Ok(None),
         Err(problem) => Err(problem.into()),
     }
+}
+
+/// When planners last looked whether anything is missing, and what they found since the store began.
+async fn audits(store: &RedisStore, shards: ShardCount) -> Result<Finding, Failure> {
+    let all: Vec<ShardId> = shards.all().collect();
+    let notes: Vec<AuditNote> = store.audit_notes(&all).await?.into_iter().flatten().collect();
+    let Some(oldest) = notes.iter().map(|note| note.at).min() else {
+        return Ok(Finding::warning(
+            "plan",
+            "audit",
+            "no shard has been audited yet: a planner does so within minutes",
+        ));
+    };
+    let sum = |of: fn(&AuditNote) -> u64| notes.iter().map(of).sum::<u64>();
+    let (found, mended) = (sum(|note| note.found), sum(|note| note.mended));
+    let what = format!(
+        "{} of {} shards audited, the longest ago at {oldest}: {} job(s); {found} gap(s) ever found, {mended} closed",
+        notes.len(),
+        all.len(),
+        sum(|note| note.jobs)
+    );
+    if found == mended {
+        return Ok(Finding::good("plan", "audit", what));
+    }
+    let last = notes.iter().filter_map(|note| note.last_found.clone()).max().unwrap_or_default();
+    Ok(Finding::warning("plan", "audit", format!("{what}; the last: {last}; see `ecron audit`")))
 }
 
 /// Whether every shard is planned and dispatched by somebody.

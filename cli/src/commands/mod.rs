@@ -1,6 +1,7 @@
 //! One file a command; this one only hands over.
 
 pub(crate) mod apply;
+pub(crate) mod audit;
 pub(crate) mod backfill;
 pub(crate) mod bench;
 pub(crate) mod cancel;
@@ -47,6 +48,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Get(args) => get::run(&servers, &args).await,
         Command::Logs(args) => logs::run(&servers, &args).await,
         Command::Describe(args) => describe::run(&servers, &args).await,
+        Command::Audit(args) => audit::run(&servers, &args).await,
         Command::Explain(args) => Box::pin(explain::run(&servers, &args)).await,
         Command::Delete(args) => delete::run(&servers, &args).await,
         Command::Pause(args) => pause::run(&servers, &args, pause::Turn::Pause).await,

@@ -15,6 +15,7 @@ use store::node::Node;
 use store::redis::RedisStore;
 
 use crate::args::{ExecutorArgs, RoleArgs, Servers};
+use crate::commands::audit::{AuditPeriodArgs, PlannerArgs};
 use crate::config;
 use crate::connect;
 use crate::executor::{BuiltinOptions, run as run_builtin};
@@ -104,8 +105,12 @@ impl Foundation {
         }
     }
 
-    pub(crate) fn planner(&self, weight: u32) -> Planner<RedisStore, NatsBus> {
-        let config = PlannerConfig { node: self.node(Role::Planner, weight), shards: self.cluster.shards };
+    pub(crate) fn planner(&self, weight: u32, audit: &AuditPeriodArgs) -> Planner<RedisStore, NatsBus> {
+        let config = PlannerConfig {
+            node: self.node(Role::Planner, weight),
+            shards: self.cluster.shards,
+            audit_period: audit.audit_period,
+        };
         Planner::new(Arc::clone(&self.store), Arc::clone(&self.bus), self.clock.clone(), config)
     }
 
@@ -125,11 +130,11 @@ fn host() -> String {
         .map_or_else(|_| "host".into(), |name| name.trim().to_owned())
 }
 
-pub(crate) async fn planner(servers: &Servers, args: &RoleArgs) -> Result<(), Failure> {
+pub(crate) async fn planner(servers: &Servers, args: &PlannerArgs) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signals()?;
-    let Some(foundation) = lay_patiently(servers, args, &shutdown).await? else { return Ok(()) };
+    let Some(foundation) = lay_patiently(servers, &args.role, &shutdown).await? else { return Ok(()) };
     output::line("planner is running; Ctrl-C stops it")?;
-    Box::pin(foundation.planner(args.weight).run(shutdown)).await;
+    Box::pin(foundation.planner(args.role.weight, &args.audit).run(shutdown)).await;
     Ok(())
 }
 

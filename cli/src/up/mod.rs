@@ -79,7 +79,7 @@ async fn with_servers(
     };
     let roles = async {
         tokio::join!(
-            foundation.planner(100).run(shutdown.clone()),
+            foundation.planner(100, &args.audit).run(shutdown.clone()),
             foundation.dispatcher(100).run(shutdown.clone()),
             executor,
             console,

@@ -10,6 +10,7 @@ use model::shard::SHARDS_DEFAULT;
 use super::children::Servers;
 use super::ground::Ground;
 use crate::args::{UpArgs, UpConsoleArgs};
+use crate::commands::audit::AuditPeriodArgs;
 use crate::failure::Failure;
 
 /// Attempts to find two free ports side by side.
@@ -34,6 +35,7 @@ impl PrivateServers {
             shards: SHARDS_DEFAULT,
             quiet: true,
             console: UpConsoleArgs::default(),
+            audit: AuditPeriodArgs::default(),
         };
         let ground = Ground::prepare(&args, clock).await?;
         let servers = Servers::start(&ground, clock, shutdown).await?;

@@ -320,6 +320,9 @@ impl SpecStore for TestBus {
     ) -> Result<Revision, BusError> {
         Err(BusError::Conflict)
     }
+    async fn jobs_of(&self, _: ShardId) -> Result<Vec<JobId>, BusError> {
+        Ok(vec![])
+    }
     async fn delete_by(
         &self,
         _: ShardId,

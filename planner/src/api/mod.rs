@@ -8,6 +8,7 @@ mod backfill;
 mod calendars;
 mod cancel;
 mod cluster;
+mod completeness;
 pub mod dead;
 pub mod explain;
 mod list;
@@ -63,6 +64,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
             "list" => reply(self.list(parsed(body)).await),
             "runs" => reply(self.runs(parsed(body)).await),
             "run" => reply(self.run(parsed(body)).await),
+            "audit" => reply(self.completeness(parsed(body)).await),
             "explain" => reply(self.explain(parsed(body)).await),
             "redrive" => reply(self.redrive(parsed(body)).await),
             "purge" => reply(self.purge(parsed(body)).await),
@@ -91,7 +93,7 @@ impl<S: Store, B: PlannerBus> Api<S, B> {
                 reply(self.present_order(&queue, parsed(body)).await)
             }
             other => reply::<()>(Err(ApiError::refused(format!(
-                "know the verb {other:?}; there are apply, get, list, runs, run, explain, redrive, purge, delete, pause, resume, \
+                "know the verb {other:?}; there are apply, get, list, runs, run, explain, audit, redrive, purge, delete, pause, resume, \
                  catch-up, trigger, cancel, submit, backfill, backfills, cancel-backfill, objects, object, delete-object, pause-queue, \
                  resume-queue, next, changes, cluster, buckets, sent, queues and order.<namespace>.<queue>"
             )))),

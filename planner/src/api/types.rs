@@ -4,9 +4,11 @@ use model::object::ObjectKind;
 use model::progress::Fraction;
 use serde::{Deserialize, Serialize};
 
+mod audit;
 mod look;
 mod operate;
 
+pub use audit::*;
 pub use look::*;
 pub use operate::*;
 

@@ -11,6 +11,7 @@ pub mod after;
 pub mod attempts;
 pub mod cancel;
 pub mod changes;
+pub mod completeness;
 pub mod control;
 pub mod dispatch;
 pub mod gate;
@@ -27,7 +28,10 @@ mod world;
 use std::future::Future;
 use std::time::Duration;
 
+use model::shard::ShardId;
+
 use crate::Store;
+use crate::memory::Loss;
 
 pub use world::World;
 
@@ -39,6 +43,9 @@ pub trait Fixture: Send + Sync {
 
     /// Lets time pass for the store: by its injected clock, or really.
     fn pass(&self, time: Duration) -> impl Future<Output = ()> + Send;
+
+    /// Takes something out by hand; `false`: it wasn't there.
+    fn lose(&self, shard: ShardId, loss: &Loss) -> impl Future<Output = bool> + Send;
 
     /// Loses everything that the store remembers.
     fn wipe(&self) -> impl Future<Output = ()> + Send;
@@ -207,6 +214,16 @@ macro_rules! conformance_tests {
                 the_log_of_a_job_is_bounded_and_outlives_it,
                 interruptions_are_noted_and_bounded,
             ];
+            completeness: [
+                what_is_held_of_occurrences_is_told,
+                a_history_tells_how_far_it_reaches,
+                a_place_or_an_entry_that_was_taken_out_is_missed,
+                a_chain_that_broke_off_is_told,
+                a_run_goes_where_its_record_says,
+                who_waits_and_was_taken_out_goes_at_once_if_there_is_room,
+                a_run_that_is_named_and_has_no_record_is_planned_again,
+                what_audits_came_to_is_remembered,
+            ];
             gate: [
                 only_so_many_go_and_an_end_lets_the_next_go,
                 asking_the_gate_again_changes_nothing,
@@ -256,6 +273,10 @@ mod tests {
 
         async fn pass(&self, time: Duration) {
             self.now_ms.fetch_add(model::time::duration_ms(time), Ordering::Relaxed);
+        }
+
+        async fn lose(&self, shard: ShardId, loss: &Loss) -> bool {
+            self.store.lose(shard, loss)
         }
 
         async fn wipe(&self) {

@@ -23,6 +23,25 @@ pub(super) struct Asked {
     backfilled: std::collections::BTreeMap<Occurrence, (BackfillId, Option<RunEnd>)>,
 }
 
+impl Asked {
+    pub(super) fn triggered(&self) -> Vec<Occurrence> {
+        self.overrides.keys().cloned().collect()
+    }
+
+    pub(super) fn is_triggered(&self, run: &Occurrence) -> bool {
+        self.overrides.contains_key(run)
+    }
+
+    pub(super) fn backfilled(&self) -> Vec<Occurrence> {
+        self.backfilled.keys().cloned().collect()
+    }
+
+    /// Whether it is a backfill's, and its end isn't known.
+    pub(super) fn is_backfilled(&self, run: &Occurrence) -> bool {
+        self.backfilled.get(run).is_some_and(|(_, end)| end.is_none())
+    }
+}
+
 impl ControlStore for MemoryStore {
     async fn trigger(&self, shard: ShardId, trigger: &Trigger) -> Result<Option<Triggered>, StoreError> {
         self.on(shard, |shard, now| shard.trigger(trigger, now))

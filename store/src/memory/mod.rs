@@ -7,6 +7,7 @@ mod adhoc;
 mod after;
 mod cancel;
 mod changes;
+mod completeness;
 mod control;
 mod gate;
 mod inspect;
@@ -33,7 +34,10 @@ use model::spec::HistoryLimits;
 use model::stats::JobStats;
 use model::time::Timestamp;
 
+pub use completeness::Loss;
+
 use crate::adhoc::AdHocRun;
+use crate::completeness::AuditNote;
 use crate::error::StoreError;
 use crate::keys::History;
 use crate::lease::{Epoch, Role};
@@ -127,6 +131,7 @@ struct Shard {
     changes: BTreeMap<JobId, VecDeque<Change>>,
     interruptions: BTreeMap<(Timestamp, String), Interruption>,
     gates: BTreeMap<QueueId, Gate>,
+    audit: Option<AuditNote>,
     live: BTreeMap<Occurrence, Progress>,
     unique: BTreeMap<String, adhoc::Taken>,
     /// Runs of ad-hoc work, and until when each is remembered.
@@ -156,6 +161,11 @@ impl MemoryStore {
         let faults = &mut self.state.lock().unwrap_or_else(PoisonError::into_inner).faults;
         faults.extend(std::iter::repeat_n(None, operations));
         faults.push_back(Some(fault));
+    }
+
+    /// Lets everything go well again: faults that haven't happened yet never will.
+    pub fn forgive(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).faults.clear();
     }
 
     /// Carries out one operation, or one fault.

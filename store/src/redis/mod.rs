@@ -5,6 +5,7 @@
 
 mod adhoc;
 mod changes;
+mod completeness;
 mod control;
 mod error;
 mod facts;

@@ -11,6 +11,7 @@ const BARRIER: &str = include_str!("scripts/barrier.lua");
 const CHANGES: &str = include_str!("scripts/changes.lua");
 const STATS: &str = include_str!("scripts/stats.lua");
 const AFTER: &str = include_str!("scripts/after.lua");
+const ENTRIES: &str = include_str!("scripts/entries.lua");
 const HISTORY: &str = include_str!("scripts/history.lua");
 
 /// A script as the server gets it, and its hash.
@@ -88,6 +89,9 @@ scripts! {
     FORGET_BACKFILL_RUNS = "forget_backfill_runs.lua" + [PRELUDE];
     REOPEN = "reopen.lua" + [PRELUDE, STATS];
     NOTE_INTERRUPTION = "note_interruption.lua" + [PRELUDE];
+    EXAMINE = "examine.lua" + [PRELUDE, ENTRIES, OVERLAP, AFTER];
+    MEND = "mend.lua" + [PRELUDE, ENTRIES, OVERLAP];
+    NOTE_AUDIT = "note_audit.lua" + [PRELUDE];
     QUARANTINE = "quarantine.lua" + [PRELUDE];
     GATE = "gate.lua" + [PRELUDE];
     GATE_VIEW = "gate_view.lua" + [];

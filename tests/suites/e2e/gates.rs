@@ -259,7 +259,7 @@ async fn turns(up: &Up, queue: &str, waiting: &[(&str, usize)], turns: usize) ->
     .await
 }
 
-fn counted<'a>(turns: &'a [String], of: &str) -> usize {
+fn counted(turns: &[String], of: &str) -> usize {
     turns.iter().filter(|turn| *turn == of).count()
 }
 

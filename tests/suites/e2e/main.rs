@@ -2,6 +2,7 @@
 //!
 //! What can be seen at a cheaper layer is tested there; here is what only whole processes show.
 
+mod audit;
 mod bad_input;
 mod bare_clients;
 mod calendars;
