@@ -254,7 +254,8 @@ pub(crate) fn limited_history(seed: u64) -> History {
     let entropy = Entropy::seeded(seed.rotate_left(17));
     let draw = |below: u32| (entropy.next_u64() % u64::from(below)) as u32;
     let concurrency = (draw(3) > 0).then(|| 1 + draw(4));
-    let rate = (draw(2) > 0).then(|| (2 + draw(9), [2, 5, 10][draw(3) as usize], 1 + draw(4)));
+    let starts = 2 + draw(9);
+    let rate = (draw(2) > 0).then(|| (starts, [2, 5, 10][draw(3) as usize], 1 + draw(starts.min(4))));
     history.limits = Limits { concurrency, rate };
     history.scenes.extend(ending());
     history
