@@ -15,7 +15,7 @@ use crate::keys::History;
 use crate::lease::{Epoch, Role};
 
 /// What is known of the runs that somebody asked for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Asked {
     /// The due instant of a key's first run, and when the key is forgotten.
     keys: std::collections::BTreeMap<(JobId, Key), (Timestamp, Timestamp)>,
@@ -25,7 +25,7 @@ pub(super) struct Asked {
 
 impl ControlStore for MemoryStore {
     async fn trigger(&self, shard: ShardId, trigger: &Trigger) -> Result<Option<Triggered>, StoreError> {
-        self.on(shard, |shard, now| shard.trigger(trigger, now))
+        self.on(shard, |shard, now| shard.trigger(trigger, now)).await
     }
 
     async fn asked_for(&self, shard: ShardId, runs: &[Occurrence]) -> Result<Vec<AskedFor>, StoreError> {
@@ -37,6 +37,7 @@ impl ControlStore for MemoryStore {
             };
             Ok(runs.iter().map(asked).collect())
         })
+        .await
     }
 
     async fn start_backfilled(
@@ -68,6 +69,7 @@ impl ControlStore for MemoryStore {
             }
             Ok(Some(started))
         })
+        .await
     }
 
     async fn backfill_runs(&self, shard: ShardId) -> Result<Vec<BackfillRun>, StoreError> {
@@ -79,6 +81,7 @@ impl ControlStore for MemoryStore {
             });
             Ok(runs.collect())
         })
+        .await
     }
 
     async fn forget_backfill_runs(
@@ -96,6 +99,7 @@ impl ControlStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 }
 
