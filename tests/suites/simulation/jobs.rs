@@ -194,7 +194,8 @@ impl Timeline {
     pub(crate) fn call(&self, due_ms: i64, troubles: &Troubles) -> Call {
         let known = self.0.partition_point(|step| step.asked_ms <= due_ms);
         let (asked, later) = self.0.split_at(known);
-        let certain = asked.iter().rposition(|step| step.certain_ms.is_some_and(|at| at <= due_ms));
+        // A schedule counts from the instant after it was accepted.
+        let certain = asked.iter().rposition(|step| step.certain_ms.is_some_and(|at| at < due_ms));
         let candidates = &asked[certain.unwrap_or(0)..];
         let runs = |step: &Step| step.declared.as_ref().is_some_and(|spec| spec.names(due_ms));
         let catches_up = |step: &Step| step.declared.as_ref().is_some_and(|spec| spec.all);

@@ -45,11 +45,12 @@ pub(crate) async fn outcome(
             let run_id = RunId::Occurrence(Occurrence { job: id.clone(), due_at });
             let seen = runs.get(&run_id);
             let Some(first) = seen.and_then(|run| run.begun.first()) else {
-                if seen.is_some_and(crate::watch::Run::is_mistakable) {
-                    outcome.mistaken += 1;
-                    continue;
+                match seen {
+                    Some(run) if run.is_mistakable() => outcome.mistaken += 1,
+                    // As a dead letter: too many of its deliveries were lost.
+                    Some(run) if run.ended > 0 => outcome.given_up += 1,
+                    Some(_) | None => found.push(("I1", format!("{run_id} never began"))),
                 }
-                found.push(("I1", format!("{run_id} never began")));
                 continue;
             };
             let late_ms = first.as_ms() - due_ms;

@@ -24,9 +24,9 @@ use anyhow::{Result, ensure};
 use crate::play::Outcome;
 
 /// Simulated hours of one run of the suite, unless `ECRON_SIM_HOURS` says how many.
-const HOURS: u64 = 20;
+const HOURS: u64 = 4;
 /// Of one seed.
-const LENGTH_S: u64 = 4 * 3_600;
+const LENGTH_S: u64 = 7_200;
 /// Of so many it is looked whether they repeat.
 const REPEATED: u64 = 3;
 const REPEATED_LENGTH_S: u64 = 1_800;
@@ -81,6 +81,7 @@ fn add(sum: &mut Outcome, outcome: Outcome) {
     sum.legs += outcome.legs;
     sum.old_copies += outcome.old_copies;
     sum.mistaken += outcome.mistaken;
+    sum.given_up += outcome.given_up;
     sum.late_max_ms = sum.late_max_ms.max(outcome.late_max_ms);
     sum.violated += outcome.violated;
     if outcome.violated > 0 {
@@ -104,7 +105,7 @@ fn nothing_is_lost_doubled_or_early() -> Result<()> {
     }
     let sum = campaign(&seeds, hours);
     println!(
-        "{} seeds, {} simulated hours, {} owed, {} runs, {} began again, {} legs, {} old copies, {} mistaken, at most {} ms late in quiet times, {} violations",
+        "{} seeds, {} simulated hours, {} owed, {} runs, {} began again, {} legs, {} old copies, {} mistaken, {} given up, at most {} ms late in quiet times, {} violations",
         sum.seed,
         sum.seconds / 3_600,
         sum.owed,
@@ -113,6 +114,7 @@ fn nothing_is_lost_doubled_or_early() -> Result<()> {
         sum.legs,
         sum.old_copies,
         sum.mistaken,
+        sum.given_up,
         sum.late_max_ms,
         sum.violated,
     );

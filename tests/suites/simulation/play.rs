@@ -42,6 +42,8 @@ pub(crate) struct Outcome {
     pub(crate) old_copies: u64,
     /// Runs whose lost message was taken for another one.
     pub(crate) mistaken: u64,
+    /// Runs that ended as dead letters before they ever began.
+    pub(crate) given_up: u64,
     pub(crate) late_max_ms: i64,
     pub(crate) violated: usize,
     pub(crate) violations: Vec<String>,

@@ -274,15 +274,10 @@ impl Watch {
     pub(crate) fn runs_lost(&self, after: u64, replaced: bool) {
         let mut seen = self.seen();
         let Seen { runs, given_again, .. } = &mut *seen;
-        if !replaced {
-            given_again.clear();
-        }
         for run in runs.values_mut() {
             let is_over = run.ended > 0;
             for message in run.messages.iter_mut().filter(|known| known.sequence > after && !known.lost) {
-                if replaced {
-                    given_again.insert(message.sequence);
-                }
+                given_again.insert(message.sequence);
                 message.lost |= !is_over;
                 message.replaced |= replaced && !is_over;
             }
