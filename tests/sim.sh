@@ -11,7 +11,6 @@ cd "$(dirname -- "$here")"
 # shellcheck source=deploy/steps.sh
 source deploy/steps.sh
 
-# CI's: within five minutes on two cores.
 export ECRON_SIM_HOURS=2000
 while (($# > 0)); do
   case $1 in
