@@ -1,7 +1,7 @@
 //! Time: "now" in the store's terms, and waiting.
 //!
 //! Owns the only reads of the operating system's clocks. Two kinds of time are kept apart: the *wall* (instants; it is
-//! corrected by an offset, and may be stepped) and the *monotonic* (durations; it only grows). `sleep_until` follows
+//! corrected by an offset, and may be stepped as long as none is known) and the *monotonic* (durations; it only grows). `sleep_until` follows
 //! the wall, `sleep` the monotonic. A manual clock moves only when a test says so.
 
 use std::fmt;
@@ -30,9 +30,43 @@ const NAP_MAX: Duration = Duration::from_secs(1);
 pub struct Clock(Arc<Source>);
 
 enum Source {
-    System { offset_ms: AtomicI64, started: tokio::time::Instant },
-    Manual { offset_ms: AtomicI64, reading: watch::Sender<Reading> },
+    System {
+        offset_ms: AtomicI64,
+        started: tokio::time::Instant,
+        wall: Wall,
+        /// What the wall showed when this clock was made, once an offset is known: from then on only durations are taken from
+        /// the host, and steps of its wall don't matter.
+        steady_since_ms: AtomicI64,
+    },
+    Manual {
+        offset_ms: AtomicI64,
+        reading: watch::Sender<Reading>,
+    },
 }
+
+/// What a system clock's wall is.
+enum Wall {
+    Host,
+    /// It goes with tokio's time, which a simulation lets pass as it likes, and is stepped now and then.
+    Simulated {
+        began: Timestamp,
+        step_ms: AtomicI64,
+    },
+}
+
+impl Wall {
+    fn now(&self, started: &tokio::time::Instant) -> Timestamp {
+        match self {
+            Self::Host => system_now(),
+            Self::Simulated { began, step_ms } => {
+                began.plus(started.elapsed()).plus_ms(step_ms.load(Ordering::Relaxed))
+            }
+        }
+    }
+}
+
+/// No offset is known yet.
+const NOT_STEADY: i64 = i64::MIN;
 
 /// What a manual clock shows.
 #[derive(Clone, Copy)]
@@ -45,7 +79,23 @@ impl Clock {
     /// The operating system's clock, with an offset of zero.
     #[must_use]
     pub fn system() -> Self {
-        Self(Arc::new(Source::System { offset_ms: AtomicI64::new(0), started: tokio::time::Instant::now() }))
+        Self::beginning_now(Wall::Host)
+    }
+
+    /// A clock that shows `now` and goes with tokio's time: for simulations, which pause that.
+    #[must_use]
+    pub fn simulated(now: Timestamp) -> Self {
+        Self::beginning_now(Wall::Simulated { began: now, step_ms: AtomicI64::new(0) })
+    }
+
+    fn beginning_now(wall: Wall) -> Self {
+        let (offset_ms, started) = (AtomicI64::new(0), tokio::time::Instant::now());
+        Self(Arc::new(Source::System {
+            offset_ms,
+            started,
+            wall,
+            steady_since_ms: AtomicI64::new(NOT_STEADY),
+        }))
     }
 
     /// A clock that stands still at `now` until a test moves it.
@@ -61,11 +111,18 @@ impl Clock {
         self.local_now().plus_ms(self.offset_ms())
     }
 
-    /// The present instant by this host's own clock: what an offset is measured against.
+    /// The present instant by this host's own clock: what an offset is measured against. Once an offset is known, it goes on
+    /// evenly, however the host's wall is stepped: what the store's clock says is all that matters from then on, and until it
+    /// is asked again nobody knows how far the host's was stepped.
     #[must_use]
     pub fn local_now(&self) -> Timestamp {
         match &*self.0 {
-            Source::System { .. } => system_now(),
+            Source::System { started, wall, steady_since_ms, .. } => {
+                match steady_since_ms.load(Ordering::Relaxed) {
+                    NOT_STEADY => wall.now(started),
+                    since_ms => Timestamp::from_ms(since_ms).plus(started.elapsed()),
+                }
+            }
             Source::Manual { reading, .. } => reading.borrow().wall,
         }
     }
@@ -78,6 +135,12 @@ impl Clock {
 
     /// Corrects every clone of this handle: `now` is the host's clock plus `offset_ms`.
     pub fn set_offset_ms(&self, offset_ms: i64) {
+        if let Source::System { started, wall, steady_since_ms, .. } = &*self.0
+            && steady_since_ms.load(Ordering::Relaxed) == NOT_STEADY
+        {
+            let since_ms = wall.now(started).plus_ms(-duration_ms(started.elapsed())).as_ms();
+            steady_since_ms.store(since_ms, Ordering::Relaxed);
+        }
         self.offset().store(offset_ms, Ordering::Relaxed);
         if let Source::Manual { reading, .. } = &*self.0 {
             reading.send_modify(|_| ());
@@ -138,6 +201,13 @@ impl Clock {
             r.monotonic = r.monotonic.saturating_add(until(r.wall, at).unwrap_or_default());
             r.wall = at;
         });
+    }
+
+    /// Simulated clocks: steps the wall, as somebody does who sets a host's clock. Nothing on others.
+    pub fn step_ms(&self, by_ms: i64) {
+        if let Source::System { wall: Wall::Simulated { step_ms, .. }, .. } = &*self.0 {
+            step_ms.fetch_add(by_ms, Ordering::Relaxed);
+        }
     }
 
     fn offset(&self) -> &AtomicI64 {
@@ -218,6 +288,20 @@ mod tests {
         clock.set_offset_ms(2_000);
         assert_eq!((twin.now(), twin.local_now()), (at(12_000), at(10_000)));
         assert!(sleep.as_mut().now_or_never().is_some());
+    }
+
+    #[test]
+    fn steps_of_the_wall_do_not_matter_once_an_offset_is_known() {
+        let hour_ms = 3_600_000;
+        let clock = Clock::simulated(at(hour_ms));
+        clock.step_ms(2 * hour_ms);
+        assert!(clock.now() >= at(3 * hour_ms));
+        clock.set_offset_ms(-2 * hour_ms);
+        clock.step_ms(9 * hour_ms);
+        assert!(clock.now() >= at(hour_ms) && clock.now() < at(2 * hour_ms));
+        // Measured against the same reading, the next offset goes as far as the one before.
+        let (before, local) = (clock.offset_ms(), clock.local_now());
+        assert!(local >= at(3 * hour_ms) && local < at(4 * hour_ms), "{local} with {before}");
     }
 
     #[tokio::test]

@@ -85,7 +85,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  ecron logs billing/nightly-report@2026-11-22T01:30:00Z\n  ecron logs billing/reports~order-17 -f     # until the run ends"
     )]
-    Logs(LogsArgs),
+    Logs(crate::commands::logs::LogsArgs),
     /// Show everything about a job, or a run
     #[command(
         after_help = "Examples:\n  ecron describe billing/nightly-report\n  ecron describe run billing/reports~order-17"
@@ -305,21 +305,6 @@ pub(crate) struct GetArgs {
     /// Runs to show, newest first
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) limit: u16,
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) output: Format,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct LogsArgs {
-    /// The run's id
-    pub(crate) run: String,
-    /// Go on until the run has ended
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// Put the time and the attempt before each line
-    #[arg(short, long)]
-    pub(crate) timestamps: bool,
-    /// `json`: an object a line
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) output: Format,
 }

@@ -143,9 +143,11 @@ impl<S: Store, B: DispatcherBus> Dispatcher<S, B> {
         ownership: &mut Ownership,
         loops: &mut BTreeMap<ShardId, ShardLoop>,
     ) -> Result<(), StoreError> {
-        let (change, sample) =
-            ownership.beat(&*self.store, &self.config.node, || self.clock.local_now()).await?;
-        self.clock.set_offset_ms(sample.offset_ms);
+        // Against the clock as it is corrected already, so that a sample that tells nothing new changes nothing.
+        let offset_ms = self.clock.offset_ms();
+        let corrected = || self.clock.local_now().plus_ms(offset_ms);
+        let (change, sample) = ownership.beat(&*self.store, &self.config.node, corrected).await?;
+        self.clock.set_offset_ms(offset_ms + sample.correction_ms());
         for shard in change.lost {
             self.end_loop(loops, shard).await;
         }
@@ -371,7 +373,7 @@ fn on_grid(at: Timestamp, step: Duration) -> Timestamp {
 
 /// After a failed step of a loop: says why, and waits a little or until shutdown.
 pub(crate) async fn pause_after(
-    problem: &dyn std::fmt::Display,
+    problem: &(dyn std::fmt::Display + Sync),
     what: &str,
     clock: &Clock,
     shutdown: &Shutdown,

@@ -37,6 +37,10 @@ pub fn first_layout(
     let (accepted, spec) = (&new.acceptance, &new.spec);
     let window = first_window(accepted, old, spec.delete_when_done, shard, now);
     let mut layout = lay_out(&new.timeline, window, &spec.catch_up, spec.history.skipped);
+    if let Some(idle) = idle(accepted) {
+        layout.minute.retain(|due_at| !idle.missed(*due_at));
+        layout.skipped.retain(|(due_at, _)| !idle.missed(*due_at));
+    }
     if accepted.paused_since().is_some() {
         layout.next = None;
     }
@@ -46,6 +50,14 @@ pub fn first_layout(
     }
     space(&mut layout, &spec.catch_up, interruption, now);
     layout
+}
+
+/// The time of the newest pause in which a schedule counted that has been superseded since: nobody owes what it named then,
+/// however late the shard is.
+fn idle(accepted: &Acceptance) -> Option<Interruption> {
+    let pause = accepted.pause?;
+    let until = pause.until.map_or(accepted.schedule_since, |until| until.min(accepted.schedule_since));
+    Some(Interruption { since: pause.since, until }).filter(|idle| idle.since < idle.until)
 }
 
 /// What `first_layout` covers.
@@ -137,7 +149,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::manifest::{Node, decode_job};
+    use crate::manifest::{Node, accept, decode_job};
     use crate::pause::Pause;
     use crate::plan::minute_tier_until;
 
@@ -159,6 +171,33 @@ mod tests {
 
     fn resumed(from: &Acceptance, now: Timestamp) -> Acceptance {
         from.in_namespace(false, false, now)
+    }
+
+    /// A paused job gets another schedule, and goes on, while its dispatcher is away.
+    #[test]
+    fn what_a_superseded_schedule_named_in_a_pause_is_not_owed() {
+        let spec = |every: &str, suspend: bool| {
+            let spec = json!({"schedule": {"every": every, "start": "2020-01-01T00:00:00Z"}, "suspend": suspend,
+                "catchUp": {"policy": "all", "max": 10_000}});
+            let document =
+                json!({"apiVersion": "ecron/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": spec});
+            decode_job(&Node::from_json(document), at("2026-11-22T06:00:00Z")).unwrap()
+        };
+        let (old, paused, new) = (spec("10s", false), spec("10s", true), spec("1h", false));
+        let created = accept(&old, None, at("2026-11-22T06:45:00Z"));
+        let held = accept(&paused, Some((&old, &created)), at("2026-11-22T06:50:25Z"));
+        let now = at("2026-11-22T07:11:25Z");
+        let resumed = accept(&new, Some((&paused, &held)), now);
+        let resumed = Declared::of(new, resumed).unwrap();
+        for (taken_until, owed) in [
+            ("2026-11-22T07:11:00Z", vec![]),
+            ("2026-11-22T06:50:05Z", vec![at("2026-11-22T06:50:10Z"), at("2026-11-22T06:50:20Z")]),
+        ] {
+            let shard = ShardStanding { taken_until: at(taken_until), ..healthy(now) };
+            let layout = first_layout(&resumed, Some(&held), shard, now);
+            assert_eq!((layout.minute, layout.skipped), (owed, vec![]), "taken until {taken_until}");
+            assert_eq!(layout.next.map(|next| next.due_at), Some(at("2026-11-22T08:00:00Z")));
+        }
     }
 
     /// The user's example: at 10:30, 11:30 and 12:30 on weekdays; last run on Thursday at 10:30, resumed on Friday at

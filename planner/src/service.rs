@@ -150,9 +150,11 @@ impl<S: Store, B: PlannerBus> Planner<S, B> {
 
     /// One beat: heartbeat, clock offset, leases; surplus shards go to their new owner at once.
     async fn beat(&self, ownership: &mut Ownership) -> Result<(), StoreError> {
-        let (change, sample) =
-            ownership.beat(&*self.store, &self.config.node, || self.clock.local_now()).await?;
-        self.clock.set_offset_ms(sample.offset_ms);
+        // Against the clock as it is corrected already, so that a sample that tells nothing new changes nothing.
+        let offset_ms = self.clock.offset_ms();
+        let corrected = || self.clock.local_now().plus_ms(offset_ms);
+        let (change, sample) = ownership.beat(&*self.store, &self.config.node, corrected).await?;
+        self.clock.set_offset_ms(offset_ms + sample.correction_ms());
         if !change.surplus.is_empty() {
             ownership.give_back(&*self.store, &change.surplus).await?;
         }
@@ -224,7 +226,7 @@ impl Health {
 
 /// After a failed step of a loop: says why, and waits a little or until shutdown.
 pub(crate) async fn pause_after(
-    problem: &dyn std::fmt::Display,
+    problem: &(dyn std::fmt::Display + Sync),
     what: &str,
     clock: &Clock,
     shutdown: &Shutdown,

@@ -62,6 +62,13 @@ impl ClockSample {
         let indistinct = measured_ms.abs() <= round_trip_ms / 2 + 1;
         Self { offset_ms: if indistinct { 0 } else { measured_ms }, round_trip_ms }
     }
+
+    /// What to correct our clock by, so that it isn't ahead of the store's: who is a little late does no harm. Nothing, if the
+    /// round trip can't tell the two apart.
+    #[must_use]
+    pub fn correction_ms(&self) -> i64 {
+        if self.offset_ms == 0 { 0 } else { self.offset_ms - self.round_trip_ms / 2 }
+    }
 }
 
 /// What one renewal changed.

@@ -105,6 +105,11 @@ impl Hands {
         }
     }
 
+    /// Hides nothing any more.
+    pub(super) fn show(&mut self) {
+        self.open.values_mut().for_each(|hand| hand.visible_at = Timestamp::from_ms(i64::MIN));
+    }
+
     /// `true` if it was open.
     pub(super) fn close(&mut self, sequence: u64) -> bool {
         self.open.remove(&sequence).is_some()

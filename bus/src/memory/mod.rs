@@ -182,6 +182,12 @@ impl MemoryBus {
         self.lock().runs.forget_ids();
     }
 
+    /// Delivers once more what is in somebody's hands, as a server does whose consumer was made anew.
+    pub fn deliver_again(&self) {
+        self.lock().queues.values_mut().for_each(Hands::show);
+        self.wake();
+    }
+
     /// Publishes as any NATS client would, to a queue's `run`, `submit` or `defer` subject or to the spec bucket.
     pub fn publish_raw(
         &self,

@@ -8,12 +8,13 @@ use bus::events::Event;
 use bus::logs::{LOG_PAGE_MAX, LogBatch, StoredLogBatch};
 use bus::nats::NatsBus;
 use bus::{EventReader, LogReader};
+use clap::Args;
 use futures_util::{FutureExt as _, StreamExt as _};
 use model::id::RunId;
 use planner::api::types::{RunRequest, RunView};
 use serde_json::json;
 
-use crate::args::{Format, LogsArgs, Servers};
+use crate::args::{Format, Servers};
 use crate::connect::{ask, nats};
 use crate::failure::Failure;
 use crate::output;
@@ -22,6 +23,21 @@ use crate::output;
 const FOLLOW_POLL: Duration = Duration::from_millis(250);
 /// How often the run's state is asked for.
 const STATE_POLL: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// The run's id
+    pub(crate) run: String,
+    /// Go on until the run has ended
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Put the time and the attempt before each line
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// `json`: an object a line
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+}
 
 pub(crate) async fn run(servers: &Servers, args: &LogsArgs) -> Result<(), Failure> {
     if !args.follow {

@@ -11,6 +11,7 @@ use crate::adhoc::{AD_HOC_KEPT, AdHocRun, AdHocStore, Claimed};
 use crate::error::StoreError;
 
 /// A taken key.
+#[derive(Clone)]
 pub(super) struct Taken {
     run_id: RunId,
     until: Until,
@@ -35,6 +36,7 @@ impl AdHocStore for MemoryStore {
             shard.unique.insert(key.to_string(), taken);
             Ok(Claimed::New)
         })
+        .await
     }
 
     async fn confirm_key(&self, shard: ShardId, key: &UniqueKey, run_id: &RunId) -> Result<(), StoreError> {
@@ -44,6 +46,7 @@ impl AdHocStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn free_key(
@@ -60,6 +63,7 @@ impl AdHocStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn note_ad_hoc(&self, shard: ShardId, run: &AdHocRun) -> Result<(), StoreError> {
@@ -73,10 +77,11 @@ impl AdHocStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn ad_hoc(&self, shard: ShardId, run_id: &RunId) -> Result<Option<AdHocRun>, StoreError> {
-        self.on(shard, |shard, now| Ok(shard.remembered(run_id, now).cloned()))
+        self.on(shard, |shard, now| Ok(shard.remembered(run_id, now).cloned())).await
     }
 }
 

@@ -13,7 +13,7 @@ use crate::lease::{Epoch, Role};
 
 impl ChangeStore for MemoryStore {
     async fn changes(&self, shard: ShardId, job: &JobId) -> Result<Vec<Change>, StoreError> {
-        self.on(shard, |shard, _| Ok(shard.changes.get(job).into_iter().flatten().cloned().collect()))
+        self.on(shard, |shard, _| Ok(shard.changes.get(job).into_iter().flatten().cloned().collect())).await
     }
 
     async fn note_interruption(
@@ -30,10 +30,11 @@ impl ChangeStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn interruptions(&self, shard: ShardId) -> Result<Vec<Interruption>, StoreError> {
-        self.on(shard, |shard, _| Ok(shard.interruptions.values().rev().copied().collect()))
+        self.on(shard, |shard, _| Ok(shard.interruptions.values().rev().copied().collect())).await
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Here `open`, `admitted` and the indices aren't stored but follow from records and entries, so they can't be lost.
 
+use std::sync::PoisonError;
+
 use model::completeness::{Found, Kept};
 use model::id::{Entry, Occurrence, Revision};
 use model::name::JobId;
@@ -48,6 +50,7 @@ impl CompletenessStore for MemoryStore {
             let jobs = questions.iter().map(|question| shard.holding(question)).collect();
             Ok(Examined { now, cursor: shard.cursor.clone(), jobs })
         })
+        .await
     }
 
     async fn named_runs(
@@ -69,6 +72,7 @@ impl CompletenessStore for MemoryStore {
             };
             Ok((runs, None))
         })
+        .await
     }
 
     async fn mend(
@@ -78,18 +82,17 @@ impl CompletenessStore for MemoryStore {
         since: Timestamp,
         runs: &[Occurrence],
     ) -> Result<Vec<Lack>, StoreError> {
-        let mut lacks = Vec::new();
-        let mut look = |shard: &mut Shard, now| {
+        let mend = |shard: &mut Shard, now| {
+            let mut lacks = Vec::new();
             for run in runs {
                 shard.mend(run, epoch.is_some(), since, now, &mut lacks);
             }
-            Ok(())
+            Ok(lacks)
         };
         match epoch {
-            Some(epoch) => self.fenced(shard, Role::Planner, epoch, &mut look)?,
-            None => self.on(shard, &mut look)?,
+            Some(epoch) => self.fenced(shard, Role::Planner, epoch, mend).await,
+            None => self.on(shard, mend).await,
         }
-        Ok(lacks)
     }
 
     async fn note_audit(&self, shard: ShardId, epoch: Epoch, note: &AuditNote) -> Result<(), StoreError> {
@@ -103,6 +106,7 @@ impl CompletenessStore for MemoryStore {
             });
             Ok(())
         })
+        .await
     }
 
     async fn audit_notes(&self, shards: &[ShardId]) -> Result<Vec<Option<AuditNote>>, StoreError> {
@@ -110,13 +114,15 @@ impl CompletenessStore for MemoryStore {
             let note = |id| state.shards.get(id).and_then(|shard| shard.audit.clone());
             Ok(shards.iter().map(note).collect())
         })
+        .await
     }
 }
 
 impl MemoryStore {
     /// Takes something out, as a person with `redis-cli` would; `false`: it wasn't there.
     pub fn lose(&self, shard: ShardId, loss: &Loss) -> bool {
-        self.on(shard, |shard, _| Ok(shard.lose(loss))).unwrap_or(false)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.shards.entry(shard).or_default().lose(loss)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::keys::History;
 use crate::lease::{Epoch, Role};
 
 /// What is known of the runs that somebody asked for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Asked {
     /// The due instant of a key's first run, and when the key is forgotten.
     keys: std::collections::BTreeMap<(JobId, Key), (Timestamp, Timestamp)>,
@@ -44,7 +44,7 @@ impl Asked {
 
 impl ControlStore for MemoryStore {
     async fn trigger(&self, shard: ShardId, trigger: &Trigger) -> Result<Option<Triggered>, StoreError> {
-        self.on(shard, |shard, now| shard.trigger(trigger, now))
+        self.on(shard, |shard, now| shard.trigger(trigger, now)).await
     }
 
     async fn asked_for(&self, shard: ShardId, runs: &[Occurrence]) -> Result<Vec<AskedFor>, StoreError> {
@@ -56,6 +56,7 @@ impl ControlStore for MemoryStore {
             };
             Ok(runs.iter().map(asked).collect())
         })
+        .await
     }
 
     async fn start_backfilled(
@@ -87,6 +88,7 @@ impl ControlStore for MemoryStore {
             }
             Ok(Some(started))
         })
+        .await
     }
 
     async fn backfill_runs(&self, shard: ShardId) -> Result<Vec<BackfillRun>, StoreError> {
@@ -98,6 +100,7 @@ impl ControlStore for MemoryStore {
             });
             Ok(runs.collect())
         })
+        .await
     }
 
     async fn forget_backfill_runs(
@@ -115,6 +118,7 @@ impl ControlStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 }
 

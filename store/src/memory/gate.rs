@@ -31,6 +31,7 @@ impl GateStore for MemoryStore {
             }
             Ok(admission)
         })
+        .await
     }
 
     async fn leave(
@@ -55,10 +56,11 @@ impl GateStore for MemoryStore {
                 }
             }
         })
+        .await
     }
 
     async fn gates(&self, home: ShardId) -> Result<Vec<QueueId>, StoreError> {
-        self.on(home, |shard, _| Ok(shard.gates.keys().cloned().collect()))
+        self.on(home, |shard, _| Ok(shard.gates.keys().cloned().collect())).await
     }
 
     async fn gate_unseen(
@@ -71,6 +73,7 @@ impl GateStore for MemoryStore {
         self.on(home, |shard, _| {
             Ok(shard.gates.get(queue).map(|gate| gate.unseen(until, limit)).unwrap_or_default())
         })
+        .await
     }
 
     async fn gate_seen(
@@ -86,10 +89,12 @@ impl GateStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn is_planned(&self, shard: ShardId, run: &Occurrence) -> Result<bool, StoreError> {
         self.on(shard, |shard, _| Ok(shard.minutes.iter().any(|(_, _, entry)| entry.occurrence == *run)))
+            .await
     }
 
     async fn gate(&self, home: ShardId, queue: &QueueId) -> Result<GateView, StoreError> {
@@ -103,6 +108,7 @@ impl GateStore for MemoryStore {
                 mark_us: gate.mark_us(),
             })
         })
+        .await
     }
 }
 

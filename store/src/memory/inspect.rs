@@ -28,6 +28,7 @@ impl Inspect for MemoryStore {
             views.extend(slices(id, BucketKind::Spaced, &shard.spaced, first, spaced));
             Ok(views)
         })
+        .await
     }
 
     async fn leases(&self, shards: &[ShardId]) -> Result<Vec<LeaseView>, StoreError> {
@@ -47,6 +48,7 @@ impl Inspect for MemoryStore {
             }
             Ok(views)
         })
+        .await
     }
 
     async fn sent(&self, shard: ShardId, limit: usize) -> Result<Vec<SentRun>, StoreError> {
@@ -55,6 +57,7 @@ impl Inspect for MemoryStore {
             runs.sort_by_key(|run| run.published_at);
             Ok(runs)
         })
+        .await
     }
 
     async fn cursors(&self, shards: &[ShardId]) -> Result<Vec<(ShardId, Option<Cursor>)>, StoreError> {
@@ -62,6 +65,7 @@ impl Inspect for MemoryStore {
             let cursor = |id| state.shards.get(id).and_then(|shard| shard.cursor.clone());
             Ok(shards.iter().map(|id| (*id, cursor(id))).collect())
         })
+        .await
     }
 }
 

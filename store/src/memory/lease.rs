@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::shard::ShardId;
 use model::time::Timestamp;
 
-use super::{Lease, MemoryStore};
+use super::{Deed, Lease, MemoryStore};
 use crate::error::StoreError;
 use crate::lease::{Epoch, LeaseReply, LeaseStore, Role};
 use crate::node::{Node, NodeStore, NodeView};
@@ -34,11 +34,14 @@ impl LeaseStore for MemoryStore {
                 };
                 shard.highest_epochs.insert(role, epoch);
                 shard.owners.insert((role, epoch), node.into());
-                shard.leases.insert(role, Lease { node: node.into(), epoch, expires_at: now.plus(ttl) });
+                let expires_at = now.plus(ttl);
+                shard.leases.insert(role, Lease { node: node.into(), epoch, expires_at });
+                self.tell(&Deed::Granted { shard: *id, role, epoch, expires_at });
                 LeaseReply::Granted { epoch, fresh }
             };
             Ok(shards.iter().map(hold).collect())
         })
+        .await
     }
 
     async fn release(&self, role: Role, node: &str, shards: &[ShardId]) -> Result<(), StoreError> {
@@ -47,14 +50,16 @@ impl LeaseStore for MemoryStore {
                 let shard = state.shards.entry(*id).or_default();
                 if shard.leases.get(&role).is_some_and(|lease| lease.node == node) {
                     shard.leases.remove(&role);
+                    self.tell(&Deed::Released { shard: *id, role });
                 }
             }
             Ok(())
         })
+        .await
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
-        self.act(|_, now| Ok(now))
+        self.act(|_, now| Ok(now)).await
     }
 }
 
@@ -64,6 +69,7 @@ impl NodeStore for MemoryStore {
             state.nodes.insert(node.id.clone(), NodeView { node: node.clone(), heartbeat_at: now });
             Ok((state.nodes.values().cloned().collect(), now))
         })
+        .await
     }
 
     async fn forget(&self, node_id: &str) -> Result<(), StoreError> {
@@ -71,9 +77,10 @@ impl NodeStore for MemoryStore {
             state.nodes.remove(node_id);
             Ok(())
         })
+        .await
     }
 
     async fn nodes(&self) -> Result<Vec<NodeView>, StoreError> {
-        self.act(|state, _| Ok(state.nodes.values().cloned().collect()))
+        self.act(|state, _| Ok(state.nodes.values().cloned().collect())).await
     }
 }

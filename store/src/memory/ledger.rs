@@ -10,7 +10,7 @@ use model::shard::ShardId;
 use model::stats::{Counted, FirstStart, counted_lateness};
 use model::time::Timestamp;
 
-use super::{MemoryStore, Shard, Sorted, sorted};
+use super::{Deed, MemoryStore, Shard, Sorted, sorted};
 use crate::error::StoreError;
 use crate::keys::History;
 use crate::lease::{Epoch, Role};
@@ -34,6 +34,7 @@ impl LedgerStore for MemoryStore {
         self.fenced(shard, Role::Dispatcher, epoch, |shard, now| {
             Ok(shard.take(until, limit.clamp(1, LEDGER_BATCH_MAX), now))
         })
+        .await
     }
 
     async fn missed(
@@ -50,6 +51,7 @@ impl LedgerStore for MemoryStore {
             let whole = missed().take_while(|(due, ..)| last.is_none_or(|last| *due <= last));
             Ok(whole.map(|(_, _, entry)| shard.taken_entry(entry)).collect())
         })
+        .await
     }
 
     async fn note_terminated(&self, sequence: u64, reason: &str, at: Timestamp) -> Result<(), StoreError> {
@@ -58,6 +60,7 @@ impl LedgerStore for MemoryStore {
             state.terminated.insert(sequence, (reason.into(), now.plus(TERMINATED_KEPT)));
             Ok(())
         })
+        .await
     }
 
     async fn forget_terminated(&self, sequence: u64) -> Result<(), StoreError> {
@@ -65,6 +68,7 @@ impl LedgerStore for MemoryStore {
             state.terminated.remove(&sequence);
             Ok(())
         })
+        .await
     }
 
     async fn terminated(&self, sequence: u64) -> Result<Option<String>, StoreError> {
@@ -72,6 +76,7 @@ impl LedgerStore for MemoryStore {
             let noted = state.terminated.get(&sequence).filter(|(_, until)| now < *until);
             Ok(noted.map(|(reason, _)| reason.clone()))
         })
+        .await
     }
 
     async fn claim(&self, shard: ShardId, epoch: Epoch, claims: &[Claim]) -> Result<Vec<bool>, StoreError> {
@@ -81,6 +86,7 @@ impl LedgerStore for MemoryStore {
         self.fenced(shard, Role::Dispatcher, epoch, |shard, _| {
             Ok(claims.iter().map(|claim| shard.claim(claim)).collect())
         })
+        .await
     }
 
     async fn park(&self, shard: ShardId, epoch: Epoch, parks: &[Park]) -> Result<Vec<bool>, StoreError> {
@@ -90,10 +96,11 @@ impl LedgerStore for MemoryStore {
         self.fenced(shard, Role::Dispatcher, epoch, |shard, _| {
             Ok(parks.iter().map(|park| shard.park(park)).collect())
         })
+        .await
     }
 
     async fn unpark(&self, shard: ShardId, runs: &[Occurrence]) -> Result<Vec<bool>, StoreError> {
-        self.on(shard, |shard, _| Ok(runs.iter().map(|run| shard.unpark(run)).collect()))
+        self.on(shard, |shard, _| Ok(runs.iter().map(|run| shard.unpark(run)).collect())).await
     }
 
     async fn held(&self, shard: ShardId, passed: usize, limit: usize) -> Result<Vec<Occurrence>, StoreError> {
@@ -101,6 +108,7 @@ impl LedgerStore for MemoryStore {
             let page = shard.held.iter().skip(passed).take(limit.min(LEDGER_BATCH_MAX));
             Ok(page.map(|(_, _, entry)| entry.occurrence.clone()).collect())
         })
+        .await
     }
 
     async fn confirm(&self, shard: ShardId, epoch: Epoch, sent: &[Sent]) -> Result<(), StoreError> {
@@ -111,6 +119,7 @@ impl LedgerStore for MemoryStore {
             sent.iter().for_each(|sent| shard.confirm(sent, epoch));
             Ok(())
         })
+        .await
     }
 
     async fn skip(&self, shard: ShardId, epoch: Epoch, skips: &[Skip]) -> Result<(), StoreError> {
@@ -140,6 +149,7 @@ impl LedgerStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn drop_entries(&self, shard: ShardId, epoch: Epoch, entries: &[Entry]) -> Result<(), StoreError> {
@@ -152,6 +162,7 @@ impl LedgerStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn settle(&self, shard: ShardId, settlement: &Settlement) -> Result<Settled, StoreError> {
@@ -169,6 +180,10 @@ impl LedgerStore for MemoryStore {
         }
         self.on(shard, |shard, _| {
             let mut settled: Vec<Settled> = settlements.iter().map(|end| shard.settle(end)).collect();
+            for (end, _) in settlements.iter().zip(&settled).filter(|(_, s)| **s == Settled::Recorded) {
+                let Settlement { occurrence, generation, state, .. } = end;
+                self.tell(&Deed::Settled { occurrence, generation: *generation, state: *state });
+            }
             // Whoever waited goes after all of them; the last end of its job let it go.
             let mut last_ends = BTreeMap::new();
             for (index, end) in settlements.iter().enumerate() {
@@ -186,6 +201,7 @@ impl LedgerStore for MemoryStore {
             }
             Ok(settled)
         })
+        .await
     }
 
     async fn note_attempt(
@@ -216,6 +232,7 @@ impl LedgerStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn overdue(
@@ -224,7 +241,7 @@ impl LedgerStore for MemoryStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<SentRun>, StoreError> {
-        self.on(shard, |shard, _| Ok(shard.sent_runs(&shard.sent, now, limit)))
+        self.on(shard, |shard, _| Ok(shard.sent_runs(&shard.sent, now, limit))).await
     }
 
     async fn cancel(
@@ -235,11 +252,11 @@ impl LedgerStore for MemoryStore {
         mark: &CancelMark,
         force: bool,
     ) -> Result<CancelOutcome, StoreError> {
-        self.on(shard, |shard, _| Ok(shard.cancel(occurrence, named, mark, force)))
+        self.on(shard, |shard, _| Ok(shard.cancel(occurrence, named, mark, force))).await
     }
 
     async fn under_way(&self, shard: ShardId, job: &JobId) -> Result<Vec<Occurrence>, StoreError> {
-        self.on(shard, |shard, _| Ok(shard.under_way(job).take(LEDGER_BATCH_MAX).cloned().collect()))
+        self.on(shard, |shard, _| Ok(shard.under_way(job).take(LEDGER_BATCH_MAX).cloned().collect())).await
     }
 
     async fn cancelling(
@@ -248,7 +265,7 @@ impl LedgerStore for MemoryStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<SentRun>, StoreError> {
-        self.on(shard, |shard, _| Ok(shard.sent_runs(&shard.cancelling, now, limit)))
+        self.on(shard, |shard, _| Ok(shard.sent_runs(&shard.cancelling, now, limit))).await
     }
 
     async fn cancel_later(
@@ -264,6 +281,7 @@ impl LedgerStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn worry_later(
@@ -279,10 +297,11 @@ impl LedgerStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn run(&self, shard: ShardId, occurrence: &Occurrence) -> Result<Option<RunRecord>, StoreError> {
-        self.on(shard, |shard, _| Ok(shard.runs.get(occurrence).map(|run| run.record.clone())))
+        self.on(shard, |shard, _| Ok(shard.runs.get(occurrence).map(|run| run.record.clone()))).await
     }
 
     async fn runs(&self, shard: ShardId, job: &JobId, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
@@ -290,6 +309,7 @@ impl LedgerStore for MemoryStore {
             let newest_first = shard.runs_of(job).rev().take(limit.min(LEDGER_BATCH_MAX));
             Ok(newest_first.map(|(_, run)| run.record.clone()).collect())
         })
+        .await
     }
 }
 

@@ -22,6 +22,7 @@ impl LiveStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn latest_progress(
@@ -37,6 +38,7 @@ impl LiveStore for MemoryStore {
                 .filter(|noted| run.is_some_and(|run| noted.attempt > run.ended_attempt))
                 .cloned())
         })
+        .await
     }
 }
 

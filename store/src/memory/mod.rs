@@ -13,6 +13,7 @@ mod gate;
 mod inspect;
 mod lease;
 mod ledger;
+mod link;
 mod live;
 mod overlap;
 mod plan;
@@ -46,6 +47,8 @@ use crate::plan::{Cursor, JobRecord};
 use crate::record::{StoredRun, history_limit, history_of};
 use crate::stats::PastAttempt;
 
+pub use link::{Deed, Link};
+
 /// The clock of a `MemoryStore`.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -58,10 +61,21 @@ pub enum Fault {
     After(StoreError),
 }
 
-/// All that ecron remembers, in memory.
+/// All that ecron remembers, in memory: one caller's way to it.
 pub struct MemoryStore {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     clock: Clock,
+    link: Option<Arc<dyn Link>>,
+}
+
+/// What a store held at some instant.
+#[derive(Clone)]
+pub struct Snapshot(State);
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for MemoryStore {
@@ -70,7 +84,7 @@ impl std::fmt::Debug for MemoryStore {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     shards: BTreeMap<ShardId, Shard>,
     nodes: BTreeMap<String, NodeView>,
@@ -80,6 +94,7 @@ struct State {
     faults: VecDeque<Option<Fault>>,
 }
 
+#[derive(Clone)]
 struct Lease {
     node: String,
     epoch: Epoch,
@@ -87,6 +102,7 @@ struct Lease {
 }
 
 /// What a job's newest revision waits for before it is in force.
+#[derive(Clone)]
 struct EditBarrier {
     /// How often the shard had been taken when it was installed.
     takes: u64,
@@ -98,7 +114,7 @@ struct EditBarrier {
 /// A sorted set as Redis orders it: by score, then by the member's text.
 type Sorted<T> = BTreeSet<(Timestamp, String, T)>;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Shard {
     leases: BTreeMap<Role, Lease>,
     highest_epochs: BTreeMap<Role, Epoch>,
@@ -142,7 +158,25 @@ impl MemoryStore {
     /// An empty store that lives by a clock.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { state: Mutex::default(), clock }
+        Self { state: Arc::default(), clock, link: None }
+    }
+
+    /// The same store for a caller with a way of its own.
+    #[must_use]
+    pub fn linked(&self, link: Arc<dyn Link>) -> Self {
+        Self { state: Arc::clone(&self.state), clock: Arc::clone(&self.clock), link: Some(link) }
+    }
+
+    /// All that it holds now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.state.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Loses what was written since, as a server does that starts from an older file.
+    pub fn restore(&self, snapshot: &Snapshot) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = State { faults: std::mem::take(&mut state.faults), ..snapshot.0.clone() };
     }
 
     /// Forgets everything, as `FLUSHALL` does.
@@ -168,8 +202,24 @@ impl MemoryStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).faults.clear();
     }
 
-    /// Carries out one operation, or one fault.
-    fn act<T>(
+    /// Carries out one operation, if it arrives; the answer may not.
+    async fn act<T: Send>(
+        &self,
+        operation: impl FnOnce(&mut State, Timestamp) -> Result<T, StoreError> + Send,
+    ) -> Result<T, StoreError> {
+        let Some(link) = &self.link else { return self.carry_out(operation) };
+        if let Some(arrival) = link.there() {
+            arrival.await?;
+        }
+        let done = self.carry_out(operation);
+        if let Some(answer) = link.back() {
+            answer.await?;
+        }
+        done
+    }
+
+    /// One operation, or one fault.
+    fn carry_out<T>(
         &self,
         operation: impl FnOnce(&mut State, Timestamp) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -182,27 +232,40 @@ impl MemoryStore {
         }
     }
 
+    /// Tells whoever watches what was done.
+    fn tell(&self, deed: &Deed<'_>) {
+        if let Some(link) = &self.link {
+            link.saw(deed);
+        }
+    }
+
     /// Carries out one operation on a shard.
-    fn on<T>(
+    async fn on<T: Send>(
         &self,
         shard: ShardId,
-        operation: impl FnOnce(&mut Shard, Timestamp) -> Result<T, StoreError>,
+        operation: impl FnOnce(&mut Shard, Timestamp) -> Result<T, StoreError> + Send,
     ) -> Result<T, StoreError> {
-        self.act(|state, now| operation(state.shards.entry(shard).or_default(), now))
+        self.act(|state, now| operation(state.shards.entry(shard).or_default(), now)).await
     }
 
     /// Carries out one operation on a shard for the holder of a lease.
-    fn fenced<T>(
+    async fn fenced<T: Send>(
         &self,
-        shard: ShardId,
+        id: ShardId,
         role: Role,
         epoch: Epoch,
-        operation: impl FnOnce(&mut Shard, Timestamp) -> Result<T, StoreError>,
+        operation: impl FnOnce(&mut Shard, Timestamp) -> Result<T, StoreError> + Send,
     ) -> Result<T, StoreError> {
-        self.on(shard, |shard, now| match shard.holder(role, now) {
-            Some(lease) if lease.epoch == epoch => operation(shard, now),
+        self.on(id, |shard, now| match shard.holder(role, now) {
+            Some(lease) if lease.epoch == epoch => {
+                let done = operation(shard, now)?;
+                let taken_until = shard.cursor.as_ref().map(|cursor| cursor.taken_until);
+                self.tell(&Deed::Acted { shard: id, role, epoch, taken_until });
+                Ok(done)
+            }
             _ => Err(StoreError::Fenced),
         })
+        .await
     }
 }
 

@@ -21,13 +21,14 @@ use crate::record::{StoredRun, history_of};
 
 impl PlanStore for MemoryStore {
     async fn cursor(&self, shard: ShardId) -> Result<Option<Cursor>, StoreError> {
-        self.on(shard, |shard, _| Ok(shard.cursor.clone()))
+        self.on(shard, |shard, _| Ok(shard.cursor.clone())).await
     }
 
     async fn begin(&self, shard: ShardId, epoch: Epoch, cursor: &Cursor) -> Result<Cursor, StoreError> {
         self.fenced(shard, Role::Planner, epoch, |shard, _| {
             Ok(shard.cursor.get_or_insert_with(|| cursor.clone()).clone())
         })
+        .await
     }
 
     async fn progress(
@@ -43,10 +44,11 @@ impl PlanStore for MemoryStore {
             cursor.spec_revision = cursor.spec_revision.max(spec_revision.unwrap_or(cursor.spec_revision));
             Ok(())
         })
+        .await
     }
 
     async fn jobs(&self, shard: ShardId, jobs: &[JobId]) -> Result<Vec<Option<JobRecord>>, StoreError> {
-        self.on(shard, |shard, _| Ok(jobs.iter().map(|job| shard.jobs.get(job).cloned()).collect()))
+        self.on(shard, |shard, _| Ok(jobs.iter().map(|job| shard.jobs.get(job).cloned()).collect())).await
     }
 
     async fn in_force(&self, shard: ShardId, job: &JobId) -> Result<Option<Revision>, StoreError> {
@@ -54,6 +56,7 @@ impl PlanStore for MemoryStore {
             let Some(record) = shard.jobs.get(job) else { return Ok(None) };
             Ok(Some(shard.older_in_force(job, now).unwrap_or(record.revision)))
         })
+        .await
     }
 
     async fn install(
@@ -62,7 +65,7 @@ impl PlanStore for MemoryStore {
         epoch: Epoch,
         install: &Install,
     ) -> Result<Installed, StoreError> {
-        self.fenced(shard, Role::Planner, epoch, |shard, now| Ok(shard.install(install, now)))
+        self.fenced(shard, Role::Planner, epoch, |shard, now| Ok(shard.install(install, now))).await
     }
 
     async fn waiting(
@@ -77,6 +80,7 @@ impl PlanStore for MemoryStore {
             let limit = limit.clamp(1, PLAN_BATCH_MAX);
             Ok(shard.waiting(minute_before, half_hour_before, limit))
         })
+        .await
     }
 
     async fn advance(
@@ -92,6 +96,7 @@ impl PlanStore for MemoryStore {
             let mut seen = BTreeSet::new();
             Ok(steps.iter().map(|step| seen.insert(&step.job) && shard.advance(step)).collect())
         })
+        .await
     }
 }
 

@@ -23,6 +23,7 @@ impl SpaceStore for MemoryStore {
             }
             Ok(())
         })
+        .await
     }
 
     async fn delay_spaced(&self, shard: ShardId, epoch: Epoch, until: Timestamp) -> Result<(), StoreError> {
@@ -33,6 +34,7 @@ impl SpaceStore for MemoryStore {
             shard.spaced = spaced.map(|(at, text, entry)| (at.plus_ms(late_ms), text, entry)).collect();
             Ok(())
         })
+        .await
     }
 
     async fn spaced(&self, shard: ShardId, job: &JobId, limit: usize) -> Result<Vec<Spaced>, StoreError> {
@@ -40,6 +42,7 @@ impl SpaceStore for MemoryStore {
             let of_job = shard.spaced.iter().filter(|(_, _, entry)| entry.occurrence.job == *job);
             Ok(of_job.take(limit).map(|(at, _, entry)| (entry.clone(), *at)).collect())
         })
+        .await
     }
 }
 

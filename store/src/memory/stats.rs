@@ -16,7 +16,7 @@ use crate::stats::{PastAttempt, Reopening, StatsStore};
 
 impl StatsStore for MemoryStore {
     async fn stats(&self, shard: ShardId, job: &JobId) -> Result<JobStats, StoreError> {
-        self.on(shard, |shard, _| Ok(shard.stats.get(job).cloned().unwrap_or_default()))
+        self.on(shard, |shard, _| Ok(shard.stats.get(job).cloned().unwrap_or_default())).await
     }
 
     async fn past_attempts(
@@ -28,10 +28,11 @@ impl StatsStore for MemoryStore {
             let tries = shard.tries.get(occurrence).filter(|_| shard.runs.contains_key(occurrence));
             Ok(tries.map(|tries| tries.values().cloned().collect()).unwrap_or_default())
         })
+        .await
     }
 
     async fn reopen(&self, shard: ShardId, reopening: &Reopening) -> Result<bool, StoreError> {
-        self.on(shard, |shard, _| Ok(shard.reopen(reopening)))
+        self.on(shard, |shard, _| Ok(shard.reopen(reopening))).await
     }
 
     async fn planned_as(
@@ -47,10 +48,11 @@ impl StatsStore for MemoryStore {
             };
             Ok(revisions.iter().find(is_there).copied())
         })
+        .await
     }
 
     async fn owner(&self, shard: ShardId, role: Role, epoch: Epoch) -> Result<Option<String>, StoreError> {
-        self.on(shard, |shard, _| Ok(shard.owners.get(&(role, epoch)).cloned()))
+        self.on(shard, |shard, _| Ok(shard.owners.get(&(role, epoch)).cloned())).await
     }
 }
 
