@@ -17,7 +17,7 @@ use model::shard::ShardId;
 use model::time::{Timestamp, duration_ms};
 use store::StoreError;
 use store::ownership::Lease;
-use store::plan::{Cursor, PlanStore, UNOWNED_MAX};
+use store::plan::{Cursor, PlanStore, SpecsRead, UNOWNED_MAX};
 use tokio::sync::watch;
 
 use crate::install::{Applied, InstallError, Site, apply_change, apply_delete};
@@ -145,6 +145,8 @@ pub struct Feed<'a, S, B> {
     leases: &'a BTreeMap<ShardId, Lease>,
     clock: &'a Clock,
     changes: ReadyChunks<BoxStream<'static, SpecChange>>,
+    /// Up to where each shard's cursor is known to have been.
+    reached: BTreeMap<ShardId, Revision>,
 }
 
 impl<S, B> std::fmt::Debug for Feed<'_, S, B> {
@@ -165,10 +167,11 @@ where
         leases: &'a BTreeMap<ShardId, Lease>,
         clock: &'a Clock,
     ) -> Result<Self, FeedEnd> {
-        let after = begin_shards(store, bus, leases, clock.now()).await?;
+        let reached = begin_shards(store, bus, leases, clock.now()).await?;
+        let after = reached.values().min().copied().unwrap_or(Revision(u64::MAX));
         let shards: Vec<ShardId> = leases.keys().copied().collect();
         let changes = bus.changes(&shards, after).await?.ready_chunks(INSTALLS_IN_FLIGHT_MAX);
-        Ok(Self { store, bus, leases, clock, changes })
+        Ok(Self { store, bus, leases, clock, changes, reached })
     }
 
     /// Installs the changes that are there, at least one; `true` once everything so far is installed.
@@ -185,25 +188,31 @@ where
         }
         // Everything of this chunk is in, so everything up to the last `CaughtUp` in it is.
         let Some(revision) = caught_up else { return Ok(false) };
-        let progress = |lease: &Lease| self.store.progress(lease.shard, lease.epoch, None, Some(revision));
+        // A store that came back from an older file is behind what was reached, and may lack what was installed since: then
+        // this is refused, and the feed begins again from where the store is.
+        let progress = |lease: &Lease| {
+            let from = self.reached.get(&lease.shard).copied().unwrap_or_default();
+            self.store.progress(lease.shard, lease.epoch, None, Some(SpecsRead { from, to: revision }))
+        };
         futures_util::future::try_join_all(self.leases.values().map(progress)).await?;
+        self.reached.values_mut().for_each(|reached| *reached = revision.max(*reached));
         Ok(true)
     }
 }
 
-/// Makes sure that each shard has a cursor; answers with the revision after which changes are needed.
+/// Makes sure that each shard has a cursor; answers with the revisions after which changes are needed.
 async fn begin_shards<S, B>(
     store: &S,
     bus: &B,
     leases: &BTreeMap<ShardId, Lease>,
     now: Timestamp,
-) -> Result<Revision, FeedEnd>
+) -> Result<BTreeMap<ShardId, Revision>, FeedEnd>
 where
     S: PlanStore,
     B: bus::Checkpoints,
 {
     let mut checkpoints = None;
-    let mut after = Revision(u64::MAX);
+    let mut reached = BTreeMap::new();
     for lease in leases.values() {
         let cursor = match store.cursor(lease.shard).await? {
             Some(cursor) => cursor,
@@ -215,9 +224,9 @@ where
                 begin(store, lease, known, now).await?
             }
         };
-        after = after.min(cursor.spec_revision);
+        reached.insert(lease.shard, cursor.spec_revision);
     }
-    Ok(after)
+    Ok(reached)
 }
 
 /// A new cursor: the shard is new, or Redis lost it. What was due before its checkpoint has been dispatched; without one,

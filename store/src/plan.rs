@@ -146,6 +146,14 @@ pub struct Advance {
 /// Items in one call of `install`'s lists, `advance` or `waiting`: bounds the time that one script holds the store.
 pub const PLAN_BATCH_MAX: usize = 500;
 
+/// A stretch of spec changes that are all installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpecsRead {
+    /// Where the shard's cursor was known to be.
+    pub from: Revision,
+    pub to: Revision,
+}
+
 pub trait PlanStore: Send + Sync + 'static {
     /// A shard's cursor; `None` before the first planner, or after a wipe.
     fn cursor(&self, shard: ShardId) -> impl Future<Output = Result<Option<Cursor>, StoreError>> + Send;
@@ -159,13 +167,13 @@ pub trait PlanStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Cursor, StoreError>> + Send;
 
     /// Moves `planned_until` and `spec_revision` forward (never back; `None` leaves one alone). `Fenced` also if the
-    /// shard has no cursor: begin again.
+    /// shard has no cursor, or one that is behind what was read from: the store lost something, so begin again.
     fn progress(
         &self,
         shard: ShardId,
         epoch: Epoch,
         planned_until: Option<Timestamp>,
-        spec_revision: Option<Revision>,
+        specs: Option<SpecsRead>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The records of some jobs of one shard, in order. `Corrupt` names the first that can't be read; ask for the others

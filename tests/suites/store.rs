@@ -482,7 +482,15 @@ mod server {
         let real = real().await;
         let w = planned(&real).await;
         raw(&real.server, &["REPLICAOF", "127.0.0.1", "1"]).await;
-        let replica = real.store.progress(SHARD, w.planner, None, Some(Revision(9))).await;
+        let replica = real
+            .store
+            .progress(
+                SHARD,
+                w.planner,
+                None,
+                Some(store::plan::SpecsRead { from: Revision(0), to: Revision(9) }),
+            )
+            .await;
         assert!(matches!(replica, Err(StoreError::Refused(_))), "{replica:?}");
         assert!(!real.store.facts().await.unwrap().is_primary);
     }

@@ -23,8 +23,8 @@ Examples:
   ecron console --listen 0.0.0.0:17602 --token-file tokens
   ecron console --openapi > ecron-openapi.json
 
-Tokens are lines `NAME read|write TOKEN` of the token file, or of the variable ECRON_CONSOLE_TOKENS; the name is noted in the audit.
-Without tokens the console serves this machine only, and whoever uses this machine may do anything. It needs NATS only. TLS is a
+Tokens are lines `NAME read|write TOKEN` of the token file, or of the variable ECRON_CONSOLE_TOKENS; the name is noted in the audit. \
+Without tokens the console serves this machine only, and whoever uses this machine may do anything. It needs NATS only. TLS is a \
 proxy's business.";
 
 /// Serve the console and the API over HTTP

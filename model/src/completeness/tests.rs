@@ -1,3 +1,5 @@
+//! What an audit concludes: tables, and properties over random lives of a job.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -71,6 +71,7 @@ macro_rules! conformance_tests {
             plan: [
                 a_shard_is_begun_once,
                 progress_never_goes_back,
+                progress_from_beyond_the_cursor_is_fenced,
                 progress_without_a_cursor_is_fenced,
                 a_job_is_created_edited_and_deleted,
                 an_edit_of_another_revision_is_a_conflict,

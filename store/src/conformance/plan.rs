@@ -11,7 +11,7 @@ use super::world::{at, entry, half_hour, horizon, install, job, occurrence, reco
 use super::{Fixture, World};
 use crate::error::StoreError;
 use crate::inspect::BucketKind;
-use crate::plan::{Advance, Installed, Waiting};
+use crate::plan::{Advance, Installed, SpecsRead, Waiting};
 use crate::{Inspect, LeaseStore, LedgerStore, PlanStore};
 
 fn step(name: &str, revision: u64, from: Placed, minute: &[Timestamp], next: Option<Placed>) -> Advance {
@@ -36,8 +36,8 @@ pub async fn a_shard_is_begun_once<F: Fixture>(f: &F) {
 
 pub async fn progress_never_goes_back<F: Fixture>(f: &F) {
     let w = World::begun(f).await;
-    let progress =
-        |at, revision: Option<u64>| f.store().progress(w.shard, w.planner, at, revision.map(Revision));
+    let read = |to| SpecsRead { from: Revision(0), to: Revision(to) };
+    let progress = |at, revision: Option<u64>| f.store().progress(w.shard, w.planner, at, revision.map(read));
     let cursor = async || f.store().cursor(w.shard).await.unwrap().unwrap();
     progress(Some(at("08:01:00")), None).await.unwrap();
     progress(None, Some(9)).await.unwrap();
@@ -46,6 +46,21 @@ pub async fn progress_never_goes_back<F: Fixture>(f: &F) {
     let reached = cursor().await;
     assert_eq!((reached.planned_until, reached.spec_revision), (at("08:01:00"), Revision(9)));
     assert_eq!(reached.taken_until, at("06:00:00"));
+}
+
+/// A store that came back from an older file.
+pub async fn progress_from_beyond_the_cursor_is_fenced<F: Fixture>(f: &F) {
+    let w = World::begun(f).await;
+    let progress = async |from, to| {
+        let specs = SpecsRead { from: Revision(from), to: Revision(to) };
+        f.store().progress(w.shard, w.planner, None, Some(specs)).await
+    };
+    assert_eq!(progress(0, 7).await, Ok(()));
+    assert_eq!(progress(7, 9).await, Ok(()));
+    assert_eq!(progress(7, 9).await, Ok(()), "an answer that was lost");
+    assert_eq!(progress(10, 12).await, Err(StoreError::Fenced));
+    let cursor = f.store().cursor(w.shard).await.unwrap().unwrap();
+    assert_eq!(cursor.spec_revision, Revision(9));
 }
 
 pub async fn progress_without_a_cursor_is_fenced<F: Fixture>(f: &F) {

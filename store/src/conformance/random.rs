@@ -20,7 +20,7 @@ use crate::control::{BackfillRun, Trigger};
 use crate::error::StoreError;
 use crate::lease::{Epoch, LeaseReply, Role};
 use crate::ledger::{Claim, Park, RunRecord, Sent, Skip, TakenEntry, Wait};
-use crate::plan::{Advance, Cursor, Waiting};
+use crate::plan::{Advance, Cursor, SpecsRead, Waiting};
 use crate::stats::Reopening;
 use crate::{ChangeStore, ControlStore, Inspect, LeaseStore, LedgerStore, PlanStore, SpaceStore, StatsStore};
 
@@ -356,7 +356,8 @@ impl<F: Fixture> Side<'_, F> {
             Op::Release { role, node } => format!("{:?}", store.release(*role, node, &[SHARD]).await),
             Op::Begin(cursor) => format!("{:?}", store.begin(SHARD, self.planner(), cursor).await),
             Op::Progress { planned_until, spec_revision } => {
-                let progress = store.progress(SHARD, self.planner(), *planned_until, *spec_revision);
+                let specs = spec_revision.map(|to| SpecsRead { from: Revision(0), to });
+                let progress = store.progress(SHARD, self.planner(), *planned_until, specs);
                 format!("{:?}", progress.await)
             }
             Op::Install { install, right } => {

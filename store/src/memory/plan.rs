@@ -16,7 +16,9 @@ use crate::error::StoreError;
 use crate::keys::History;
 use crate::lease::{Epoch, Role};
 use crate::ledger::RunRecord;
-use crate::plan::{Advance, Cursor, Install, Installed, JobRecord, PLAN_BATCH_MAX, PlanStore, Waiting};
+use crate::plan::{
+    Advance, Cursor, Install, Installed, JobRecord, PLAN_BATCH_MAX, PlanStore, SpecsRead, Waiting,
+};
 use crate::record::{StoredRun, history_of};
 
 impl PlanStore for MemoryStore {
@@ -36,10 +38,14 @@ impl PlanStore for MemoryStore {
         shard: ShardId,
         epoch: Epoch,
         planned_until: Option<Timestamp>,
-        spec_revision: Option<Revision>,
+        specs: Option<SpecsRead>,
     ) -> Result<(), StoreError> {
         self.fenced(shard, Role::Planner, epoch, |shard, _| {
             let cursor = shard.cursor.as_mut().ok_or(StoreError::Fenced)?;
+            if specs.is_some_and(|specs| cursor.spec_revision < specs.from) {
+                return Err(StoreError::Fenced);
+            }
+            let spec_revision = specs.map(|specs| specs.to);
             cursor.planned_until = cursor.planned_until.max(planned_until.unwrap_or(cursor.planned_until));
             cursor.spec_revision = cursor.spec_revision.max(spec_revision.unwrap_or(cursor.spec_revision));
             Ok(())

@@ -17,7 +17,9 @@ use crate::changes::change_text;
 use crate::error::StoreError;
 use crate::keys;
 use crate::lease::{Epoch, Role};
-use crate::plan::{Advance, Cursor, Install, Installed, JobRecord, PLAN_BATCH_MAX, PlanStore, Waiting};
+use crate::plan::{
+    Advance, Cursor, Install, Installed, JobRecord, PLAN_BATCH_MAX, PlanStore, SpecsRead, Waiting,
+};
 use crate::record::{self, CURSOR_FIELDS, JOB_FIELDS};
 
 /// Scans of one `waiting` that found stale or unreadable entries only. Each removes what it found.
@@ -46,12 +48,13 @@ impl PlanStore for RedisStore {
         shard: ShardId,
         epoch: Epoch,
         planned_until: Option<Timestamp>,
-        spec_revision: Option<Revision>,
+        specs: Option<SpecsRead>,
     ) -> Result<(), StoreError> {
         let call = Call::new(&PROGRESS, &[keys::lease(shard, Role::Planner), keys::cursor(shard)])
             .arg(epoch.0)
             .arg(planned_until.map(|at| at.as_ms().to_string()).unwrap_or_default())
-            .arg(spec_revision.map(|revision| revision.to_string()).unwrap_or_default());
+            .arg(specs.map(|specs| specs.to.to_string()).unwrap_or_default())
+            .arg(specs.map_or(0, |specs| specs.from.0));
         self.link.run(&call).await.map(drop)
     }
 

@@ -140,7 +140,11 @@ async fn an_audit_on_demand_names_every_gap_and_repairs_if_asked() -> anyhow::Re
     assert!(told.contains("2 job(s)") && told.contains(", 0 gap(s)"), "{told}");
     take_out(&up, &["ZREM", &format!("{}horizon", prefix(&up, "gap/far").await?), "gap/far"]).await?;
     let soon = prefix(&up, "gap/soon").await?;
-    let planned = entries(&up, &soon, "gap/soon").await?;
+    let planned = wait_until(DEADLINE, "some are planned", || async {
+        let planned = entries(&up, &soon, "gap/soon").await?;
+        seen(!planned.is_empty(), planned)
+    })
+    .await?;
     let (member, key) = planned.last().context("some are planned")?;
     take_out(&up, &["ZREM", key, member]).await?;
     let due = member.split_once('@').and_then(|(_, rest)| rest.split_once('#')).context("an entry")?.0;

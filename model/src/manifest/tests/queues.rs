@@ -38,7 +38,7 @@ fn what_is_wrong_with_a_queue_is_said_with_its_field() {
     for (spec, field, words) in [
         (json!({"concurrency": 0}), "spec.concurrency", "between 1 and 100000 (QUEUE_CONCURRENCY_MAX)"),
         (json!({"rate": "fast"}), "spec.rate", "10/s"),
-        (json!({"keyRate": 5}), "spec.keyRate", "expected text"),
+        (json!({"keyRate": 5}), "spec.keyRate", "a number of starts and a period"),
         (json!({"paused": "yes"}), "spec.paused", "true or false"),
         (json!({"shares": {"billing": 0}}), "spec.shares.billing", "QUEUE_SHARE_MAX"),
         (json!({"shares": {"Billing": 1}}), "spec.shares.Billing", "is no name"),
