@@ -22,8 +22,8 @@ Examples:
   ecron audit -o json
   ecron audit --repair                       # also lay out again what can't run twice
 
-Reads only, unless told to repair. A gap is an occurrence that the job's schedules name, of which neither plan nor ledger holds
-anything, although they should. How far back that can be told depends on the job's history: docs/reliability.md. Planners audit by
+Reads only, unless told to repair. A gap is an occurrence that the job's schedules name, of which neither plan nor ledger holds \
+anything, although they should. How far back that can be told depends on the job's history: docs/reliability.md. Planners audit by \
 themselves, too; `ecron doctor` says when and what they found. Exit code 1 if a gap is left.";
 
 /// Compare what the schedules name with what the plan and the ledger hold; name every gap

@@ -24,7 +24,7 @@ Examples:
   ecron forecast --hours 48 -n billing -o json
   ecron forecast -f jobs/new.yaml                   # as if these were applied now; changes nothing
 
-It counts what falls due, not what becomes of it. Jobs whose runs follow the end of the run before (`after`) can't be foretold, and
+It counts what falls due, not what becomes of it. Jobs whose runs follow the end of the run before (`after`) can't be foretold, and \
 are named instead. It needs NATS only.";
 
 /// Show how much falls due in the next hours, minute by minute
