@@ -245,6 +245,21 @@ async fn what_was_triggered_while_nobody_dispatched_runs_whatever_catch_up_says(
 }
 
 #[tokio::test]
+async fn what_a_resume_caught_up_on_and_nobody_remembers_is_not_said_to_be_suspended() -> Result<()> {
+    let mut world = World::begin()?;
+    world.start();
+    let extra = json!({"catchUp": {"policy": "all"}, "history": {"succeeded": 1}});
+    world.apply(every("tick", 10, extra)).await?;
+    world.run(30).await?;
+    world.ask("pause", json!({"job": "default/tick"})).await?;
+    let paused = world.clock.now();
+    world.run(60).await?;
+    world.ask("resume", json!({"job": "default/tick"})).await?;
+    world.run(60).await?;
+    expect(&world, "tick", tick(paused, 3), "forgotten", &["dealt with", "keeps 1 succeeded"]).await
+}
+
+#[tokio::test]
 async fn a_pause_is_told_with_who_paused_and_what_the_resumption_made_of_it() -> Result<()> {
     let mut world = World::begin()?;
     world.start();

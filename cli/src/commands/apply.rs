@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use ambient::Clock;
 use bus::nats::NatsBus;
+use dispatcher::queue_rules::REFRESH_INTERVAL;
 use model::manifest::{Node, apply_order};
-use planner::api::types::{ApiError, AppliedJob, ApplyAction, ApplyReply, ApplyRequest, JobRequest, JobView};
+use model::object::ObjectKind;
+use planner::api::types::{
+    ApiError, AppliedJob, AppliedObject, ApplyAction, ApplyReply, ApplyRequest, JobRequest, JobView,
+};
 
 use crate::args::{ApplyArgs, Servers};
 use crate::commands::validate::{OtherCalendars, Report, check};
@@ -21,6 +25,9 @@ const BATCH_BYTES_MAX: usize = 512 * 1024;
 const BATCH_OBJECTS_MAX: usize = 500;
 /// How often the planner's progress is looked at.
 const WAIT_POLL: Duration = Duration::from_millis(50);
+/// By then every dispatcher has looked at the queues again: they do so once a second, and a look takes a while. Nobody notes what
+/// each of them knows.
+const QUEUES_KNOWN_AFTER: Duration = REFRESH_INTERVAL.saturating_mul(2);
 
 pub(crate) async fn run(servers: &Servers, args: &ApplyArgs) -> Result<(), Failure> {
     let manifests = read(&args.files)?;
@@ -148,7 +155,12 @@ fn named(mut problem: ApiError, manifests: &[serde_json::Value]) -> Failure {
     problem.into()
 }
 
-/// Waits until each job's accepted revision is in force.
+/// Waits until a queue's limits, or its pause, hold everywhere.
+pub(crate) async fn wait_for_queues() {
+    Clock::system().sleep(QUEUES_KNOWN_AFTER).await;
+}
+
+/// Waits until each job's accepted revision is in force, and each queue's limits are.
 pub(crate) async fn wait(bus: &NatsBus, applied: &ApplyReply, timeout: Duration) -> Result<(), Failure> {
     let clock = Clock::system();
     let give_up_at = clock.monotonic() + timeout;
@@ -169,6 +181,11 @@ pub(crate) async fn wait(bus: &NatsBus, applied: &ApplyReply, timeout: Duration)
             }
             clock.sleep(WAIT_POLL).await;
         }
+    }
+    let is_new =
+        |object: &AppliedObject| object.kind == ObjectKind::Queue && object.action != ApplyAction::Unchanged;
+    if applied.objects.iter().any(is_new) {
+        wait_for_queues().await;
     }
     Ok(())
 }

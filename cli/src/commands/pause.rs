@@ -77,7 +77,7 @@ pub(crate) async fn run(servers: &Servers, args: &PauseArgs, turn: Turn) -> Resu
                 ask::<_, ApplyReply>(&bus, turn.verb(), &request).await?
             }
             "queue" => {
-                turn_queue(&bus, name, &args.namespace, turn).await?;
+                turn_queue(&bus, name, args, turn).await?;
                 continue;
             }
             _ => {
@@ -138,12 +138,15 @@ fn sentences(reply: &ApplyReply, turn: Turn) -> Vec<String> {
     lines
 }
 
-async fn turn_queue(bus: &NatsBus, name: &str, namespace: &str, turn: Turn) -> Result<(), Failure> {
-    let queue = if name.contains('/') { name.to_owned() } else { format!("{namespace}/{name}") };
+async fn turn_queue(bus: &NatsBus, name: &str, args: &PauseArgs, turn: Turn) -> Result<(), Failure> {
+    let queue = if name.contains('/') { name.to_owned() } else { format!("{}/{name}", args.namespace) };
     queue
         .parse::<model::name::QueueId>()
         .map_err(|problem| Failure::input(format!("failed to read queue {queue:?}: {problem}")))?;
     let request = QueueRequest { queue: queue.clone(), by: who() };
     let _: serde_json::Value = ask(bus, &format!("{}-queue", turn.verb()), &request).await?;
+    if args.wait {
+        apply::wait_for_queues().await;
+    }
     output::line(format_args!("queue {queue} {}", turn.done()))
 }

@@ -2,8 +2,8 @@
 //! least sure (what must have happened, since nothing is left of it).
 
 use super::{Cause, Facts, Fate, Naming, RunFacts, Then};
-use crate::change::Change;
-use crate::misfire::{CatchUpPolicy, MissedReason};
+use crate::change::{Change, ChangeKind};
+use crate::misfire::{CatchUpPolicy, Interruption, MissedReason};
 use crate::retry::AfterFailure;
 use crate::run::{Outcome, RunState, SkipReason, WaitsFor};
 use crate::spec::JobSpec;
@@ -97,7 +97,6 @@ fn skipped(facts: &Facts, then: &Then, run: &RunFacts) -> Cause {
         change.map(|c| format!(" ({what} at {}{}, revision {})", c.at, by(c), c.revision)).unwrap_or_default()
     };
     let missed = |reason| SkipReason::Missed(reason);
-    use crate::change::ChangeKind;
     // Without a reason in its record it was skipped by an executor, which has two.
     let by_executor = run.skip_reason.is_none() && !known(&SkipReason::Deleted);
     let (code, more) = if known(&SkipReason::StartingDeadline) || by_executor {
@@ -241,7 +240,7 @@ fn of_job(facts: &Facts, then: &Then, naming: Option<&Naming>) -> Option<Cause> 
         return Some(is(not, "deleted", text));
     }
     if facts.declared.is_none() && facts.invalid.is_none() {
-        let gone = facts.changes.first();
+        let gone = facts.changes.iter().find(|change| change.kind == ChangeKind::Deleted);
         let when = gone.map(|gone| format!(" at {}{}", gone.at, by(gone))).unwrap_or_default();
         let text = format!("the job was deleted{when}, and its history went with it");
         return Some(is(if ahead { not } else { Fate::Unknown }, "deleted-since", text));
@@ -256,6 +255,12 @@ fn of_job(facts: &Facts, then: &Then, naming: Option<&Naming>) -> Option<Cause> 
     // What the schedule doesn't name wouldn't have run anyway.
     let named = matches!(naming, None | Some(Naming::Named { .. } | Naming::FollowsEnds { .. }));
     if let Some(paused) = then.paused.as_ref().filter(|_| named) {
+        // Once it is resumed its catch-up has decided: what ran in the end has no record any more.
+        let pause = then.resumed.as_ref().filter(|_| !ahead);
+        let pause = pause.map(|resumed| Interruption { since: paused.at, until: resumed.at });
+        if facts.declared.is_some() && pause.is_some_and(|pause| missed(facts, pause).is_none()) {
+            return Some(forgotten(facts));
+        }
         let until = then.resumed.as_ref();
         let until = until.map(|r| format!(" until {}{}", r.at, by(r))).unwrap_or_default();
         let text = format!("the job was suspended then: paused at {}{}{until}", paused.at, by(paused));
@@ -443,6 +448,10 @@ fn passed(facts: &Facts) -> Cause {
     if let Some(missing) = not_installed(facts) {
         return missing;
     }
+    forgotten(facts)
+}
+
+fn forgotten(facts: &Facts) -> Cause {
     let kept = facts.declared.as_ref().map(|declared| declared.spec.history);
     let kept = kept.map(|h| {
         format!(" (history keeps {} succeeded, {} failed, {} skipped)", h.succeeded, h.failed, h.skipped)
@@ -455,7 +464,7 @@ fn passed(facts: &Facts) -> Cause {
 }
 
 /// What the job's catch-up made of an occurrence that an interruption missed, if it isn't recorded. `None`: it ran.
-fn missed(facts: &Facts, gap: crate::misfire::Interruption) -> Option<Cause> {
+fn missed(facts: &Facts, gap: Interruption) -> Option<Cause> {
     let declared = facts.declared.as_ref()?;
     let JobSpec { catch_up, .. } = &declared.spec;
     let down = format!("nobody dispatched this job's shard from {} to {}", gap.since, gap.until);

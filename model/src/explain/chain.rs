@@ -126,7 +126,7 @@ fn enabled(facts: &Facts, then: &Then, cause: &Cause) -> Step {
     let paused_now = || facts.declared.as_ref().is_some_and(|d| d.acceptance.paused_since().is_some());
     let (status, note) = match &then.paused {
         _ if cause.code == "suspended" && facts.run.is_some() => (Status::Refused, "the job was suspended"),
-        Some(_) if cause.code.starts_with("catch-up") => {
+        Some(_) if cause.code.starts_with("catch-up") || cause.code == "forgotten" => {
             (Status::Done, "the job was suspended; its catch-up decided at the resume")
         }
         Some(_) if !asked_for => (Status::Refused, "the job was suspended"),
